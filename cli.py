@@ -1,0 +1,367 @@
+"""The command line: parse, call, print. What the verbs do stands in nas/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from nas.console import Form, NasGroup, PassName, Session
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Named here, not read from nas.compiler, so that `--help` stays quick; a test compares the two.
+PASS_VERBS = {
+    "space": "list the candidates of every slot",
+    "measure": "measure every distinct block on the target",
+    "build": "make every candidate from the teacher",
+    "score": "what swapping in each candidate costs",
+    "distill": "global distillation of student and baselines",
+    "export": "write and check the files",
+    "profile": "measure the exported networks end to end",
+    "report": "write summary.json and report.html",
+}
+SECTIONS = {
+    "Start": ("init", "ls", "doctor", "validate", "plan", "run"),
+    "Read a run": ("status", "show", "diff"),
+    "One pass of a run": (
+        *("space", "measure", "build", "score", "solve"),
+        *("distill", "export", "profile", "evaluate", "report"),
+    ),
+}
+LISTED = ("spaces", "hardware", "solvers", "meters", "passes", "runs")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("nas-compiler")
+    except metadata.PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(f"nas {_version()}")
+        context.exit()
+
+
+def _be_quiet(context: click.Context, _: click.Parameter, quiet: bool) -> None:
+    session = context.find_object(Session)
+    if session is not None and quiet:
+        session.quiet = True
+
+
+def config_argument(command: Command) -> Command:
+    return click.argument("config", type=click.Path(path_type=Path))(command)
+
+
+def run_argument(command: Command) -> Command:
+    return click.argument("run", type=click.Path(path_type=Path))(command)
+
+
+def set_option(command: Command) -> Command:
+    return click.option(
+        "--set",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Override a key of the configuration, as in budgets.latency_ms=12. Repeatable.",
+    )(command)
+
+
+def format_option(command: Command) -> Command:
+    return click.option(
+        "-f",
+        "--format",
+        "form",
+        type=click.Choice(["table", "json", "yaml"]),
+        default="table",
+        show_default=True,
+        help="How the result is written to stdout.",
+    )(command)
+
+
+def quiet_option(command: Command) -> Command:
+    return click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_be_quiet,
+        help="No progress on stderr; errors remain.",
+    )(command)
+
+
+@click.group(
+    cls=NasGroup,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+@quiet_option
+def main() -> None:
+    """Compile a teacher network into a smaller, faster student.
+
+    Results go to stdout, progress to stderr. Exit codes: 1 failure, 2 usage or configuration,
+    3 infeasible budget, 4 something is missing here, 130 interrupted.
+    """
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path), default=Path("nas.yaml"))
+@click.pass_obj
+def init(session: Session, file: Path) -> None:
+    """Write a commented configuration to FILE (default: nas.yaml)."""
+    from nas.starter import write_starter
+
+    write_starter(file)
+    session.say(f"wrote {file}; next: nas validate {file}")
+
+
+@main.command("ls")
+@click.argument("kind", metavar="[KIND]", type=click.Choice(LISTED), required=False)
+@click.option(
+    "--runs",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder that holds the runs.",
+)
+@format_option
+@click.pass_obj
+def list_(session: Session, kind: str | None, folder: Path, form: Form) -> None:
+    """List what there is to choose from, of one KIND or of all.
+
+    KIND: spaces, hardware, solvers, meters, passes or runs.
+    """
+    from nas.readers import list_entries, listing_tables
+
+    session.emit(list_entries([kind] if kind else LISTED, folder), form, listing_tables)
+
+
+@main.command()
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Check what this configuration needs, too."
+)
+@set_option
+@format_option
+@click.pass_obj
+def doctor(session: Session, config: Path | None, overrides: tuple[str, ...], form: Form) -> None:
+    """What this machine can do, and what is missing.
+
+    Exits with 4 only if something is missing that the given --config needs.
+    """
+    from nas.config import load_config
+    from nas.doctor import doctor_tables, examine, require_all
+
+    checks = examine(load_config(config, overrides) if config else None)
+    session.emit(checks, form, doctor_tables)
+    require_all(checks)
+
+
+@main.command()
+@click.argument(
+    "configs", metavar="CONFIG...", type=click.Path(path_type=Path), nargs=-1, required=True
+)
+@set_option
+@format_option
+@click.pass_context
+def validate(
+    context: click.Context, configs: tuple[Path, ...], overrides: tuple[str, ...], form: Form
+) -> None:
+    """Check configurations; no weights, no network.
+
+    Exits with the code of the first error.
+    """
+    from nas.readers import check_config, verdict_tables
+
+    verdicts = [check_config(path, overrides) for path in configs]
+    context.obj.emit(verdicts, form, verdict_tables)
+    context.exit(next((v.exit_code for v in verdicts if v.exit_code), 0))
+
+
+@main.command()
+@config_argument
+@set_option
+@format_option
+@click.pass_obj
+def plan(session: Session, config: Path, overrides: tuple[str, ...], form: Form) -> None:
+    """Forecast work, disk, memory and time; whether budgets can be met."""
+    from nas.compiler import make_plan
+    from nas.config import load_config
+    from nas.readers import plan_tables
+
+    session.emit(make_plan(load_config(config, overrides)), form, plan_tables)
+
+
+@main.command()
+@config_argument
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Run directory; default: runs/NAME."
+)
+@set_option
+@click.option("--from", "start", type=PassName(), help="First pass to run.")
+@click.option("--to", "stop", type=PassName(), help="Last pass to run.")
+@click.option("--dry-run", is_flag=True, help="Show the forecast and write nothing.")
+@quiet_option
+@click.pass_obj
+def run(
+    session: Session,
+    config: Path,
+    output: Path | None,
+    overrides: tuple[str, ...],
+    start: str | None,
+    stop: str | None,
+    dry_run: bool,
+) -> None:
+    """Compile: run every pass that is not finished yet.
+
+    The same command goes on where an earlier one stopped; finished units are never redone.
+    """
+    from nas.compiler import compile_run, make_plan
+    from nas.config import load_config
+    from nas.console import print_outcome
+    from nas.readers import plan_tables
+    from nas.run import RunDirectory
+
+    settings = load_config(config, overrides)
+    root = output or Path("runs") / settings.name
+    if dry_run:
+        session.emit(make_plan(settings), "table", plan_tables)
+        session.say(f"would write to {root}")
+        return
+    directory = RunDirectory.create(root)
+    session.works_on(root, resumable=True)
+    outcome = compile_run(settings, directory, session.progress, start=start, stop=stop)
+    print_outcome(session, root, outcome)
+
+
+def _pass_verb(name: str, title: str) -> None:
+    """Add the verb of a pass that takes nothing but the run."""
+
+    @main.command(name, help=f"{title[0].upper()}{title[1:]}.")
+    @run_argument
+    @set_option
+    @quiet_option
+    @click.pass_obj
+    def verb(session: Session, run: Path, overrides: tuple[str, ...]) -> None:
+        from nas.compiler import compile_run
+        from nas.console import print_outcome
+        from nas.readers import open_run, read_config
+
+        directory = open_run(run)
+        config = read_config(directory, overrides)
+        session.works_on(run, resumable=True)
+        outcome = compile_run(config, directory, session.progress, start=name, stop=name)
+        print_outcome(session, run, outcome)
+
+
+for _name, _title in PASS_VERBS.items():
+    _pass_verb(_name, _title)
+
+
+@main.command()
+@run_argument
+@set_option
+@quiet_option
+@format_option
+@click.pass_obj
+def solve(session: Session, run: Path, overrides: tuple[str, ...], form: Form) -> None:
+    """Pick one block a slot; --set tries other budgets.
+
+    Takes seconds and writes to solutions/ only.
+    """
+    from nas.compiler import solve_again
+    from nas.console import solution_lines
+    from nas.readers import open_run, read_config
+
+    directory = open_run(run)
+    config = read_config(directory, overrides)
+    session.works_on(run, resumable=True)
+    session.emit(solve_again(config, directory, session.progress), form, solution_lines)
+
+
+@main.command()
+@run_argument
+@click.option(
+    "--task",
+    "tasks",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True),
+    multiple=True,
+    help="JSONL file of multiple-choice or cloze questions. Repeatable.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many questions a task.")
+@set_option
+@quiet_option
+@click.pass_obj
+def evaluate(
+    session: Session,
+    run: Path,
+    tasks: tuple[Path, ...],
+    limit: int | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Quality of the student beside the teacher; --task adds task files."""
+    from nas.compiler import compile_run
+    from nas.console import print_outcome
+    from nas.readers import open_run, read_config, task_overrides
+
+    directory = open_run(run)
+    config = read_config(directory, (*overrides, *task_overrides(tasks, limit)))
+    session.works_on(run, resumable=True)
+    outcome = compile_run(config, directory, session.progress, start="evaluate", stop="report")
+    print_outcome(session, run, outcome)
+
+
+@main.command()
+@run_argument
+@format_option
+@click.pass_obj
+def status(session: Session, run: Path, form: Form) -> None:
+    """How far a run is."""
+    from nas.readers import open_run, read_status, status_tables
+
+    session.emit(read_status(open_run(run)), form, status_tables)
+
+
+@main.command()
+@click.argument("what", metavar="RUN|hardware|space")
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("--slot", metavar="ID", help="One slot of the run, such as layers.7.ffn.")
+@format_option
+@click.pass_obj
+def show(session: Session, what: str, name: str | None, slot: str | None, form: Form) -> None:
+    """The result of a RUN, or a hardware profile or search space.
+
+    nas show runs/demo [--slot layers.7.ffn], nas show hardware rtx4090, nas show space decoder
+    """
+    from nas.readers import show_tables, shown
+
+    session.emit(shown(what, name, slot), form, show_tables)
+
+
+@main.command()
+@click.argument("left", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("right", metavar="RUN", type=click.Path(path_type=Path))
+@format_option
+@click.pass_obj
+def diff(session: Session, left: Path, right: Path, form: Form) -> None:
+    """How two runs differ: configuration, results, chosen blocks."""
+    from nas.readers import diff_runs, diff_tables, open_run
+
+    session.emit(diff_runs(open_run(left), open_run(right)), form, diff_tables)
+
+
+if __name__ == "__main__":
+    main()

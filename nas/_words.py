@@ -1,0 +1,32 @@
+"""Durations and progress lines as people read them, in plain ASCII so that logs stay clean."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """Such as `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size_mib(mib: float) -> str:
+    """Such as `0.3 MiB`, `120 MiB`, `1.4 GiB`."""
+    if mib >= 1024:
+        return f"{mib / 1024:.1f} GiB"
+    return f"{mib:.0f} MiB" if mib >= 10 else f"{mib:.1f} MiB"
+
+
+def number(value: float) -> str:
+    """Six significant figures, no trailing zeros."""
+    return f"{value:.6g}"
+
+
+def finished_line(title: str, total: int, seconds: float) -> str:
+    """The line that a task leaves behind."""
+    return f"{title}: {total} of {total} in {duration(seconds)}"

@@ -1,0 +1,16 @@
+"""Students as Hugging Face folders: safetensors, tokenizer, configuration and their own code."""
+
+from nas.backends.huggingface._artifact import HuggingFaceArtifact, HuggingFaceReport
+from nas.backends.huggingface._check import check_huggingface
+from nas.backends.huggingface._export import export_huggingface
+from nas.backends.huggingface._load import load_student
+from nas.backends.huggingface._register import register_auto_classes
+
+__all__ = [
+    "HuggingFaceArtifact",
+    "HuggingFaceReport",
+    "check_huggingface",
+    "export_huggingface",
+    "load_student",
+    "register_auto_classes",
+]

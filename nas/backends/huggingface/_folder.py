@@ -1,0 +1,43 @@
+"""A folder that appears complete under its name, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from nas.errors import ArtifactError, PassError
+
+MARKER = "configuration_nas.py"
+
+
+@contextlib.contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty sibling to fill; on success it takes the name `folder`.
+
+    An earlier export of the same name is replaced; anything else there is refused with
+    ArtifactError. Raises PassError when the disk refuses, leaving what was there before.
+    """
+    if folder.exists() and not (folder / MARKER).is_file() and any(folder.iterdir()):
+        raise ArtifactError(f"{folder} is not empty and not an exported student; name another")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+            fresh = Path(scratch) / "new"
+            fresh.mkdir()
+            yield fresh
+            _flush(fresh)
+            if folder.exists():
+                os.replace(folder, Path(scratch) / "old")
+            os.replace(fresh, folder)
+    except OSError as error:
+        raise PassError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+
+def _flush(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())

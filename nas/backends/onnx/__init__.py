@@ -1,0 +1,27 @@
+"""ONNX: decoders with a key-value cache, and their parts for measurement.
+
+    artifact = export_onnx(chain, folder)                     # model.onnx and model.onnx.data
+    check_onnx(artifact, chain, ids, greedy_tokens=64)        # raises PassError with the difference
+    write_genai_config(chain.shape, folder)                   # for onnxruntime-genai
+    save_model(block_stack(shape, "ffn", spec, 4), path)      # one block four times, to be timed
+
+Only operators of the ONNX standard are used, so that other runtimes and TensorRT read the files.
+"""
+
+from nas.backends.onnx._export import OnnxArtifact, export_onnx
+from nas.backends.onnx._files import save_model
+from nas.backends.onnx._gate import GateReport, check_onnx
+from nas.backends.onnx._genai import write_genai_config
+from nas.backends.onnx._stack import block_stack, epilogue_model, prologue_model
+
+__all__ = [
+    "GateReport",
+    "OnnxArtifact",
+    "block_stack",
+    "check_onnx",
+    "epilogue_model",
+    "export_onnx",
+    "prologue_model",
+    "save_model",
+    "write_genai_config",
+]

@@ -1,0 +1,132 @@
+"""The parts of a decoder as torch modules whose weights are arguments.
+
+A graph exported from such a module has its weights among the inputs, so one graph serves every
+slot that has the same structure.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from nas.blocks import BlockContext, KeyValue
+from nas.blocks._norm import RMSNorm
+from nas.chain import DecoderChain, SlotModule
+
+# Added to the score of a hidden key. Finite, because a row that is hidden altogether (left padding)
+# would turn into NaN; within the range of float16 with room for the score.
+HIDDEN_SCORE = {"float32": -1e9, "bfloat16": -1e9, "float16": -3e4}
+
+
+class Part(nn.Module):
+    """Base: `weights` in `forward` stand in the order of `weight_names`."""
+
+    def __init__(self, module: nn.Module, prefix: str = "") -> None:
+        super().__init__()
+        # In a tuple, so that the exporter does not see these parameters as the part's own.
+        self._source = (module,)
+        self._parameter_names = tuple(name for name, _ in module.named_parameters())
+        self.weight_names = tuple(name.removeprefix(prefix) for name in self._parameter_names)
+
+    @abstractmethod
+    def forward(self, *inputs: Tensor, weights: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
+        """Tensors in, tensors out; no weight of its own."""
+
+    def source_weights(self) -> list[Tensor]:
+        """The parameters that the part was made from."""
+        return [parameter.detach() for parameter in self._source[0].parameters()]
+
+    def call(self, weights: Sequence[Tensor], *arguments: object) -> object:
+        """Run the module with `weights` in place of its own."""
+        state = dict(zip(self._parameter_names, weights, strict=True))
+        return functional_call(self._source[0], state, arguments)
+
+
+class PlainBlock(Part):
+    """A slot without a cache: state -> next state."""
+
+    def forward(self, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+        none = state.new_zeros(())
+        result = self.call(weights, state, BlockContext(none, none))
+        assert isinstance(result, Tensor)
+        return result
+
+
+class _CachedSlot(nn.Module):
+    def __init__(self, slot: SlotModule) -> None:
+        super().__init__()
+        self.slot = slot
+
+    def forward(
+        self, state: Tensor, context: BlockContext, past: KeyValue
+    ) -> tuple[Tensor, KeyValue]:
+        return self.slot.forward_cached(state, context, past)
+
+
+class CachedBlock(Part):
+    """A slot with a cache: state, context and past -> next state and present."""
+
+    def __init__(self, slot: SlotModule) -> None:
+        super().__init__(_CachedSlot(slot), prefix="slot.")
+
+    def forward(  # type: ignore[override]
+        self,
+        state: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor,
+        past_key: Tensor,
+        past_value: Tensor,
+        weights: Sequence[Tensor],
+    ) -> tuple[Tensor, ...]:
+        context, past = BlockContext(cos, sin, mask), KeyValue(past_key, past_value)
+        result = self.call(weights, state, context, past)
+        assert isinstance(result, tuple)
+        return result[0], result[1].key, result[1].value
+
+
+class Prologue(Part):
+    """Token ids and padding mask -> state, cos, sin and additive mask.
+
+    The chain stays in float32, and with it the angles; the results take the embedding's type.
+    """
+
+    def __init__(self, chain: DecoderChain, dtype: str) -> None:
+        super().__init__(chain.embed)
+        self._chain, self._hidden_score = (chain,), HIDDEN_SCORE[dtype]
+
+    def forward(  # type: ignore[override]
+        self, input_ids: Tensor, attention_mask: Tensor, weights: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        context = self._chain[0].cached_context(attention_mask, input_ids.shape[1])
+        assert context.mask is not None
+        state = F.embedding(input_ids, weights[0])
+        mask = torch.where(context.mask, 0.0, self._hidden_score)
+        return state, *(part.to(state.dtype) for part in (context.cos, context.sin, mask))
+
+
+class _NormedHead(nn.Module):
+    def __init__(self, norm: RMSNorm, head: nn.Linear) -> None:
+        super().__init__()
+        self.norm, self.head = norm, head
+
+    def forward(self, state: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(state))
+        return logits
+
+
+class Epilogue(Part):
+    """State -> logits."""
+
+    def __init__(self, chain: DecoderChain) -> None:
+        super().__init__(_NormedHead(chain.norm, chain.head))
+
+    def forward(self, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+        result = self.call(weights, state)
+        assert isinstance(result, Tensor)
+        return result

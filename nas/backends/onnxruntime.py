@@ -1,0 +1,196 @@
+"""ONNX Runtime: sessions, and a decoder with a key-value cache that can be run and timed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from nas._imports import require
+from nas.errors import ArtifactError
+from nas.ir import Conditions, Phase
+
+_PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)")
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_NAMES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+
+DENORMALS = {"session.set_denormal_as_zero": "1"}
+SESSION_CONFIG = {"session.force_spinning_stop": "1", **DENORMALS}
+
+Ids = NDArray[np.int64]
+
+
+def default_threads() -> int:
+    """Physical cores that this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(psutil.cpu_count(logical=False) or 1, usable or 1))
+
+
+@lru_cache(maxsize=1)
+def cpu_name() -> str:
+    """The processor's model name, as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def open_session(
+    model: Path | bytes,
+    threads: int | None = None,
+    providers: Sequence[str] | None = None,
+    *,
+    profile_prefix: Path | None = None,
+    optimized_path: Path | None = None,
+) -> Any:
+    """An `onnxruntime.InferenceSession`; raises ArtifactError when the model does not load.
+
+    Threads stop spinning when a run ends: sessions measured in turns would otherwise take cores
+    from each other. Denormal numbers count as zero: the softmax of a causal mask makes many, and
+    each costs a processor some hundred cycles (a quarter of the time of an attention block). The
+    runtime takes that setting from the first session of the process, so open all sessions here.
+    """
+    ort = require("onnxruntime", extra="cpu")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or default_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    for key, value in SESSION_CONFIG.items():
+        options.add_session_config_entry(key, value)
+    if profile_prefix is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile_prefix)
+    if optimized_path is not None:
+        options.optimized_model_filepath = str(optimized_path)
+    source = str(model) if isinstance(model, Path) else model
+    try:
+        return ort.InferenceSession(source, options, list(providers or ["CPUExecutionProvider"]))
+    except Exception as error:  # the binding raises a class of its own for each status code
+        where = str(model) if isinstance(model, Path) else "ONNX model"
+        raise ArtifactError(f"{where}: ONNX Runtime does not load it: {error}") from error
+
+
+class OnnxDecoder:
+    """A decoder exported by `nas.backends.onnx`, open in ONNX Runtime."""
+
+    def __init__(
+        self,
+        path: Path,
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+    ) -> None:
+        self._ort = require("onnxruntime", extra="cpu")
+        self.path, self.threads = path, threads or default_threads()
+        self._session = open_session(path, self.threads, providers)
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._caches = {
+            node.name: (int(node.shape[1]), int(node.shape[3]))
+            for node in self._session.get_inputs()
+            if _PAST.fullmatch(node.name)
+        }
+        self._type: str = self._session.get_outputs()[0].type
+        self._feeds: dict[tuple[int, int, int], dict[str, Any]] = {}
+
+    @property
+    def dtype(self) -> str:
+        """Type of logits and cache."""
+        return _NAMES[self._type]
+
+    @property
+    def kv_heads(self) -> dict[int, int]:
+        """KV heads of each layer that caches."""
+        layers = {name: int(name.split(".")[1]) for name in self._caches}
+        return {layers[name]: heads for name, (heads, _) in self._caches.items()}
+
+    def prefill(self, ids: Ids, attention_mask: Ids | None = None) -> NDArray[Any]:
+        """Logits [batch, tokens, vocab] of `ids` [batch, tokens] on an empty cache."""
+        mask = np.ones_like(ids) if attention_mask is None else attention_mask
+        logits: NDArray[Any] = self._run(self._feed(ids, mask, self._empty(len(ids))))[0].numpy()
+        return logits
+
+    def greedy(self, ids: Ids, tokens: int, attention_mask: Ids | None = None) -> Ids:
+        """The `tokens` most likely next tokens [batch, tokens], one at a time through the cache."""
+        mask = np.ones_like(ids) if attention_mask is None else attention_mask
+        past, chosen = self._empty(len(ids)), []
+        for _ in range(tokens):
+            logits, *present = self._run(self._feed(ids, mask, past))
+            ids = logits.numpy()[:, -1].argmax(-1, keepdims=True).astype(np.int64)
+            past = self._as_past(present)
+            mask = np.concatenate([mask, np.ones_like(ids)], axis=1)
+            chosen.append(ids)
+        return np.concatenate(chosen, axis=1)
+
+    def time_prefill(self, batch: int, tokens: int) -> float:
+        """Milliseconds of one prefill of `tokens` tokens."""
+        return self._time(batch, tokens, 0)
+
+    def time_decode(self, batch: int, past_tokens: int) -> float:
+        """Milliseconds of one token with `past_tokens` in the cache."""
+        return self._time(batch, 1, past_tokens)
+
+    def conditions(self, phase: Phase, batch: int, prompt_tokens: int) -> Conditions:
+        """What a timing of this session depends on."""
+        return Conditions(
+            phase=phase,
+            batch=batch,
+            prompt_tokens=prompt_tokens,
+            dtype=self.dtype,
+            threads=self.threads,
+            runtime="onnxruntime",
+            runtime_version=self._ort.__version__,
+            device=cpu_name(),
+        )
+
+    def _time(self, batch: int, tokens: int, past_tokens: int) -> float:
+        key = (batch, tokens, past_tokens)
+        if key not in self._feeds:
+            self._feeds[key] = self._random_feed(*key)
+        feed = self._feeds[key]
+        start = time.perf_counter()
+        self._run(feed)
+        return 1000.0 * (time.perf_counter() - start)
+
+    def _run(self, feed: Mapping[str, Any]) -> list[Any]:
+        """Outputs as values of the runtime: nothing is copied, a cache goes back in as it came."""
+        outputs: list[Any] = self._session.run_with_ort_values(self._outputs, feed)
+        return outputs
+
+    def _feed(self, ids: Ids, mask: Ids, past: Mapping[str, Any]) -> dict[str, Any]:
+        return {"input_ids": self._value(ids), "attention_mask": self._value(mask), **past}
+
+    def _empty(self, batch: int) -> dict[str, Any]:
+        kind = _TYPES[self._type]
+        return {
+            name: self._value(np.zeros((batch, heads, 0, dim), dtype=kind))
+            for name, (heads, dim) in self._caches.items()
+        }
+
+    def _as_past(self, present: Sequence[Any]) -> dict[str, Any]:
+        names = [name.replace("present", "past_key_values") for name in self._outputs[1:]]
+        return dict(zip(names, present, strict=True))
+
+    def _random_feed(self, batch: int, tokens: int, past_tokens: int) -> dict[str, Any]:
+        rng = np.random.default_rng(0)
+        kind = _TYPES[self._type]
+        ids = rng.integers(0, self._session.get_outputs()[0].shape[2], (batch, tokens))
+        mask = np.ones((batch, past_tokens + tokens), dtype=np.int64)
+        past = {
+            name: self._value(
+                rng.standard_normal((batch, heads, past_tokens, dim), np.float32).astype(kind)
+            )
+            for name, (heads, dim) in self._caches.items()
+        }
+        return self._feed(ids.astype(np.int64), mask, past)
+
+    def _value(self, array: NDArray[Any]) -> Any:
+        return self._ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))

@@ -1,0 +1,8 @@
+"""TensorRT-RTX engines, built on a CPU for a named GPU; running them needs that GPU."""
+
+from nas.backends.tensorrt_rtx._artifact import EngineArtifact
+from nas.backends.tensorrt_rtx._builder import build_engine
+from nas.backends.tensorrt_rtx._shapes import EngineShapes
+from nas.backends.tensorrt_rtx._support import supported_sms
+
+__all__ = ["EngineArtifact", "EngineShapes", "build_engine", "supported_sms"]

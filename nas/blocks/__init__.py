@@ -1,0 +1,43 @@
+"""Block kinds: what can stand in a slot. One package a kind; none knows a teacher's names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas.blocks._base import Block, BlockContext, BlockKind, KeyValue
+from nas.blocks._data import Built, SlotData
+from nas.blocks.gated_feed_forward import GatedFeedForwardBlock, GatedFeedForwardKind
+from nas.blocks.grouped_query_attention import (
+    GroupedQueryAttentionBlock,
+    GroupedQueryAttentionKind,
+)
+from nas.blocks.linear_map import LinearMapBlock, LinearMapKind
+from nas.blocks.skip import SkipKind
+from nas.ir import BlockSpec, DecoderShape, SlotKind
+
+KINDS: dict[str, BlockKind[Any]] = {
+    "gqa": GroupedQueryAttentionKind(),
+    "gated_ffn": GatedFeedForwardKind(),
+    "linear": LinearMapKind(),
+    "skip": SkipKind(),
+}
+
+
+def build_block(shape: DecoderShape, slot_kind: SlotKind, spec: BlockSpec) -> Block | None:
+    """A fresh module for a resolved specification (`DecoderShape.resolve`); None for a skip."""
+    return KINDS[spec.kind].module(shape, slot_kind, spec)
+
+
+__all__ = [
+    "KINDS",
+    "Block",
+    "BlockContext",
+    "BlockKind",
+    "Built",
+    "GatedFeedForwardBlock",
+    "GroupedQueryAttentionBlock",
+    "KeyValue",
+    "LinearMapBlock",
+    "SlotData",
+    "build_block",
+]

@@ -1,0 +1,75 @@
+"""What every block kind offers: a module, its size, and its work."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from torch import Tensor, nn
+
+from nas.ir import BlockSpec, DecoderShape, SlotKind
+
+if TYPE_CHECKING:
+    from nas.blocks._data import Built, SlotData
+
+SpecT = TypeVar("SpecT", bound=BlockSpec)
+
+
+class KeyValue(NamedTuple):
+    """Cache of one attention block: key and value, each [batch, kv_heads, tokens, head_dim]."""
+
+    key: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True)
+class BlockContext:
+    """What a block may need beside its input.
+
+    `cos`, `sin`: rotary factors [batch, tokens, head_dim]. `mask`: boolean, True where a query may
+    look, broadcastable to [batch, heads, tokens, past + tokens]; None means plain causal attention
+    over the tokens at hand.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    mask: Tensor | None = None
+
+
+class Block(nn.Module):
+    """A residual branch: normed state [batch, tokens, hidden] in, same shape out."""
+
+    def forward(self, x: Tensor, context: BlockContext) -> Tensor:
+        raise TypeError(f"{type(self).__name__} does not define forward")
+
+    @property
+    def caches(self) -> bool:
+        """Whether the block keeps a key-value cache (then it has `forward_cached`)."""
+        return False
+
+
+class BlockKind(ABC, Generic[SpecT]):
+    """Strategy object of one kind of block."""
+
+    slot_kinds: tuple[SlotKind, ...]
+
+    @abstractmethod
+    def module(self, shape: DecoderShape, slot_kind: SlotKind, spec: SpecT) -> Block | None:
+        """A fresh module, or None for a block that does nothing."""
+
+    @abstractmethod
+    def parameters(self, shape: DecoderShape, slot_kind: SlotKind, spec: SpecT) -> int:
+        """Weights of the block, without the slot's norm."""
+
+    @abstractmethod
+    def flops(self, shape: DecoderShape, spec: SpecT, tokens: int, context_tokens: int) -> float:
+        """Floating-point operations of `tokens` queries that see `context_tokens` keys each."""
+
+    def cached_values_per_token(self, shape: DecoderShape, spec: SpecT) -> int:
+        """Numbers kept in the cache for each token."""
+        return 0
+
+    @abstractmethod
+    def initialise(self, data: SlotData, specs: tuple[SpecT, ...]) -> list[Built]:
+        """Blocks for `specs` made from the teacher's block without gradient training."""

@@ -1,0 +1,49 @@
+"""Root-mean-square normalisation (Zhang and Sennrich, arXiv 1910.07467)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """Normalises the last dimension; statistics in float32, output in the weight's type."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and x.dtype == self.weight.dtype == torch.float32:
+            trained: Tensor = _TrainedNorm.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
+            return trained
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(self.weight.dtype)
+
+
+class _TrainedNorm(torch.autograd.Function):
+    """The same in float32, saving one number a row beside the input.
+
+    Autograd's own graph keeps three copies of the input and takes some six times as long on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        power = torch.linalg.vector_norm(x, dim=-1, keepdim=True).pow_(2).div_(x.shape[-1])
+        scale = power.add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return x * scale * weight
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        x, weight, scale = ctx.saved_tensors
+        (grad,) = upstream
+        normed = x * scale
+        grad_weight = (grad * normed).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        inner = grad * weight
+        inner -= normed * (inner * normed).mean(-1, keepdim=True)
+        return inner.mul_(scale), grad_weight, None

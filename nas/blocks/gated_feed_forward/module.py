@@ -1,0 +1,67 @@
+"""Gated feed-forward block (Shazeer, arXiv 2002.05202)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas.blocks._base import Block, BlockContext
+from nas.errors import CapabilityError
+from nas.ir import DecoderShape
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "swish": F.silu,
+    "gelu": F.gelu,
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+}
+
+
+class GatedFeedForwardBlock(Block):
+    """`down(act(gate(x)) * up(x))` with `width` intermediate channels."""
+
+    def __init__(self, shape: DecoderShape, width: int) -> None:
+        super().__init__()
+        if shape.activation not in _ACTIVATIONS:
+            raise CapabilityError(
+                f"activation {shape.activation!r} is not supported; known: {sorted(_ACTIVATIONS)}"
+            )
+        self.activation = _ACTIVATIONS[shape.activation]
+        self.gate_proj = nn.Linear(shape.hidden_size, width, bias=shape.ffn_bias)
+        self.up_proj = nn.Linear(shape.hidden_size, width, bias=shape.ffn_bias)
+        self.down_proj = nn.Linear(width, shape.hidden_size, bias=shape.ffn_bias)
+
+    def forward(self, x: Tensor, context: BlockContext) -> Tensor:
+        return self.down_proj(self.intermediate(x))
+
+    def intermediate(self, x: Tensor) -> Tensor:
+        """Gated activation [batch, tokens, width], the input of the down projection."""
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        if torch.is_grad_enabled() and gate.requires_grad and self.activation is F.silu:
+            gated: Tensor = _SiluGate.apply(gate, up)  # type: ignore[no-untyped-call]
+            return gated
+        return self.activation(gate) * up
+
+
+class _SiluGate(torch.autograd.Function):
+    """`silu(gate) * up` that keeps its two inputs and recomputes the rest for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        (grad,) = upstream
+        sigmoid = gate.sigmoid()
+        silu = gate * sigmoid
+        slope = sigmoid.add(silu, alpha=1).sub_(silu * sigmoid)
+        return slope.mul_(up).mul_(grad), silu.mul_(grad)

@@ -1,0 +1,74 @@
+"""Grouped-query attention with rotary positions (Ainslie et al., arXiv 2305.13245)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas.blocks._base import Block, BlockContext, KeyValue
+from nas.blocks._norm import RMSNorm
+from nas.ir import DecoderShape
+
+
+class GroupedQueryAttentionBlock(Block):
+    """Attention of `shape` with `kv_heads` key-value heads."""
+
+    def __init__(self, shape: DecoderShape, kv_heads: int) -> None:
+        super().__init__()
+        hidden, dim = shape.hidden_size, shape.head_dim
+        self.query_heads, self.kv_heads, self.head_dim = shape.query_heads, kv_heads, dim
+        self.q_proj = nn.Linear(hidden, shape.query_heads * dim, bias=shape.qkv_bias)
+        self.k_proj = nn.Linear(hidden, kv_heads * dim, bias=shape.qkv_bias)
+        self.v_proj = nn.Linear(hidden, kv_heads * dim, bias=shape.qkv_bias)
+        self.o_proj = nn.Linear(shape.query_heads * dim, hidden, bias=shape.output_bias)
+        self.q_norm = RMSNorm(dim, shape.norm_eps) if shape.qk_norm else None
+        self.k_norm = RMSNorm(dim, shape.norm_eps) if shape.qk_norm else None
+
+    @property
+    def caches(self) -> bool:
+        return True
+
+    def forward(self, x: Tensor, context: BlockContext) -> Tensor:
+        return self.o_proj(self.heads(x, context, None)[0])
+
+    def forward_cached(
+        self, x: Tensor, context: BlockContext, past: KeyValue
+    ) -> tuple[Tensor, KeyValue]:
+        """As `forward`, with `past` before the tokens; also returns the extended cache."""
+        mixed, present = self.heads(x, context, past)
+        return self.o_proj(mixed), present
+
+    def heads(
+        self, x: Tensor, context: BlockContext, past: KeyValue | None
+    ) -> tuple[Tensor, KeyValue]:
+        """Input of the output projection [batch, tokens, query_heads * head_dim], and the cache."""
+        query = self._split(self.q_proj(x), self.query_heads)
+        key = self._split(self.k_proj(x), self.kv_heads)
+        value = self._split(self.v_proj(x), self.kv_heads)
+        if self.q_norm is not None and self.k_norm is not None:
+            query, key = self.q_norm(query), self.k_norm(key)
+        query, key = _rotate(query, context), _rotate(key, context)
+        if past is not None:
+            key = torch.cat((past.key, key), dim=2)
+            value = torch.cat((past.value, value), dim=2)
+        mixed = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=context.mask,
+            is_causal=context.mask is None,
+            enable_gqa=self.kv_heads < self.query_heads,
+        )
+        return mixed.transpose(1, 2).flatten(2), KeyValue(key, value)
+
+    def _split(self, projected: Tensor, heads: int) -> Tensor:
+        return projected.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
+
+
+def _rotate(x: Tensor, context: BlockContext) -> Tensor:
+    """Rotary embedding of [batch, heads, tokens, head_dim], the halves paired as Llama pairs them."""
+    first, second = x.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    cos, sin = context.cos.unsqueeze(1).to(x.dtype), context.sin.unsqueeze(1).to(x.dtype)
+    return x * cos + turned * sin

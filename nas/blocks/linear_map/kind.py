@@ -1,0 +1,58 @@
+"""A linear block: ridge regression of the branch's output on its input."""
+
+from __future__ import annotations
+
+import torch
+
+from nas.blocks._base import BlockKind
+from nas.blocks._data import Built, SlotData
+from nas.blocks._ridge import Moments, solve_affine
+from nas.blocks.grouped_query_attention.module import GroupedQueryAttentionBlock
+from nas.blocks.linear_map.module import LinearMapBlock
+from nas.ir import DecoderShape, LinearMap, SlotKind
+
+
+class LinearMapKind(BlockKind[LinearMap]):
+    """One linear layer."""
+
+    slot_kinds = ("attention", "ffn")
+
+    def module(
+        self, shape: DecoderShape, slot_kind: SlotKind, spec: LinearMap
+    ) -> LinearMapBlock:
+        return LinearMapBlock(shape.hidden_size)
+
+    def parameters(self, shape: DecoderShape, slot_kind: SlotKind, spec: LinearMap) -> int:
+        return shape.hidden_size * (shape.hidden_size + 1)
+
+    def flops(
+        self, shape: DecoderShape, spec: LinearMap, tokens: int, context_tokens: int
+    ) -> float:
+        return 2.0 * tokens * shape.hidden_size**2
+
+    @torch.no_grad()
+    def initialise(self, data: SlotData, specs: tuple[LinearMap, ...]) -> list[Built]:
+        hidden = data.shape.hidden_size
+        sliced = data.error(_product(data))
+        moments = Moments.zeros(hidden, hidden, data.x)
+        for x, y in data.fitted():
+            moments.add(x, y)
+        block = LinearMapBlock(hidden).to(data.x.device)
+        weight, bias = solve_affine(moments, data.ridge)
+        block.proj.weight.copy_(weight)
+        block.proj.bias.copy_(bias)
+        return [Built(spec, block, data.error(block), sliced) for spec in specs]
+
+
+def _product(data: SlotData) -> LinearMapBlock:
+    """The paper's start (arXiv 2411.19146): W_down W_up, and W_o W_v with the heads repeated."""
+    block, teacher = LinearMapBlock(data.shape.hidden_size).to(data.x.device), data.teacher
+    if isinstance(teacher, GroupedQueryAttentionBlock):
+        value = teacher.v_proj.weight.unflatten(0, (teacher.kv_heads, teacher.head_dim))
+        repeats = teacher.query_heads // teacher.kv_heads
+        weight = teacher.o_proj.weight @ value.repeat_interleave(repeats, dim=0).flatten(0, 1)
+    else:
+        weight = teacher.down_proj.weight @ teacher.up_proj.weight  # type: ignore[union-attr]
+    block.proj.weight.copy_(weight)  # type: ignore[arg-type]
+    block.proj.bias.zero_()
+    return block

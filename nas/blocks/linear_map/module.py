@@ -1,0 +1,18 @@
+"""One linear layer in place of a block."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nas.blocks._base import Block, BlockContext
+
+
+class LinearMapBlock(Block):
+    """`weight @ x + bias`, hidden to hidden."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x: Tensor, context: BlockContext) -> Tensor:
+        return self.proj(x)

@@ -1,0 +1,5 @@
+"""No operation."""
+
+from nas.blocks.skip.kind import SkipKind
+
+__all__ = ["SkipKind"]

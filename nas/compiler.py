@@ -1,0 +1,120 @@
+"""The compiler: the ordered passes and nothing else."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from nas.config import RunConfig
+from nas.errors import ConfigError
+from nas.ir import Solution
+from nas.passes import Artefacts, PassContext
+from nas.progress import Progress
+from nas.run import RunDirectory, write_atomically
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A named step of the compiler. `run` makes its artefacts unless they are there already."""
+
+    name: str
+    title: str
+    run: Callable[[Artefacts], object]
+
+
+PASSES: tuple[Pass, ...] = (
+    Pass("space", "list the candidates of every slot", lambda a: a.candidates),
+    Pass("measure", "measure every distinct block on the target", lambda a: a.costs),
+    Pass("build", "make every candidate from the teacher", lambda a: a.block_keys),
+    Pass("score", "what swapping in each candidate costs", lambda a: a.scores),
+    Pass("solve", "pick one block a slot under the budgets", lambda a: a.architectures),
+    Pass("distill", "global distillation of student and baselines", lambda a: a.student_keys),
+    Pass("export", "write and check the files", lambda a: a.exported),
+    Pass("profile", "measure the exported networks end to end", lambda a: a.measured),
+    Pass("evaluate", "quality on held-out text and tasks", lambda a: a.quality),
+    Pass("report", "write summary.json and report.html", lambda a: a.report),
+)
+
+
+@dataclass
+class Outcome:
+    """What a call of the compiler did: units made and reused, seconds by pass."""
+
+    done: dict[str, int] = field(default_factory=dict)
+    reused: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    summary_path: Path | None = None
+    report_path: Path | None = None
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return not self.done
+
+
+def compile_run(
+    config: RunConfig,
+    run: RunDirectory,
+    progress: Progress | None = None,
+    *,
+    start: str | None = None,
+    stop: str | None = None,
+) -> Outcome:
+    """Run the passes from `start` to `stop`, both included. Finished units are never redone.
+
+    Passes before `start` must be up to date, else ArtifactError says which to run.
+    """
+    names = [p.name for p in PASSES]
+    first = _index(names, start, 0)
+    last = _index(names, stop, len(names) - 1)
+    if first > last:
+        raise ConfigError(f"--from {start} comes after --to {stop}")
+    outcome = Outcome()
+    with run.locked():
+        _write_config(run, config)
+        run.closed = frozenset(names[:first])
+        artefacts = Artefacts(PassContext(config, run, progress))
+        for step in PASSES[first : last + 1]:
+            outcome.seconds[step.name] = _timed(run, step, artefacts)
+    outcome.done, outcome.reused = run.tally.done, run.tally.reused
+    for name, path in (("summary_path", "summary.json"), ("report_path", "report.html")):
+        if run.path("report", path).exists():
+            setattr(outcome, name, run.path("report", path))
+    return outcome
+
+
+def solve_again(config: RunConfig, run: RunDirectory, progress: Progress | None = None) -> Solution:
+    """Solve under the budgets of `config`; everything before must be there, nothing else changes."""
+    with run.locked():
+        run.closed = frozenset({"teacher", "data", "space", "measure", "build", "score"})
+        return Artefacts(PassContext(config, run, progress)).solution
+
+
+def _timed(run: RunDirectory, step: Pass, artefacts: Artefacts) -> float:
+    started, before = time.perf_counter(), sum(run.tally.done.values())
+    step.run(artefacts)
+    seconds = time.perf_counter() - started
+    made = sum(run.tally.done.values()) - before
+    if made:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        run.event("pass", name=step.name, seconds=seconds, units=made, peak_memory_mib=peak)
+    return seconds
+
+
+def _index(names: list[str], wanted: str | None, default: int) -> int:
+    if wanted is None:
+        return default
+    if wanted not in names:
+        raise ConfigError(f"no pass is named {wanted!r}; the passes are {', '.join(names)}")
+    return names.index(wanted)
+
+
+def _write_config(run: RunDirectory, config: RunConfig) -> None:
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    path = run.path("config.resolved.yaml")
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text)

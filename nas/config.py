@@ -1,0 +1,315 @@
+"""The run configuration: one typed tree, unknown keys refused, one function that merges."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from nas.errors import ConfigError
+
+
+class Section(BaseModel):
+    """Base of every section."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TeacherConfig(Section):
+    """`source`: a Hugging Face folder, a hub id, a GGUF file, or `package:NAME/FILE` for a file
+    that an installed Python package carries. `tokenizer` overrides where the tokenizer is read."""
+
+    source: str = Field(min_length=1)
+    revision: str | None = None
+    tokenizer: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "cpu"
+    trust_remote_code: bool = False
+
+
+class FileText(Section):
+    """A text file, or every `*.txt` and `*.md` file under a folder."""
+
+    kind: Literal["file"] = "file"
+    path: Path
+
+
+class JsonlText(Section):
+    """One document a line, in `field`."""
+
+    kind: Literal["jsonl"] = "jsonl"
+    path: Path
+    field: str = "text"
+
+
+class DatasetText(Section):
+    """A dataset of the optional package `datasets`."""
+
+    kind: Literal["datasets"] = "datasets"
+    name: str
+    config: str | None = None
+    split: str = "train"
+    field: str = "text"
+
+
+class PythonDocsText(Section):
+    """The English reference text that ships with Python itself (`pydoc_data.topics`)."""
+
+    kind: Literal["python_docs"] = "python_docs"
+
+
+class TeacherSamplesText(Section):
+    """Text sampled from the teacher. Joins the training text only, and is never scored on.
+
+    `prompt_tokens` of training text (0: the beginning-of-text token alone) open each sample.
+    """
+
+    kind: Literal["teacher_samples"] = "teacher_samples"
+    tokens: PositiveInt = 65536
+    prompt_tokens: int = Field(default=16, ge=0)
+    temperature: PositiveFloat = 1.0
+    batch: PositiveInt = 32
+
+
+TextSource = Annotated[
+    FileText | JsonlText | DatasetText | PythonDocsText | TeacherSamplesText,
+    Field(discriminator="kind"),
+]
+
+
+class DataConfig(Section):
+    """The text, and how much of its end is kept apart.
+
+    The token stream is cut into train | score | evaluate, in this order and without overlap;
+    `evaluate_fraction` of it from the end, then `score_sequences` windows before that.
+    """
+
+    sources: tuple[TextSource, ...] = (PythonDocsText(),)
+    sequence_length: PositiveInt = 256
+    evaluate_fraction: float = Field(default=0.1, gt=0, lt=0.9)
+    evaluate_tokens: PositiveInt | None = None
+    score_sequences: PositiveInt = 8
+    train_tokens: PositiveInt | None = None
+
+
+class TargetConfig(Section):
+    """Where the student will run and under which conditions it is measured."""
+
+    hardware: str = "local"
+    meter: Literal["onnxruntime", "roofline", "table"] = "onnxruntime"
+    table: Path | None = None
+    batch: PositiveInt = 1
+    prompt_tokens: PositiveInt = 512
+    output_tokens: PositiveInt = 128
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    threads: PositiveInt | None = None
+    repeats: PositiveInt = 9
+    phases: tuple[Literal["prefill", "decode"], ...] = ("prefill", "decode")
+
+
+class PhaseLimits(Section):
+    """A limit for each phase; a bare number in the configuration means prefill."""
+
+    prefill: PositiveFloat | None = None
+    decode: PositiveFloat | None = None
+
+
+class BudgetsConfig(Section):
+    """All that is given must hold.
+
+    `latency_ms`: prefill of the whole prompt, decode of one token. `speedup`: teacher over student,
+    same phases. `throughput_tokens_per_s`: batch * (prompt + output tokens) over the whole request.
+    `memory_mib`: weights (tied embeddings once) and KV cache at batch and full length.
+    `kv_mib_per_sequence`: the cache of one sequence at full length. `params_m`: millions.
+    """
+
+    latency_ms: PositiveFloat | PhaseLimits | None = None
+    speedup: PositiveFloat | PhaseLimits | None = None
+    throughput_tokens_per_s: PositiveFloat | None = None
+    memory_mib: PositiveFloat | None = None
+    kv_mib_per_sequence: PositiveFloat | None = None
+    params_m: PositiveFloat | None = None
+
+
+class BuildConfig(Section):
+    """Closed forms on `tokens`, then blockwise local distillation for `epochs` over the same
+    activations (0: closed forms only). The last `held_out_fraction` judges both."""
+
+    tokens: PositiveInt = 32768
+    held_out_fraction: float = Field(default=0.125, gt=0, lt=0.9)
+    ridge: PositiveFloat = 1e-4
+    epochs: int = Field(default=0, ge=0)
+    batch_tokens: PositiveInt = 1024
+    learning_rate: PositiveFloat = 3e-4
+    warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
+
+
+class ScoreConfig(Section):
+    """`replace_one`: KL(teacher || teacher with one block swapped), computed from the slot on."""
+
+    method: Literal["replace_one"] = "replace_one"
+    batch_sequences: PositiveInt = 8
+
+
+class SolveConfig(Section):
+    """The selection by mixed-integer program."""
+
+    solver: str = "mip"
+    time_limit_s: PositiveFloat = 60.0
+    gap: PositiveFloat = 1e-6
+
+
+class DistillConfig(Section):
+    """Global distillation: `cosine_weight` * mean over layers of (1 - cos) + `kl_weight` * KL.
+
+    A step's `batch_tokens` pass in pieces of `micro_batch_tokens`, which bounds the memory."""
+
+    steps: int = Field(default=100, ge=0)
+    batch_tokens: PositiveInt = 2048
+    micro_batch_tokens: PositiveInt = 1024
+    learning_rate: PositiveFloat = 5e-4
+    warmup_fraction: float = Field(default=0.05, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    cosine_weight: float = Field(default=1.0, ge=0)
+    kl_weight: float = Field(default=1.0, ge=0)
+    clip_norm: PositiveFloat = 1.0
+    train_embeddings: bool = False
+    checkpoint_every: PositiveInt = 50
+
+
+class ExportConfig(Section):
+    """`sm`: compute capabilities to build TensorRT-RTX engines for, such as 89; empty: those that
+    the hardware profile names."""
+
+    formats: tuple[Literal["huggingface", "onnx", "tensorrt_rtx"], ...] = ("huggingface", "onnx")
+    sm: tuple[PositiveInt, ...] = ()
+    engine_dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    greedy_tokens: PositiveInt = 64
+
+
+class EvaluateConfig(Section):
+    """`generations` prompts of `prompt_tokens`, each continued greedily by `generate_tokens`."""
+
+    generations: int = Field(default=8, ge=0)
+    prompt_tokens: PositiveInt = 32
+    generate_tokens: PositiveInt = 64
+    tasks: tuple[Path, ...] = ()
+
+
+BaselineName = Literal["uniform_ffn", "depth_cut"]
+
+
+class RunConfig(Section):
+    """Everything a run depends on."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    teacher: TeacherConfig
+    data: DataConfig = DataConfig()
+    space: str = "decoder"
+    target: TargetConfig = TargetConfig()
+    budgets: BudgetsConfig
+    build: BuildConfig = BuildConfig()
+    score: ScoreConfig = ScoreConfig()
+    solve: SolveConfig = SolveConfig()
+    baselines: tuple[BaselineName, ...] = ("uniform_ffn", "depth_cut")
+    distill: DistillConfig = DistillConfig()
+    export: ExportConfig = ExportConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    seed: int = 0
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Defaults, then the YAML file, then `KEY=VALUE` overrides; raises ConfigError.
+
+    Relative paths inside the file are taken from the file's folder.
+    """
+    data = _read_yaml(path)
+    for override in overrides:
+        _apply_override(data, override)
+    config = validate_config(data, str(path))
+    return _anchor_paths(config, path.parent)
+
+
+def validate_config(data: Mapping[str, Any], where: str) -> RunConfig:
+    """Check a plain dictionary; `where` opens each error line."""
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        lines = [_describe(problem, where) for problem in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; `nas init` writes a configuration") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections, found {type(data).__name__}")
+    return data
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override}: expected KEY=VALUE, as in budgets.latency_ms=12")
+    *parents, leaf = key.split(".")
+    section = data
+    for parent in parents:
+        child = section.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override}: {parent} is not a section")
+        section = child
+    try:
+        section[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: not a YAML value: {error}") from error
+
+
+def _describe(problem: Any, where: str) -> str:
+    location = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(problem["loc"][:-1])
+        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else f"; known keys: {', '.join(known)}"
+        return f"{where}: {location}: unknown key{hint if known else ''}"
+    if problem["type"] == "missing":
+        return f"{where}: {location}: required"
+    return f"{where}: {location}: {problem['msg']} (found {problem['input']!r})"
+
+
+def _known_keys(location: Sequence[str | int]) -> list[str]:
+    """Field names of the section at `location`, as far as it can be told from the types alone."""
+    model: type[BaseModel] = RunConfig
+    for part in location:
+        field = model.model_fields.get(str(part))
+        candidates = [field.annotation] if field else []
+        candidates += list(getattr(field.annotation, "__args__", ())) if field else []
+        sections = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not sections:
+            return []
+        model = sections[0]
+    return sorted(model.model_fields)
+
+
+def _anchor_paths(config: RunConfig, folder: Path) -> RunConfig:
+    def anchor(value: Any) -> Any:
+        if isinstance(value, Path):
+            return value if value.is_absolute() else (folder / value).resolve()
+        if isinstance(value, Section):
+            changed = {name: anchor(getattr(value, name)) for name in type(value).model_fields}
+            return value.model_copy(update=changed)
+        if isinstance(value, tuple):
+            return tuple(anchor(item) for item in value)
+        return value
+
+    anchored: RunConfig = anchor(config)
+    return anchored

@@ -1,0 +1,6 @@
+"""Text sources, and the token windows that passes train, score and evaluate on."""
+
+from nas.data._load import TextData, load_text_data
+from nas.data._split import Part, SourceRecord, Split
+
+__all__ = ["Part", "SourceRecord", "Split", "TextData", "load_text_data"]

@@ -1,0 +1,112 @@
+"""From the data section of the configuration to token windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nas.config import (
+    DataConfig,
+    DatasetText,
+    FileText,
+    JsonlText,
+    PythonDocsText,
+    TeacherSamplesText,
+)
+from nas.data._base import TextSource
+from nas.data._datasets import DatasetSource
+from nas.data._file import FileSource
+from nas.data._jsonl import JsonlSource
+from nas.data._python_docs import PythonDocsSource
+from nas.data._sampling import sample_windows
+from nas.data._split import Split, cut
+from nas.data._stream import token_stream
+from nas.errors import ConfigError
+from nas.progress import Progress, SilentProgress
+from nas.teachers import Teacher
+
+
+@dataclass(frozen=True)
+class TextData:
+    """Token windows [sequences, sequence_length] int64 that never share a token's position.
+
+    `train` is shuffled; `score` and `evaluate` are in the order of the text.
+    """
+
+    train: Tensor
+    score: Tensor
+    evaluate: Tensor
+    split: Split
+
+
+def load_text_data(
+    config: DataConfig, teacher: Teacher, seed: int, progress: Progress | None = None
+) -> TextData:
+    """Read, tokenise, cut, and sample where asked for.
+
+    Raises ConfigError for text that is missing, empty, unreadable or too short, and
+    CapabilityError where an optional package is.
+    """
+    _check_length(config, teacher)
+    stream, records = token_stream(_text_sources(config, seed), teacher.tokenizer)
+    split = cut(len(stream), records, config, seed)
+    length = config.sequence_length
+    train = _windows(stream, split.train.start, split.train.stop, length)
+    generator = torch.Generator().manual_seed(seed)
+    train = train[torch.randperm(len(train), generator=generator)][: split.train.sequences]
+    samples = [
+        sample_windows(source, teacher, train, seed + k, progress or SilentProgress())
+        for k, source in enumerate(config.sources)
+        if isinstance(source, TeacherSamplesText)
+    ]
+    if samples:
+        train = torch.cat((train, *samples))
+        train = train[torch.randperm(len(train), generator=generator)]
+        sampled = sum(s.numel() for s in samples)
+        split = split.model_copy(update={"sampled_tokens": sampled})
+    return TextData(
+        train=train,
+        score=_windows(stream, split.score.start, split.score.stop, length),
+        evaluate=_windows(stream, split.evaluate.start, split.evaluate.stop, length),
+        split=split,
+    )
+
+
+def _check_length(config: DataConfig, teacher: Teacher) -> None:
+    longest = teacher.shape.max_positions
+    if config.sequence_length > longest:
+        raise ConfigError(
+            f"data.sequence_length: {config.sequence_length} is more than the {longest} positions "
+            f"that the teacher knows; lower it"
+        )
+
+
+def _windows(stream: Tensor, start: int, stop: int, length: int) -> Tensor:
+    """Whole windows of [start, stop); what is left over at the end is not used."""
+    count = (stop - start) // length
+    return stream[start : start + count * length].reshape(count, length)
+
+
+def _text_sources(config: DataConfig, seed: int) -> list[TextSource]:
+    """The sources that are read; text sampled from the teacher is not among them."""
+    sources: list[TextSource] = []
+    for source in config.sources:
+        match source:
+            case FileText():
+                sources.append(FileSource(source))
+            case JsonlText():
+                sources.append(JsonlSource(source))
+            case DatasetText():
+                sources.append(DatasetSource(source))
+            case PythonDocsText():
+                sources.append(PythonDocsSource(seed))
+            case TeacherSamplesText():
+                pass
+    if not sources:
+        raise ConfigError(
+            "data.sources: text sampled from the teacher is never scored on; add a source of text, "
+            "such as {kind: python_docs}"
+        )
+    return sources

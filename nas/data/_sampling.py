@@ -1,0 +1,100 @@
+"""Text sampled from the teacher: more training tokens of the kind it knows best."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nas._numerics import compute_dtype
+from nas.chain import DecoderChain
+from nas.config import TeacherSamplesText
+from nas.errors import ConfigError
+from nas.progress import Progress
+from nas.teachers import Teacher, copy_chain
+
+
+def sample_windows(
+    config: TeacherSamplesText, teacher: Teacher, train: Tensor, seed: int, progress: Progress
+) -> Tensor:
+    """Windows [n, tokens] of at least `config.tokens` sampled tokens, prompts included.
+
+    `train` [windows, tokens] are the training windows; prompts come from nowhere else. Equal seeds
+    give equal text on the same processor.
+    """
+    length = train.shape[1]
+    if config.prompt_tokens >= length:
+        raise ConfigError(
+            f"data.sources: teacher_samples.prompt_tokens {config.prompt_tokens} leaves nothing to "
+            f"sample in a window of {length}; lower it or raise data.sequence_length"
+        )
+    count = -(-config.tokens // length)
+    generator = torch.Generator().manual_seed(seed)
+    prompts = _prompts(config, teacher, train, count, generator)
+    chain = _fast(teacher.chain)
+    windows = []
+    with progress.task("sampling text from the teacher", count) as advance:
+        for start in range(0, count, config.batch):
+            batch = prompts[start : start + config.batch]
+            windows.append(continued(chain, batch, length, config.temperature, generator))
+            advance(len(batch))
+    return torch.cat(windows)
+
+
+@torch.inference_mode()
+def continued(
+    chain: DecoderChain,
+    prompts: Tensor,
+    length: int,
+    temperature: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """`prompts` [batch, prompt] sampled on to [batch, length]; a text that ends starts another."""
+    device = chain.norm.weight.device
+    ids = prompts.to(device)
+    mask = torch.ones(len(ids), length, dtype=torch.long, device=device)
+    past = chain.empty_cache(len(ids))
+    steps = [ids]
+    for at in range(ids.shape[1], length):
+        logits, past = chain.forward_cached(steps[-1], mask[:, :at], past)
+        chances = torch.softmax(logits[:, -1].float() / temperature, dim=-1)
+        steps.append(torch.multinomial(chances.cpu(), 1, generator=generator).to(device))
+    return torch.cat(steps, dim=1).cpu()
+
+
+def _prompts(
+    config: TeacherSamplesText,
+    teacher: Teacher,
+    train: Tensor,
+    count: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Openings [count, tokens]: pieces of training windows, or the beginning-of-text token."""
+    if config.prompt_tokens == 0:
+        return torch.full((count, 1), _beginning(teacher))
+    rows = torch.randint(len(train), (count, 1), generator=generator)
+    last = train.shape[1] - config.prompt_tokens
+    starts = torch.randint(last + 1, (count, 1), generator=generator)
+    return train[rows, starts + torch.arange(config.prompt_tokens)]
+
+
+def _beginning(teacher: Teacher) -> int:
+    tokenizer = teacher.tokenizer
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    raise ConfigError(
+        "data.sources: the teacher's tokenizer has no beginning-of-text token to sample from; "
+        "set teacher_samples.prompt_tokens to 1 or more"
+    )
+
+
+def _fast(chain: DecoderChain) -> DecoderChain:
+    """The chain in the number format that the processor multiplies fastest.
+
+    A converted copy, since autocast would convert frozen weights anew for every token.
+    """
+    weight = chain.norm.weight
+    dtype = compute_dtype(str(weight.device))
+    if weight.dtype == torch.float32 and dtype != torch.float32:
+        return copy_chain(chain, dtype)
+    return chain

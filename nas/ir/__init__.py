@@ -1,0 +1,36 @@
+"""Plain data that every pass reads and writes. No torch here; JSON round-trips exactly."""
+
+from nas.ir.blocks import (
+    BlockSpec,
+    GatedFeedForward,
+    GroupedQueryAttention,
+    KeepTeacher,
+    LinearMap,
+    Skip,
+    parse_spec,
+)
+from nas.ir.latency import Conditions, Latency, Phase
+from nas.ir.network import Architecture, Candidate, DecoderShape, Slot, SlotKind
+from nas.ir.problem import Budget, Option, Problem, Solution
+
+__all__ = [
+    "Architecture",
+    "BlockSpec",
+    "Budget",
+    "Candidate",
+    "Conditions",
+    "DecoderShape",
+    "GatedFeedForward",
+    "GroupedQueryAttention",
+    "KeepTeacher",
+    "Latency",
+    "LinearMap",
+    "Option",
+    "Phase",
+    "Problem",
+    "Skip",
+    "Slot",
+    "SlotKind",
+    "Solution",
+    "parse_spec",
+]

@@ -1,0 +1,101 @@
+"""The cost table: what the search adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from nas.errors import ArtifactError
+from nas.ir import (
+    Architecture,
+    BlockSpec,
+    Conditions,
+    DecoderShape,
+    KeepTeacher,
+    Latency,
+    Phase,
+    Skip,
+    SlotKind,
+)
+
+
+def block_key(slot_kind: SlotKind, spec: BlockSpec) -> str:
+    """Such as `attention/kv3` or `ffn/w768`.
+
+    Raises ValueError for `KeepTeacher`: resolve it first (`DecoderShape.resolve`).
+    """
+    if isinstance(spec, KeepTeacher):
+        raise ValueError("resolve the teacher's block before asking what it costs")
+    return f"{slot_kind}/{spec.label}"
+
+
+class CostTable(BaseModel):
+    """Latency of every distinct block and of `embed` and `head`, by phase.
+
+    All latencies of a phase share one set of conditions; ConfigError is raised where they do not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    entries: dict[str, dict[Phase, Latency]]
+
+    @classmethod
+    def of(cls, latencies: Iterable[tuple[str, Phase, Latency]]) -> CostTable:
+        """A table from (key, phase, latency) triples."""
+        entries: dict[str, dict[Phase, Latency]] = {}
+        for key, phase, latency in latencies:
+            entries.setdefault(key, {})[phase] = latency
+        return cls(entries=entries)
+
+    @model_validator(mode="after")
+    def _one_set_of_conditions(self) -> Self:
+        first: dict[Phase, Conditions] = {}
+        for by_phase in self.entries.values():
+            for phase, latency in by_phase.items():
+                if latency.conditions.phase != phase:
+                    raise ValueError(f"a {latency.conditions.phase} latency stands under {phase}")
+                first.setdefault(phase, latency.conditions).require_same(latency.conditions)
+        return self
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases that any entry has, prefill first."""
+        held = {phase for by_phase in self.entries.values() for phase in by_phase}
+        order: tuple[Phase, Phase] = ("prefill", "decode")
+        return tuple(phase for phase in order if phase in held)
+
+    def conditions(self, phase: Phase) -> Conditions:
+        """The conditions that all latencies of a phase share; raises ArtifactError if it has none."""
+        for by_phase in self.entries.values():
+            if phase in by_phase:
+                return by_phase[phase].conditions
+        raise ArtifactError(f"the cost table has no {phase} latencies; measure that phase")
+
+    def latency(self, key: str, phase: Phase) -> Latency:
+        """The latency under a key (`embed`, `head`, `ffn/w768`); raises ArtifactError if absent."""
+        try:
+            return self.entries[key][phase]
+        except KeyError:
+            raise ArtifactError(
+                f"the cost table has no {phase} latency of {key}; run the pass measure again"
+            ) from None
+
+    def latency_ms(self, slot_kind: SlotKind, spec: BlockSpec, phase: Phase) -> float:
+        """Median milliseconds of a resolved block; 0 for a skip."""
+        if isinstance(spec, Skip):
+            return 0.0
+        return self.latency(block_key(slot_kind, spec), phase).median_ms
+
+    def fixed_ms(self, phase: Phase) -> float:
+        """What stands outside the slots: embedding and head."""
+        return self.latency("embed", phase).median_ms + self.latency("head", phase).median_ms
+
+    def total_ms(self, shape: DecoderShape, architecture: Architecture, phase: Phase) -> float:
+        """Predicted milliseconds of a whole network: embedding, head and the sum of the blocks."""
+        blocks = (
+            self.latency_ms(slot.kind, shape.resolve(slot, spec), phase)
+            for slot, spec in architecture.items(shape)
+        )
+        return self.fixed_ms(phase) + sum(blocks)

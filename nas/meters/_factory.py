@@ -1,0 +1,27 @@
+"""The meter that a target configuration names."""
+
+from __future__ import annotations
+
+from hardware_profiles import load_profile
+from nas.config import TargetConfig
+from nas.errors import ConfigError
+from nas.ir import DecoderShape
+from nas.meters._base import Meter
+from nas.meters._onnxruntime import OnnxRuntimeMeter
+from nas.meters._roofline import RooflineMeter
+from nas.meters._table import TableMeter
+
+
+def create_meter(config: TargetConfig, shape: DecoderShape) -> Meter:
+    """Build the meter of `target.meter`; raises ConfigError where it does not fit the hardware."""
+    profile = load_profile(config.hardware)
+    if config.meter == "roofline":
+        return RooflineMeter(config, shape, profile)
+    if config.meter == "table":
+        return TableMeter(config, shape)
+    if profile.name != "local":
+        raise ConfigError(
+            f"target.meter: onnxruntime measures the machine at hand, and target.hardware is "
+            f"{profile.name}; set target.meter to roofline or table, or target.hardware to local"
+        )
+    return OnnxRuntimeMeter(config, shape, profile)

@@ -1,0 +1,114 @@
+"""Latencies of real blocks in ONNX Runtime on the CPU of this machine."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hardware_profiles import HardwareProfile
+from nas._imports import require
+from nas.config import TargetConfig
+from nas.errors import ConfigError
+from nas.ir import Conditions, DecoderShape, Latency, Phase
+from nas.meters._base import Meter, Request
+from nas.meters._caches import CacheEvictor
+from nas.meters._feeds import Feeds
+from nas.meters._session import TimedSession
+from nas.meters._timing import interleaved
+
+_DTYPES = ("float32", "float16")
+_COPIES = 4
+
+
+class OnnxRuntimeMeter(Meter):
+    """Each distinct block once, from stacks of N and 2N copies: (t(2N) - t(N)) / N.
+
+    The slope leaves out what a run costs whatever is in it. All stacks are timed in turn, round by
+    round, so that a drift of the machine hits them alike; each round is one sample of each block.
+    Embedding and head, which stand alone in a network too, are timed directly. Before a decode run
+    the caches are emptied, since a network's weights do not survive in them from token to token,
+    and those of a stack might.
+    """
+
+    def __init__(
+        self, config: TargetConfig, shape: DecoderShape, profile: HardwareProfile
+    ) -> None:
+        super().__init__(config, shape)
+        if config.dtype not in _DTYPES:
+            raise ConfigError(
+                f"target.dtype: ONNX Runtime on a CPU runs {' and '.join(_DTYPES)}, "
+                f"not {config.dtype}"
+            )
+        self.profile = profile
+        self.threads = config.threads or profile.cores or 1
+
+    def conditions(self, phase: Phase) -> Conditions:
+        return Conditions(
+            phase=phase,
+            batch=self.config.batch,
+            prompt_tokens=self.config.prompt_tokens,
+            dtype=self.config.dtype,
+            threads=self.threads,
+            runtime="onnxruntime-cpu",
+            runtime_version=require("onnxruntime", extra="cpu").__version__,
+            device=self.profile.description,
+        )
+
+    def measure(self, requests: Sequence[Request]) -> list[Latency]:
+        if not requests:
+            return []
+        with tempfile.TemporaryDirectory(prefix="nas-meter-") as folder:
+            runs = self._runs(requests, Path(folder))
+            samples = interleaved(runs, self.config.repeats, warmup=2)
+        return [self._latency(request, samples) for request in requests]
+
+    def _runs(self, requests: Sequence[Request], folder: Path) -> dict[str, Callable[[], float]]:
+        """Every run to time, by name; the phases of a block share its files."""
+        feeds = Feeds(self.config, self.shape)
+        evictor = CacheEvictor()
+        files: dict[tuple[str, int], Path] = {}
+        runs: dict[str, Callable[[], float]] = {}
+        for request in dict.fromkeys(requests):
+            for copies in _stacks(request):
+                file = request.key, copies
+                if file not in files:
+                    files[file] = self._save(request, copies, folder / f"{len(files)}.onnx")
+                feed = feeds.of(request, copies)
+                session = TimedSession(files[file], feed, self.threads)
+                timed = evictor.before(session) if request.phase == "decode" else session
+                runs[_run_name(request, copies)] = timed
+        return runs
+
+    def _save(self, request: Request, copies: int, path: Path) -> Path:
+        from nas.backends import onnx
+
+        dtype = self.config.dtype
+        if request.part == "embed":
+            model = onnx.prologue_model(self.shape, dtype=dtype)
+        elif request.part == "head":
+            model = onnx.epilogue_model(self.shape, dtype=dtype)
+        else:
+            assert request.spec is not None
+            model = onnx.block_stack(
+                self.shape, request.part, request.spec, copies, dtype=dtype
+            )
+        onnx.save_model(model, path)
+        return path
+
+    def _latency(self, request: Request, samples: dict[str, list[float]]) -> Latency:
+        conditions = self.conditions(request.phase)
+        series = [samples[_run_name(request, copies)] for copies in _stacks(request)]
+        if len(series) == 1:
+            return Latency.of(series[0], conditions)
+        slopes = [(long - short) / _COPIES for short, long in zip(*series, strict=True)]
+        return Latency.of(slopes, conditions, "slope")
+
+
+def _stacks(request: Request) -> tuple[int, ...]:
+    """The stack heights that a request needs; parts outside the slots stand alone."""
+    return (1,) if request.spec is None else (_COPIES, 2 * _COPIES)
+
+
+def _run_name(request: Request, copies: int) -> str:
+    return f"{request.key} x{copies} {request.phase}"

@@ -1,0 +1,96 @@
+"""A forecast from a device's data sheet (Williams et al., doi 10.1145/1498765.1498785)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hardware_profiles import HardwareProfile, with_measured_figures
+from nas.config import TargetConfig
+from nas.ir import Conditions, DecoderShape, Latency, Phase
+from nas.meters._base import Meter, Request
+
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_KERNELS = {"attention": 8, "ffn": 6, "embed": 4, "head": 2}
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Floating-point operations and bytes moved between memory and processor."""
+
+    flops: float
+    bytes_moved: float
+
+
+class RooflineMeter(Meter):
+    """max(operations / reachable peak, bytes / bandwidth) + kernels * launch overhead.
+
+    Operations are those of the block's kind; bytes are the weights once, the block's input and
+    output, and the cache read and written; everything inside a block is taken as fused. It orders
+    blocks well and is no measurement: `source` is `roofline`.
+    """
+
+    def __init__(
+        self, config: TargetConfig, shape: DecoderShape, profile: HardwareProfile
+    ) -> None:
+        super().__init__(config, shape)
+        self.profile = with_measured_figures(profile) if profile.name == "local" else profile
+        self._flops_per_s = self.profile.peak_flops_per_s(config.dtype) * self.profile.efficiency
+        self._bytes_per_s = self.profile.bandwidth_bytes_per_s()
+
+    def conditions(self, phase: Phase) -> Conditions:
+        return Conditions(
+            phase=phase,
+            batch=self.config.batch,
+            prompt_tokens=self.config.prompt_tokens,
+            dtype=self.config.dtype,
+            threads=self.config.threads or self.profile.cores or 1,
+            runtime="roofline",
+            runtime_version="1",
+            device=self.profile.description,
+        )
+
+    def measure(self, requests: Sequence[Request]) -> list[Latency]:
+        return [self._forecast(request) for request in requests]
+
+    def _forecast(self, request: Request) -> Latency:
+        work = self._part(request) if request.spec is None else self._block(request)
+        seconds = max(work.flops / self._flops_per_s, work.bytes_moved / self._bytes_per_s)
+        launches_us = _KERNELS[request.part] * self.profile.launch_overhead_us
+        ms = 1e3 * seconds + 1e-3 * launches_us
+        return Latency.of([ms], self.conditions(request.phase), "roofline")
+
+    def _block(self, request: Request) -> _Work:
+        from nas.blocks import KINDS
+
+        spec, (tokens, past) = request.spec, self._tokens(request.phase)
+        assert spec is not None and request.part != "embed" and request.part != "head"
+        kind, batch = KINDS[spec.kind], self.config.batch
+        # A causal query sees half of the other prompt tokens on average.
+        seen = past + (tokens + 1) // 2
+        parameters = kind.parameters(self.shape, request.part, spec) + self.shape.hidden_size
+        cached = batch * (past + 2 * tokens) * kind.cached_values_per_token(self.shape, spec)
+        state = 2 * batch * tokens * self.shape.hidden_size
+        return _Work(
+            batch * kind.flops(self.shape, spec, tokens, seen),
+            self._bytes(parameters + cached + state),
+        )
+
+    def _part(self, request: Request) -> _Work:
+        tokens, _ = self._tokens(request.phase)
+        rows, shape = self.config.batch * tokens, self.shape
+        if request.part == "embed":
+            return _Work(0.0, self._bytes(2 * rows * shape.hidden_size))
+        weights = shape.vocab_size * shape.hidden_size
+        moved = weights + rows * (shape.hidden_size + shape.vocab_size)
+        return _Work(2.0 * rows * weights, self._bytes(moved))
+
+    def _tokens(self, phase: Phase) -> tuple[int, int]:
+        """(tokens computed, tokens already in the cache)."""
+        return (self.config.prompt_tokens, 0) if phase == "prefill" else (
+            1,
+            self.config.prompt_tokens,
+        )
+
+    def _bytes(self, values: float) -> float:
+        return values * _BYTES[self.config.dtype]

@@ -1,0 +1,27 @@
+"""Repeats in turn, so that a drift of the machine hits all that is compared alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+
+def interleaved(
+    callables: Mapping[str, Callable[[], float]], repeats: int, warmup: int = 1
+) -> dict[str, list[float]]:
+    """Run every callable `warmup` times unheard, then once in each of `repeats` rounds.
+
+    A callable returns its own time, in whatever unit the caller wants back. Every other round runs
+    backwards, so that no callable always follows the same neighbour. Sample k of each callable is
+    from round k.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    for _ in range(warmup):
+        for call in callables.values():
+            call()
+    samples: dict[str, list[float]] = {name: [] for name in callables}
+    for k in range(repeats):
+        names = list(callables) if k % 2 == 0 else list(reversed(callables))
+        for name in names:
+            samples[name].append(callables[name]())
+    return samples

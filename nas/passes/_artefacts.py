@@ -1,0 +1,108 @@
+"""The artefacts of a run by name: which pass makes each, and from what.
+
+Each is made at most once, when it is first asked for; a finished one is read back from the run.
+Modules that need torch are imported only when a unit has to be made.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.ir import Architecture, Candidate, Solution
+from nas.passes._context import PassContext
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nas.meters import CostTable
+    from nas.passes.profile import Measured
+
+
+class Artefacts:
+    """Lazy view on everything that the passes produce."""
+
+    def __init__(self, context: PassContext) -> None:
+        self.context = context
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        from nas.passes.space import candidates
+
+        return candidates(self.context)
+
+    @cached_property
+    def _measured_blocks(self) -> tuple[CostTable, tuple[Candidate, ...]]:
+        from nas.passes.baselines import baseline_candidates
+        from nas.passes.measure import measure
+        from nas.passes.solve import require_feasible
+
+        table = measure(self.context, self.candidates)
+        require_feasible(self.context, table, self.candidates)
+        return baseline_candidates(self.context, table)
+
+    @property
+    def costs(self) -> CostTable:
+        """What every block costs, the uniform baseline's included."""
+        return self._measured_blocks[0]
+
+    @cached_property
+    def block_keys(self) -> dict[str, str]:
+        from nas.passes.build import build
+
+        uniform = [c for c in self._measured_blocks[1] if c not in self.candidates]
+        return build(self.context, [*self.candidates, *uniform])
+
+    @cached_property
+    def scores(self) -> dict[str, np.ndarray]:
+        from nas.passes.score import score
+
+        return score(self.context, self.candidates, self.block_keys)
+
+    @cached_property
+    def solution(self) -> Solution:
+        from nas.passes.solve import solve
+
+        return solve(self.context, self.costs, self.candidates, self.scores)
+
+    @cached_property
+    def architectures(self) -> dict[str, Architecture]:
+        """The student, then the baselines."""
+        from nas.passes.baselines import baseline_architectures
+        from nas.passes.solve import architecture_of
+
+        student = architecture_of(self.context.shape, self.candidates, self.solution)
+        uniform = self._measured_blocks[1]
+        return {"student": student} | baseline_architectures(self.context, self.costs, uniform)
+
+    @cached_property
+    def student_keys(self) -> dict[str, str]:
+        from nas.passes.students import distill_students
+
+        return distill_students(self.context, self.architectures, self.block_keys)
+
+    @cached_property
+    def exported(self) -> dict[str, str]:
+        from nas.passes.export import export
+
+        export(self.context, self.architectures, self.student_keys)
+        return self.student_keys
+
+    @cached_property
+    def measured(self) -> Measured:
+        from nas.passes.profile import profile
+
+        return profile(self.context, self.exported)
+
+    @cached_property
+    def quality(self) -> dict[str, Any]:
+        from nas.passes.evaluate import evaluate
+
+        return evaluate(self.context, self.architectures, self.student_keys)
+
+    @cached_property
+    def report(self) -> Path:
+        from nas.passes.report import report
+
+        return report(self)

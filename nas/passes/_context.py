@@ -1,0 +1,101 @@
+"""What passes share: configuration, run directory, progress, and lazily loaded artefacts."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.config import RunConfig
+from nas.ir import DecoderShape
+from nas.progress import Progress, SilentProgress
+from nas.run import RunDirectory, content_key, json_writer
+
+if TYPE_CHECKING:
+    from nas.data import TextData
+    from nas.teachers import Teacher
+
+
+class PassContext:
+    """One run's configuration and its artefacts, each loaded at most once and only if needed.
+
+    A finished run is recognised from its records alone: neither the teacher's weights nor torch are
+    touched unless some unit has to be made.
+    """
+
+    def __init__(
+        self, config: RunConfig, run: RunDirectory, progress: Progress | None = None
+    ) -> None:
+        self.config = config
+        self.run = run
+        self.progress: Progress = progress or SilentProgress()
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The teacher with its weights."""
+        from nas.teachers import load_teacher
+
+        self.progress.say(f"loading {self.config.teacher.source}")
+        return load_teacher(self.config.teacher)
+
+    @cached_property
+    def teacher_key(self) -> str:
+        """Key of the teacher: its configuration and the bytes of its files."""
+        from nas.teachers import source_stamp
+
+        return content_key("teacher", self.config.teacher, source_stamp(self.config.teacher))
+
+    @cached_property
+    def shape(self) -> DecoderShape:
+        """The teacher's shape, from teacher.json where it is current."""
+        record = self.run.fetch("teacher", self.teacher_key)
+        if record is None:
+            description = self.teacher.description()
+            record = self.run.store(
+                "teacher",
+                self.teacher_key,
+                {"teacher.json": json_writer(description)},
+                {"shape": self.teacher.shape.model_dump(mode="json"), **_summary(description)},
+            )
+        return DecoderShape.model_validate(record.data["shape"])
+
+    @cached_property
+    def data_key(self) -> str:
+        """Key of the token windows."""
+        from nas.data import text_stamp
+
+        return content_key(
+            "data", self.teacher_key, self.config.data, text_stamp(self.config.data), self.config.seed
+        )
+
+    @cached_property
+    def text(self) -> TextData:
+        """Token windows for training, scoring and evaluation."""
+        from nas.data import TextData, load_text_data
+
+        path = self.run.path("data", "tokens.safetensors")
+        record = self.run.fetch("data", self.data_key)
+        if record is not None:
+            return TextData.load(path, record.data)
+        text = load_text_data(self.config.data, self.teacher, self.config.seed)
+        self.run.store(
+            "data",
+            self.data_key,
+            {"data/tokens.safetensors": text.save, "data/split.json": json_writer(text.split)},
+            text.split,
+        )
+        return text
+
+    @cached_property
+    def width_multiple(self) -> int:
+        """Channel widths of candidates are multiples of this on the target."""
+        from hardware_profiles import load_profile
+
+        return load_profile(self.config.target.hardware).width_multiple
+
+    def block_folder(self, slot: str, label: str) -> Path:
+        return self.run.path("library", slot, label)
+
+
+def _summary(description: dict[str, object]) -> dict[str, object]:
+    return {k: v for k, v in description.items() if isinstance(v, (str, int, float, bool))}

@@ -1,0 +1,184 @@
+"""What a student must beat at the same cost: uniform feed-forward width, contiguous depth cut.
+
+Both get the benefit of the doubt: each is the largest that meets the budgets, plus one step, so
+that the student is compared at equal or lower cost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+
+from nas.ir import Architecture, Candidate, GatedFeedForward, KeepTeacher, Skip
+from nas.meters import CostTable
+from nas.objectives import sequence_kl
+from nas.passes._context import PassContext
+from nas.passes.measure import measure_requests, total_costs
+from nas.passes.score import final_hidden, scoring_copy
+from nas.passes.solve import make_budgets
+from nas.passes.space import uniform_candidates
+from nas.run import content_key
+
+
+def uniform_width(context: PassContext, table: CostTable) -> int | None:
+    """The narrowest uniform width above the budgets; None where even the teacher's meets them.
+
+    Latency between measured widths is interpolated; the width that is found is measured itself.
+    """
+    shape, multiple = context.shape, context.width_multiple
+    widths = list(range(multiple, shape.ffn_width, multiple))
+    fits = [w for w in widths if _meets(context, _with_width(context, table, w), w)]
+    if _meets(context, table, shape.ffn_width):
+        return None
+    above = [w for w in widths if not fits or w > max(fits)]
+    return above[0] if above else shape.ffn_width
+
+
+def uniform_table(context: PassContext, table: CostTable, width: int) -> CostTable:
+    """The cost table with the uniform width measured, in the run of its own neighbours.
+
+    Anchors on both sides are measured again beside it, and the new width is put on the table's
+    scale by their ratio, so that drift of the machine between two measurements cancels.
+    """
+    from nas.meters import Request, block_key
+
+    spec, phases = GatedFeedForward(width=width), table.phases
+    if block_key("ffn", spec) in table.entries:
+        return table
+    full = GatedFeedForward(width=context.shape.ffn_width)
+    requests = tuple(Request("ffn", phase, s) for phase in phases for s in (full, spec))
+    fresh = measure_requests(context, requests, f"uniform-{width}")
+    triples = []
+    for phase in phases:
+        drift = table.latency_ms("ffn", full, phase) / fresh.latency_ms("ffn", full, phase)
+        latency = fresh.latency(block_key("ffn", spec), phase)
+        scaled = latency.model_copy(
+            update={"samples_ms": tuple(drift * s for s in latency.samples_ms)}
+        )
+        triples.append((block_key("ffn", spec), phase, scaled))
+    known = [(k, p, v) for k, row in table.entries.items() for p, v in row.items()]
+    return CostTable.of([*known, *triples])
+
+
+def depth_cut(context: PassContext, table: CostTable) -> Architecture | None:
+    """The best contiguous run of layers to remove, by KL on the scoring text.
+
+    As many layers as the budgets ask for, less one; None where no layer has to go.
+    """
+    layers = context.shape.layers
+    fitting = [n for n in range(layers) if _fits_cut(context, table, n)]
+    removed = (min(fitting) if fitting else layers - 1) - 1
+    if removed < 1:
+        return None
+    start = _best_start(context, removed)
+    return cut_architecture(context, start, removed)
+
+
+def cut_architecture(context: PassContext, start: int, removed: int) -> Architecture:
+    """Both slots of `removed` layers from `start` on are skipped."""
+    gone = range(start, start + removed)
+    slots = [slot for slot in context.shape.slots() if slot.layer in gone]
+    return Architecture(choices={slot.id: Skip() for slot in slots})
+
+
+@torch.no_grad()
+def _best_start(context: PassContext, removed: int) -> int:
+    key = content_key("baseline", "depth_cut", context.data_key, removed)
+    record = context.run.fetch("solve/depth_cut", key)
+    if record is not None:
+        return int(record.data["start"])
+    started = time.perf_counter()
+    chain = scoring_copy(context.teacher.chain)
+    ids = context.text.score.to(chain.embed.weight.device)
+    rotary, state = chain.context(ids), chain.embed_tokens(ids)
+    reference = final_hidden(chain, chain.run(state, rotary))
+    losses = []
+    for start in range(context.shape.layers - removed + 1):
+        rest = chain.run(state, rotary, start=2 * (start + removed))
+        changed = final_hidden(chain, rest)
+        losses.append(float(sequence_kl(reference, changed[None], chain.head).mean()))
+        state = chain.run(state, rotary, start=2 * start, stop=2 * start + 2)
+    best = min(range(len(losses)), key=losses.__getitem__)
+    data = {"start": best, "removed": removed, "kl": losses}
+    context.run.store("solve/depth_cut", key, data=data, seconds=time.perf_counter() - started)
+    return best
+
+
+def _meets(context: PassContext, table: CostTable, width: int) -> bool:
+    spec = GatedFeedForward(width=width) if width < context.shape.ffn_width else KeepTeacher()
+    choice = [
+        (slot, spec if slot.kind == "ffn" else KeepTeacher()) for slot in context.shape.slots()
+    ]
+    return _within(context, table, total_costs(context, table, choice))
+
+
+def _fits_cut(context: PassContext, table: CostTable, removed: int) -> bool:
+    choice = cut_architecture(context, 0, removed).items(context.shape)
+    return _within(context, table, total_costs(context, table, choice))
+
+
+def _within(context: PassContext, table: CostTable, costs: dict[str, float]) -> bool:
+    return all(costs[b.cost] <= b.limit for b in make_budgets(context, table))
+
+
+def _with_width(context: PassContext, table: CostTable, width: int) -> CostTable:
+    """The table with an interpolated latency for a width that was not measured."""
+    from nas.meters import block_key
+
+    key = block_key("ffn", GatedFeedForward(width=width))
+    if key in table.entries:
+        return table
+    known = sorted(
+        int(name.removeprefix("ffn/w")) for name in table.entries if name.startswith("ffn/w")
+    )
+    triples = [(k, p, v) for k, row in table.entries.items() for p, v in row.items()]
+    for phase in table.phases:
+        points = {0: 0.0} | {
+            w: table.latency(f"ffn/w{w}", phase).median_ms for w in known
+        }
+        sample = table.latency(f"ffn/w{known[0]}", phase)
+        guess = sample.model_copy(
+            update={"samples_ms": (_interpolate(points, width),), "source": "predicted"}
+        )
+        triples.append((key, phase, guess))
+    return CostTable.of(triples)
+
+
+def _interpolate(points: dict[int, float], x: int) -> float:
+    below = max(w for w in points if w <= x)
+    above = min((w for w in points if w >= x), default=below)
+    if above == below:
+        return points[below]
+    share = (x - below) / (above - below)
+    return points[below] + share * (points[above] - points[below])
+
+
+def baseline_candidates(
+    context: PassContext, table: CostTable
+) -> tuple[CostTable, tuple[Candidate, ...]]:
+    """The blocks that the uniform baseline needs, and the table that knows their cost."""
+    if "uniform_ffn" not in context.config.baselines:
+        return table, ()
+    width = uniform_width(context, table)
+    if width is None or width >= context.shape.ffn_width:
+        return table, ()
+    return uniform_table(context, table, width), uniform_candidates(context, width)
+
+
+def baseline_architectures(
+    context: PassContext, table: CostTable, uniform: Iterable[Candidate]
+) -> dict[str, Architecture]:
+    """Name -> architecture of every baseline that differs from the teacher."""
+    found: dict[str, Architecture] = {}
+    choices = {c.slot.id: c.spec for c in uniform}
+    makers: dict[str, Callable[[], Architecture | None]] = {
+        "uniform_ffn": lambda: Architecture(choices=choices) if choices else None,
+        "depth_cut": lambda: depth_cut(context, table),
+    }
+    for name in context.config.baselines:
+        architecture = makers[name]()
+        if architecture is not None:
+            found[name] = architecture
+    return found

@@ -1,0 +1,189 @@
+"""Build the library: closed forms, then blockwise local distillation, slot by slot.
+
+The teacher is walked once. At each slot its normed input and its output are held for all tokens;
+every candidate of the slot is made from these activations alone (decoupled, arXiv 2411.19146,
+section 3.1), and they are dropped before the next slot. Memory does not grow with depth.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nas._numerics import autocast
+from nas.blocks import KINDS, Block, Built, SlotData, build_block
+from nas.chain import DecoderChain
+from nas.config import BuildConfig
+from nas.ir import Architecture, BlockSpec, Candidate, DecoderShape, KeepTeacher, Slot
+from nas.passes._context import PassContext
+from nas.passes.distill_blocks import Trained, train_blocks
+from nas.run import content_key, json_writer
+
+
+@dataclass(frozen=True)
+class BlockRecord:
+    """What meta.json says of a block; errors are held-out MSE over the teacher's own power."""
+
+    sliced_error: float
+    initial_error: float
+    trained_error: float | None
+    kept: str
+    tokens: int
+    seconds: float
+
+
+def build(context: PassContext, candidates: Iterable[Candidate]) -> dict[str, str]:
+    """Make every candidate that is not there yet; returns candidate id -> unit key."""
+    keys = block_keys(context, candidates)
+    missing: dict[Slot, list[Candidate]] = {}
+    for candidate in candidates:
+        if not context.run.fetch(f"build/{candidate.id}", keys[candidate.id]):
+            missing.setdefault(candidate.slot, []).append(candidate)
+    if missing:
+        _walk(context, missing, keys)
+    return keys
+
+
+def block_keys(context: PassContext, candidates: Iterable[Candidate]) -> dict[str, str]:
+    """Unit key of each candidate. A block depends on its own slot and specification alone."""
+    shared = (context.data_key, context.config.build, context.config.seed)
+    return {c.id: content_key("build", *shared, c) for c in candidates}
+
+
+def _walk(
+    context: PassContext, missing: Mapping[Slot, list[Candidate]], keys: Mapping[str, str]
+) -> None:
+    chain, config = context.teacher.chain, context.config.build
+    windows = _windows(context.text.train, config)
+    state = _embed(chain, windows)
+    last = max(chain.slot_ids.index(slot) for slot in missing)
+    with context.progress.task("build", sum(map(len, missing.values()))) as advance:
+        for k, slot in enumerate(chain.slot_ids[: last + 1]):
+            x, y = _branch(chain, k, state)
+            if slot in missing:
+                started = time.perf_counter()
+                data = _slot_data(chain, k, slot, x, y, config)
+                candidates = missing[slot]
+                finished = make_blocks(data, [c.spec for c in candidates], config, context.config.seed)
+                share = (time.perf_counter() - started) / len(candidates)
+                for candidate, built in zip(candidates, finished, strict=True):
+                    _store(context, candidate, keys[candidate.id], built, x.shape, share)
+                advance(len(candidates))
+            state += y
+            del x, y
+
+
+def make_blocks(
+    data: SlotData, specs: list[BlockSpec], config: BuildConfig, seed: int
+) -> list[Trained]:
+    """Closed forms of all `specs` at one slot, then local distillation where it is asked for."""
+    order = {spec: i for i, spec in enumerate(specs)}
+    built: list[Built] = []
+    for kind in dict.fromkeys(spec.kind for spec in specs):
+        same = tuple(spec for spec in specs if spec.kind == kind)
+        built += KINDS[kind].initialise(data, same)
+    built.sort(key=lambda b: order[b.spec])
+    return train_blocks(data, built, config, seed)
+
+
+def load_block(
+    run_folder: Path, shape: DecoderShape, slot: Slot, spec: BlockSpec, device: str = "cpu"
+) -> Block | None:
+    """A block of the library as a module; None for a skip."""
+    block = build_block(shape, slot.kind, spec)
+    if block is not None:
+        path = run_folder / "library" / slot.id / spec.label / "block.safetensors"
+        block.load_state_dict(load_file(path, device=device))
+        block.eval().requires_grad_(False).to(device)
+    return block
+
+
+def assemble(teacher: DecoderChain, architecture: Architecture, run_folder: Path) -> DecoderChain:
+    """A student: the teacher's parts with the library's blocks swapped in. Weights are copies."""
+    device = str(teacher.embed.weight.device)
+    student = DecoderChain(teacher.shape, architecture).to(device)
+    weights = teacher.state_dict()
+    own = student.state_dict()
+    student.load_state_dict(
+        {name: weights[name] if _inherited(name, weights, own) else own[name] for name in own}
+    )
+    for k, (slot, spec) in enumerate(architecture.items(teacher.shape)):
+        if not isinstance(spec, KeepTeacher):
+            student.slots[k].branch = load_block(run_folder, teacher.shape, slot, spec, device)
+    return student.eval().requires_grad_(False)
+
+
+def _inherited(name: str, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
+    return name in weights and weights[name].shape == own[name].shape
+
+
+def _windows(train: Tensor, config: BuildConfig) -> Tensor:
+    """The training windows to walk; at least one is fitted on and one held out."""
+    count = max(2, min(len(train), config.tokens // train.shape[1]))
+    return train[:count]
+
+
+@torch.no_grad()
+def _embed(chain: DecoderChain, windows: Tensor) -> Tensor:
+    device = chain.embed.weight.device
+    return torch.cat([chain.embed_tokens(ids.to(device)).float() for ids in windows.split(8)])
+
+
+@torch.no_grad()
+def _branch(chain: DecoderChain, k: int, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Normed input and output of slot k for all sequences, in float32."""
+    slot, x, y = chain.slots[k], torch.empty_like(state), torch.empty_like(state)
+    context = chain.context(state[:1, :, 0])
+    for i in range(0, len(state), 8):
+        x[i : i + 8] = slot.norm(state[i : i + 8].to(slot.norm.weight.dtype))
+        with autocast(state.device.type):
+            y[i : i + 8] = slot.branch(x[i : i + 8].to(slot.norm.weight.dtype), context)
+    return x, y
+
+
+def _slot_data(
+    chain: DecoderChain, k: int, slot: Slot, x: Tensor, y: Tensor, config: BuildConfig
+) -> SlotData:
+    held_out = min(len(x) - 1, max(1, round(len(x) * config.held_out_fraction)))
+    return SlotData(
+        shape=chain.shape,
+        slot_kind=slot.kind,
+        teacher=chain.slots[k].branch,
+        x=x,
+        y=y,
+        context=chain.context(x[:1, :, 0]),
+        held_out=held_out,
+        ridge=config.ridge,
+    )
+
+
+def _store(
+    context: PassContext,
+    candidate: Candidate,
+    key: str,
+    trained: Trained,
+    size: torch.Size,
+    seconds: float,
+) -> None:
+    record = BlockRecord(
+        sliced_error=trained.built.sliced_error,
+        initial_error=trained.initial_error,
+        trained_error=trained.trained_error,
+        kept=trained.kept,
+        tokens=size[0] * size[1],
+        seconds=seconds,
+    )
+    folder = f"library/{candidate.slot.id}/{candidate.spec.label}"
+    meta = {"candidate": candidate.model_dump(mode="json"), **vars(record)}
+    files = {f"{folder}/meta.json": json_writer(meta)}
+    block = trained.built.block
+    if block is not None:
+        state = {name: tensor.contiguous() for name, tensor in block.state_dict().items()}
+        files[f"{folder}/block.safetensors"] = lambda path: save_file(state, path)
+    context.run.store(f"build/{candidate.id}", key, files, vars(record), seconds)

@@ -1,0 +1,263 @@
+"""Global distillation: cosine of hidden states plus KL (arXiv 2411.19146, section 5).
+
+Student and baselines learn in lockstep from the same batches, so the teacher runs once for all of
+them and each has seen exactly the same tokens. The state is written every few steps: an interrupted
+distillation goes on where the last checkpoint stands.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from nas._numerics import autocast
+from nas.chain import DecoderChain
+from nas.config import DistillConfig
+from nas.errors import PassError
+from nas.objectives import cosine_distance, head_kl
+from nas.passes._context import PassContext
+from nas.passes.distill_blocks import cosine
+from nas.passes.score import scoring_copy
+
+
+@dataclass
+class Curve:
+    """Loss of each step, split into its terms."""
+
+    cosine: list[float] = field(default_factory=list)
+    kl: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """What the teacher says of a piece: state after each layer, and the head's input and weight."""
+
+    ids: Tensor
+    states: list[Tensor]
+    hidden: Tensor
+    head: Tensor
+
+
+@dataclass
+class _Learner:
+    chain: DecoderChain
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    curve: Curve
+
+    def begin(self) -> None:
+        self.optimiser.zero_grad(set_to_none=True)
+        self.curve.kl.append(0.0)
+        self.curve.cosine.append(0.0)
+
+    def accumulate(self, goal: _Goal, share: float, config: DistillConfig) -> None:
+        """Add the gradient of a piece that is `share` of the step's batch."""
+        started = time.perf_counter()
+        states: list[Tensor] = []
+        with autocast(goal.ids.device.type):
+            last = self.chain.run(
+                self.chain.embed_tokens(goal.ids),
+                self.chain.context(goal.ids),
+                tap=lambda k, s: _keep_layer(states, k, s),
+            )
+        hidden = self.chain.final_hidden(last).flatten(0, 1)
+        divergence = head_kl(hidden, self.chain.head.weight, goal.hidden, goal.head)
+        distances = [cosine_distance(s, t) for s, t in zip(states, goal.states, strict=True)]
+        distance = torch.stack(distances).mean()
+        loss = share * (config.kl_weight * divergence + config.cosine_weight * distance)
+        if not torch.isfinite(loss):
+            raise PassError("the distillation loss is not finite; lower distill.learning_rate")
+        loss.backward()
+        self.curve.kl[-1] += share * float(divergence.detach())
+        self.curve.cosine[-1] += share * float(distance.detach())
+        self.curve.seconds += time.perf_counter() - started
+
+    def finish(self, config: DistillConfig) -> None:
+        """Clip and step."""
+        started = time.perf_counter()
+        nn.utils.clip_grad_norm_(self.chain.parameters(), config.clip_norm)
+        self.optimiser.step()
+        self.schedule.step()
+        self.curve.seconds += time.perf_counter() - started
+
+
+def distill(
+    context: PassContext, students: Mapping[str, DecoderChain], keys: Mapping[str, str]
+) -> None:
+    """Train each student in place and store it as the unit `distill/<name>` with its key."""
+    config = context.config.distill
+    learners = {name: _learner(chain, config) for name, chain in students.items()}
+    checkpoint = _Checkpoint(context.run.path("checkpoints", "distill"), keys)
+    done = checkpoint.restore(learners)
+    if done:
+        context.progress.say(f"distillation goes on after step {done}")
+    teacher = scoring_copy(context.teacher.chain)
+    batches = _batches(context.text.train, config, context.config.seed)
+    with context.progress.task("distill", config.steps - done) as advance:
+        for step, ids in enumerate(batches):
+            if step < done:
+                continue
+            if step >= config.steps:
+                break
+            _step(teacher, learners, ids, config)
+            advance(1)
+            if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
+                checkpoint.save(learners, step + 1)
+    for name, learner in learners.items():
+        learner.chain.eval().requires_grad_(False)
+        _store(context, name, keys[name], learner)
+    checkpoint.remove()
+
+
+def load_distilled(context: PassContext, name: str, student: DecoderChain) -> DecoderChain:
+    """Fill an assembled student with its distilled weights."""
+    path = context.run.path("students", name, "weights.safetensors")
+    missing, unexpected = student.load_state_dict(load_file(path), strict=False)
+    lost = [n for n in missing if not n.startswith(("embed.", "head."))]
+    if lost or unexpected:
+        raise PassError(f"{path} does not fit the student: {[*lost, *unexpected][:3]}")
+    return student.eval().requires_grad_(False)
+
+
+def _learner(chain: DecoderChain, config: DistillConfig) -> _Learner:
+    chain.train().requires_grad_(True)
+    if not config.train_embeddings:
+        chain.embed.requires_grad_(False)
+        chain.head.requires_grad_(False)
+    trained = [p for p in chain.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(
+        trained,
+        lr=config.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    warmup = max(1, round(config.warmup_fraction * config.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda s: cosine(s, warmup, config.steps)
+    )
+    return _Learner(chain, optimiser, schedule, Curve())
+
+
+def _batches(train: Tensor, config: DistillConfig, seed: int) -> Iterator[Tensor]:
+    """Windows in a new order each epoch, without end."""
+    per_step = max(1, config.batch_tokens // train.shape[1])
+    generator = torch.Generator().manual_seed(seed)
+    if len(train) < per_step:
+        raise PassError(
+            f"distill.batch_tokens: {config.batch_tokens} needs {per_step} windows a step, "
+            f"the training text has {len(train)}; give more text or a smaller batch"
+        )
+    while True:
+        for rows in torch.randperm(len(train), generator=generator).split(per_step):
+            if len(rows) == per_step:
+                yield train[rows]
+
+
+def _step(
+    teacher: DecoderChain, learners: Mapping[str, _Learner], ids: Tensor, config: DistillConfig
+) -> None:
+    """One optimiser step of every learner. The teacher runs once for all of them."""
+    for learner in learners.values():
+        learner.begin()
+    pieces = ids.split(max(1, config.micro_batch_tokens // ids.shape[1]))
+    for piece in pieces:
+        goal = _goal(teacher, piece.to(teacher.embed.weight.device))
+        for learner in learners.values():
+            learner.accumulate(goal, len(piece) / len(ids), config)
+    for learner in learners.values():
+        learner.finish(config)
+
+
+@torch.no_grad()
+def _goal(teacher: DecoderChain, ids: Tensor) -> _Goal:
+    states: list[Tensor] = []
+    last = teacher.run(
+        teacher.embed_tokens(ids), teacher.context(ids), tap=lambda k, s: _keep_layer(states, k, s)
+    )
+    return _Goal(ids, states, teacher.final_hidden(last).flatten(0, 1), teacher.head.weight)
+
+
+def _keep_layer(states: list[Tensor], k: int, state: Tensor) -> None:
+    """Keep the residual state after each layer's second slot."""
+    if k % 2 == 1:
+        states.append(state)
+
+
+def _store(context: PassContext, name: str, key: str, learner: _Learner) -> None:
+    trained = {n: p.detach() for n, p in learner.chain.named_parameters()}
+    if not context.config.distill.train_embeddings:
+        trained = {n: p for n, p in trained.items() if not n.startswith(("embed.", "head."))}
+    curve = vars(learner.curve)
+    context.run.store(
+        f"distill/{name}",
+        key,
+        {f"students/{name}/weights.safetensors": lambda path: save_file(trained, path)},
+        curve,
+        learner.curve.seconds,
+    )
+
+
+class _Checkpoint:
+    """Weights, optimiser moments and loss curves of all learners after some step."""
+
+    def __init__(self, folder: Path, keys: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.keys = dict(keys)
+
+    def save(self, learners: Mapping[str, _Learner], step: int) -> None:
+        """Write beside the previous checkpoint, then take its place."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target, temporary = self.folder / "state.safetensors", self.folder / "state.tmp"
+        tensors: dict[str, Tensor] = {}
+        for name, learner in learners.items():
+            for index, parameter in enumerate(_trained(learner)):
+                tensors[f"{name}/{index}/value"] = parameter.detach()
+                for moment, value in learner.optimiser.state[parameter].items():
+                    tensors[f"{name}/{index}/{moment}"] = value
+        curves = {name: vars(learner.curve) for name, learner in learners.items()}
+        metadata = {"step": str(step), "keys": json.dumps(self.keys), "curves": json.dumps(curves)}
+        save_file(tensors, temporary, metadata)
+        temporary.replace(target)
+
+    def restore(self, learners: Mapping[str, _Learner]) -> int:
+        """Load the checkpoint of the very same units; returns the steps done (0: none)."""
+        path = self.folder / "state.safetensors"
+        if not path.exists():
+            return 0
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            if json.loads(metadata["keys"]) != self.keys:
+                return 0
+            step = int(metadata["step"])
+            for name, learner in learners.items():
+                for index, parameter in enumerate(_trained(learner)):
+                    _restore_parameter(file, f"{name}/{index}/", learner, parameter)
+                learner.curve = Curve(**json.loads(metadata["curves"])[name])
+                learner.schedule.last_epoch = step - 1
+                learner.schedule.step()
+        return step
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _trained(learner: _Learner) -> list[Tensor]:
+    return [p for group in learner.optimiser.param_groups for p in group["params"]]
+
+
+def _restore_parameter(file: safe_open, prefix: str, learner: _Learner, parameter: Tensor) -> None:
+    with torch.no_grad():
+        parameter.copy_(file.get_tensor(prefix + "value"))
+    moments = [n for n in ("step", "exp_avg", "exp_avg_sq") if prefix + n in file.keys()]  # noqa: SIM118
+    learner.optimiser.state[parameter] = {n: file.get_tensor(prefix + n) for n in moments}

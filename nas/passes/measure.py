@@ -1,0 +1,127 @@
+"""Measure: what every distinct block costs on the target, once each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from nas.ir import BlockSpec, Candidate, DecoderShape, KeepTeacher, Slot
+from nas.meters import CostTable, Request, create_meter, requests_for
+from nas.passes._context import PassContext
+from nas.run import content_key, json_writer
+
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_MIB = 2**20
+
+
+def measure(
+    context: PassContext, candidates: Iterable[Candidate], name: str = "costs"
+) -> CostTable:
+    """The cost table of the candidates and the teacher's own blocks."""
+    target = context.config.target
+    requests = requests_for(context.shape, candidates, target.phases)
+    return measure_requests(context, requests, name)
+
+
+def measure_requests(
+    context: PassContext, requests: tuple[Request, ...], name: str = "costs"
+) -> CostTable:
+    """Measure `requests` as the unit `measure/<name>`."""
+    target = context.config.target
+    meter = create_meter(target, context.shape)
+    conditions = {phase: meter.conditions(phase) for phase in target.phases}
+    table_digest = target.table.read_bytes().hex() if target.table else None
+    wanted = sorted(f"{r.key}:{r.phase}" for r in requests)
+    key = content_key(
+        "measure", context.shape, conditions, target.repeats, target.meter, wanted, table_digest
+    )
+    record = context.run.fetch(f"measure/{name}", key)
+    if record is not None:
+        return CostTable.model_validate(record.data)
+    context.progress.say(f"measuring {len(requests)} block and phase pairs with {target.meter}")
+    started = time.perf_counter()
+    table = meter.cost_table(requests)
+    context.run.store(
+        f"measure/{name}",
+        key,
+        {f"costs/{name}.json": json_writer(table)},
+        table.model_dump(mode="json"),
+        time.perf_counter() - started,
+    )
+    return table
+
+
+def option_costs(
+    context: PassContext, table: CostTable, slot: Slot, spec: BlockSpec
+) -> dict[str, float]:
+    """Every cost of one block in one slot, by name."""
+    from nas.blocks import KINDS
+
+    shape, target = context.shape, context.config.target
+    resolved = shape.resolve(slot, spec)
+    kind = KINDS[resolved.kind]
+    weights = kind.parameters(shape, slot.kind, resolved)
+    if resolved.kind != "skip":
+        weights += shape.hidden_size  # the slot's norm
+    width = _BYTES[target.dtype]
+    tokens = target.prompt_tokens + target.output_tokens
+    kv_mib = kind.cached_values_per_token(shape, resolved) * tokens * width / _MIB
+    costs = {
+        "params_m": weights / 1e6,
+        "memory_mib": weights * width / _MIB + kv_mib * target.batch,
+        "kv_mib_per_sequence": kv_mib,
+    }
+    for phase in table.phases:
+        costs[f"{phase}_ms"] = table.latency_ms(slot.kind, resolved, phase)
+    return costs | _request(costs, target.output_tokens)
+
+
+def fixed_costs(context: PassContext, table: CostTable) -> dict[str, float]:
+    """The costs of embedding, final norm and head. Tied embeddings are counted once."""
+    shape, target = context.shape, context.config.target
+    copies = 1 if shape.tied_embeddings else 2
+    weights = copies * shape.vocab_size * shape.hidden_size + shape.hidden_size
+    costs = {
+        "params_m": weights / 1e6,
+        "memory_mib": weights * _BYTES[target.dtype] / _MIB,
+        "kv_mib_per_sequence": 0.0,
+    }
+    for phase in table.phases:
+        costs[f"{phase}_ms"] = table.fixed_ms(phase)
+    return costs | _request(costs, target.output_tokens)
+
+
+def teacher_costs(context: PassContext, table: CostTable) -> dict[str, float]:
+    """The teacher's predicted totals."""
+    return total_costs(context, table, [(s, KeepTeacher()) for s in context.shape.slots()])
+
+
+def total_costs(
+    context: PassContext, table: CostTable, choice: Iterable[tuple[Slot, BlockSpec]]
+) -> dict[str, float]:
+    """Predicted totals of a whole network."""
+    total = dict(fixed_costs(context, table))
+    for slot, spec in choice:
+        for name, value in option_costs(context, table, slot, spec).items():
+            total[name] += value
+    return total
+
+
+def _request(costs: dict[str, float], output_tokens: int) -> dict[str, float]:
+    """One whole request: prefill, then every further token by decode."""
+    if "prefill_ms" not in costs or "decode_ms" not in costs:
+        return {}
+    return {"request_ms": costs["prefill_ms"] + output_tokens * costs["decode_ms"]}
+
+
+def parameters_m(shape: DecoderShape, choice: Iterable[tuple[Slot, BlockSpec]]) -> float:
+    """Millions of parameters of a network."""
+    from nas.blocks import KINDS
+
+    total = (2 - shape.tied_embeddings) * shape.vocab_size * shape.hidden_size + shape.hidden_size
+    for slot, spec in choice:
+        resolved = shape.resolve(slot, spec)
+        if resolved.kind != "skip":
+            kind = KINDS[resolved.kind]
+            total += kind.parameters(shape, slot.kind, resolved) + shape.hidden_size
+    return total / 1e6

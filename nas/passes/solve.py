@@ -1,0 +1,167 @@
+"""Solve: one block a slot, least summed loss under the budgets, with a certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NoReturn
+
+import numpy as np
+
+from nas.config import BudgetsConfig, PhaseLimits, RunConfig
+from nas.errors import ConfigError, InfeasibleError
+from nas.ir import (
+    Architecture,
+    Budget,
+    Candidate,
+    DecoderShape,
+    KeepTeacher,
+    Option,
+    Phase,
+    Problem,
+    Solution,
+)
+from nas.meters import CostTable
+from nas.passes._context import PassContext
+from nas.passes.measure import fixed_costs, option_costs, teacher_costs
+from nas.run import content_key, json_writer
+from nas.solvers import Solver, create_solver, diagnose, verify
+
+
+def solve(
+    context: PassContext,
+    table: CostTable,
+    candidates: Iterable[Candidate],
+    scores: Mapping[str, np.ndarray],
+) -> Solution:
+    """The best architecture for the budgets; raises InfeasibleError."""
+    problem = make_problem(context, table, candidates, scores)
+    config = context.config.solve
+    key = content_key("solve", problem, config)
+    name = f"solve/{key}"
+    record = context.run.fetch(name, key)
+    if record is not None:
+        return Solution.model_validate(record.data)
+    solver = create_solver(config.solver)
+    solution = solver.solve(problem, time_limit_s=config.time_limit_s, gap=config.gap)
+    if solution.status == "infeasible":
+        _refuse(context, problem, table, solver)
+    verify(problem, solution)
+    files = {
+        f"solutions/{key}/problem.json": json_writer(problem),
+        f"solutions/{key}/solution.json": json_writer(solution),
+    }
+    context.run.store(name, key, files, solution.model_dump(mode="json"), solution.seconds)
+    return solution
+
+
+def require_feasible(
+    context: PassContext, table: CostTable, candidates: Iterable[Candidate]
+) -> None:
+    """Raise InfeasibleError before any work is spent on budgets that no student can meet."""
+    candidates = tuple(candidates)
+    problem = make_problem(context, table, candidates, {c.id: np.zeros(1) for c in candidates})
+    solver = create_solver(context.config.solve.solver)
+    if solver.solve(problem, time_limit_s=context.config.solve.time_limit_s).status == "infeasible":
+        _refuse(context, problem, table, solver)
+
+
+def _refuse(
+    context: PassContext, problem: Problem, table: CostTable, solver: Solver
+) -> NoReturn:
+    """InfeasibleError with the tightest feasible values in the units that the user wrote."""
+    found = diagnose(problem, time_limit_s=context.config.solve.time_limit_s, solver=solver)
+    teacher, target = teacher_costs(context, table), context.config.target
+    tightest = {}
+    for budget in found.budgets:
+        value = budget.alone
+        if budget.name.startswith("speedup."):
+            value = teacher[budget.cost] / value
+        elif budget.name == "throughput_tokens_per_s":
+            tokens = target.batch * (target.prompt_tokens + target.output_tokens)
+            value = 1000.0 * tokens / value
+        tightest[budget.name] = value
+    raise InfeasibleError(found.explain(), tightest=tightest)
+
+
+def make_problem(
+    context: PassContext,
+    table: CostTable,
+    candidates: Iterable[Candidate],
+    scores: Mapping[str, np.ndarray],
+) -> Problem:
+    """The selection problem of a run. The teacher's own block loses nothing by definition."""
+    slots: dict[str, list[Option]] = {}
+    for slot in context.shape.slots():
+        costs = option_costs(context, table, slot, KeepTeacher())
+        slots[slot.id] = [Option(variant="teacher", loss=0.0, costs=costs)]
+    for candidate in candidates:
+        costs = option_costs(context, table, candidate.slot, candidate.spec)
+        loss = float(np.mean(scores[candidate.id]))
+        option = Option(variant=candidate.spec.label, loss=loss, costs=costs)
+        slots[candidate.slot.id].append(option)
+    return Problem(
+        slots={slot: tuple(options) for slot, options in slots.items()},
+        budgets=make_budgets(context, table),
+    )
+
+
+def make_budgets(context: PassContext, table: CostTable) -> tuple[Budget, ...]:
+    """The user's budgets as limits on sums of costs; raises ConfigError where there is none."""
+    budgets, config = context.config.budgets, context.config
+    fixed = fixed_costs(context, table)
+    limits = [
+        *_phase_limits(budgets, teacher_costs(context, table), table),
+        *_throughput(config),
+        *(
+            (name, name, float(limit))
+            for name in ("memory_mib", "kv_mib_per_sequence", "params_m")
+            if (limit := getattr(budgets, name)) is not None
+        ),
+    ]
+    if not limits:
+        raise ConfigError("budgets: give at least one, such as budgets.speedup=1.5")
+    for name, cost, _ in limits:
+        if cost not in fixed:
+            raise ConfigError(f"budgets.{name}: target.phases does not measure {cost}")
+    return tuple(
+        Budget(name=name, cost=cost, limit=limit, fixed=fixed[cost]) for name, cost, limit in limits
+    )
+
+
+def architecture_of(
+    shape: DecoderShape, candidates: Iterable[Candidate], solution: Solution
+) -> Architecture:
+    """The chosen specification of every slot that does not keep the teacher's block."""
+    chosen = {f"{slot}/{variant}" for slot, variant in solution.choice.items()}
+    return Architecture(choices={c.slot.id: c.spec for c in candidates if c.id in chosen})
+
+
+def _phase_limits(
+    budgets: BudgetsConfig, teacher: Mapping[str, float], table: CostTable
+) -> Iterable[tuple[str, str, float]]:
+    for phase, limit in _by_phase(budgets.latency_ms):
+        yield f"latency_ms.{phase}", f"{phase}_ms", limit
+    for phase, factor in _by_phase(budgets.speedup):
+        if phase not in table.phases:
+            raise ConfigError(f"budgets.speedup.{phase}: add {phase} to target.phases")
+        yield f"speedup.{phase}", f"{phase}_ms", teacher[f"{phase}_ms"] / factor
+
+
+def _by_phase(value: float | PhaseLimits | None) -> list[tuple[Phase, float]]:
+    """A bare number is a limit on prefill."""
+    if value is None:
+        return []
+    if not isinstance(value, PhaseLimits):
+        return [("prefill", value)]
+    pairs: list[tuple[Phase, float | None]] = [
+        ("prefill", value.prefill),
+        ("decode", value.decode),
+    ]
+    return [(phase, limit) for phase, limit in pairs if limit is not None]
+
+
+def _throughput(config: RunConfig) -> Iterable[tuple[str, str, float]]:
+    wanted, target = config.budgets.throughput_tokens_per_s, config.target
+    if wanted is not None:
+        tokens = target.batch * (target.prompt_tokens + target.output_tokens)
+        yield "throughput_tokens_per_s", "request_ms", 1000.0 * tokens / wanted

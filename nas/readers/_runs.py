@@ -1,0 +1,37 @@
+"""An existing run and the configuration that it stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nas.config import RunConfig, load_config
+from nas.errors import ArtifactError
+from nas.run import RunDirectory, UnitRecord
+
+CONFIG = "config.resolved.yaml"
+
+
+def open_run(root: Path) -> RunDirectory:
+    """The run at `root`; raises ArtifactError."""
+    return RunDirectory.open(root)
+
+
+def read_config(run: RunDirectory, overrides: Sequence[str] = ()) -> RunConfig:
+    """The stored configuration with `KEY=VALUE` overrides; raises ArtifactError, ConfigError."""
+    path = run.path(CONFIG)
+    if not path.is_file():
+        raise ArtifactError(
+            f"{run.root} has no {CONFIG}: no pass was started on it yet; "
+            f"start it with: nas run CONFIG --output {run.root}"
+        )
+    return load_config(path, overrides)
+
+
+def unit_records(run: RunDirectory) -> Iterator[UnitRecord]:
+    """Every unit on record, unchecked."""
+    folder = run.path("units")
+    for path in sorted(folder.rglob("*.json")):
+        record = run.record(str(path.relative_to(folder).with_suffix("")))
+        if record is not None:
+            yield record

@@ -1,0 +1,60 @@
+"""`summary.json`, and the page and tables that show it."""
+
+from nas.report._choice import (
+    BudgetSummary,
+    Costs,
+    OptionSummary,
+    SlotSummary,
+    SolutionSummary,
+    width_kept,
+)
+from nas.report._environment import this_environment
+from nas.report._html import render_html, write_report
+from nas.report._models import (
+    DistillationSummary,
+    ModelSummary,
+    PhaseLatency,
+    Quality,
+    TaskSummary,
+)
+from nas.report._records import (
+    DataSummary,
+    Environment,
+    FileSummary,
+    Gate,
+    PassSummary,
+    TargetSummary,
+    TeacherSummary,
+)
+from nas.report._tables import budget_table, summary_table
+from nas.report.summary import SCHEMA_VERSION, Summary, load_summary, summary_schema
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "BudgetSummary",
+    "Costs",
+    "DataSummary",
+    "DistillationSummary",
+    "Environment",
+    "FileSummary",
+    "Gate",
+    "ModelSummary",
+    "OptionSummary",
+    "PassSummary",
+    "PhaseLatency",
+    "Quality",
+    "SlotSummary",
+    "SolutionSummary",
+    "Summary",
+    "TargetSummary",
+    "TaskSummary",
+    "TeacherSummary",
+    "budget_table",
+    "load_summary",
+    "render_html",
+    "summary_schema",
+    "summary_table",
+    "this_environment",
+    "width_kept",
+    "write_report",
+]

@@ -1,0 +1,188 @@
+"""What could stand in each slot, what was chosen, and the certificate of the choice."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, NonNegativeFloat, model_validator
+
+from nas.ir import (
+    BlockSpec,
+    Budget,
+    GatedFeedForward,
+    GroupedQueryAttention,
+    KeepTeacher,
+    Option,
+    Slot,
+    SlotKind,
+    Solution,
+)
+from nas.ir.problem import Status
+from nas.report._records import Record
+
+_UNITS = {"_tokens_per_s": "tok/s", "_ms": "ms", "_mib": "MiB", "_m": "M", "_gib": "GiB"}
+
+
+class Costs(Record):
+    """Costs under the target's conditions; None where a cost was not asked for."""
+
+    prefill_ms: float | None = None
+    """Prefill of the whole prompt."""
+    decode_ms: float | None = None
+    """Decode of one token a sequence."""
+    params_m: float | None = None
+    memory_mib: float | None = None
+    """Weights, and the KV cache of the whole batch at full length."""
+    kv_mib: float | None = None
+    """KV cache of one sequence at full length."""
+
+
+class OptionSummary(Costs):
+    """One variant of a slot: what it loses and what it costs."""
+
+    variant: str
+    block: BlockSpec
+    kept: float = Field(ge=0, le=1)
+    """Share of the teacher's width, or of its KV heads, that is left; 0 for linear and skip."""
+    loss: float
+    """Nats a token as the solver saw them: KL(teacher || teacher with this block swapped in)."""
+    loss_stderr: NonNegativeFloat | None = None
+    local_error: float | None = None
+    """Held-out normalised squared error of the block's output on the teacher's activations."""
+
+    @classmethod
+    def of(
+        cls,
+        option: Option,
+        block: BlockSpec,
+        kept: float,
+        *,
+        loss_stderr: float | None = None,
+        local_error: float | None = None,
+    ) -> Self:
+        """From the solver's option; of its costs, those that `Costs` names are kept."""
+        return cls(
+            **{name: option.costs.get(name) for name in Costs.model_fields},
+            variant=option.variant,
+            block=block,
+            kept=kept,
+            loss=option.loss,
+            loss_stderr=loss_stderr,
+            local_error=local_error,
+        )
+
+
+class SlotSummary(Record):
+    """A slot, its options, and the one that the student has."""
+
+    id: str
+    layer: int = Field(ge=0)
+    kind: SlotKind
+    chosen: str
+    """The variant that the student has here."""
+    options: tuple[OptionSummary, ...] = Field(min_length=1)
+
+    @classmethod
+    def of(cls, slot: Slot, chosen: str, options: tuple[OptionSummary, ...]) -> Self:
+        return cls(id=slot.id, layer=slot.layer, kind=slot.kind, chosen=chosen, options=options)
+
+    @model_validator(mode="after")
+    def _chosen_is_an_option(self) -> Self:
+        variants = [option.variant for option in self.options]
+        if len(set(variants)) != len(variants):
+            raise ValueError(f"slot {self.id} names a variant twice")
+        if self.chosen not in variants:
+            raise ValueError(f"slot {self.id}: the chosen {self.chosen!r} is not among its options")
+        return self
+
+    @property
+    def choice(self) -> OptionSummary:
+        """The chosen option."""
+        return next(option for option in self.options if option.variant == self.chosen)
+
+    @property
+    def teacher(self) -> OptionSummary | None:
+        """The option that keeps the teacher's block, if the space had it."""
+        return next((o for o in self.options if isinstance(o.block, KeepTeacher)), None)
+
+
+class SolutionSummary(Record):
+    """The certificate: `bound` <= any feasible objective, `gap` is relative to the objective."""
+
+    status: Status
+    objective: float | None = None
+    """Summed loss of the chosen options, nats a token."""
+    bound: float | None = None
+    gap: NonNegativeFloat | None = None
+    seconds: NonNegativeFloat
+    solver: str
+
+    @classmethod
+    def of(cls, solution: Solution) -> Self:
+        fields = ("status", "objective", "bound", "gap", "seconds", "solver")
+        return cls.model_validate({name: getattr(solution, name) for name in fields})
+
+
+class BudgetSummary(Record):
+    """A budget in the unit of the cost it became, and what the student leaves of it."""
+
+    name: str
+    """As the user wrote it, such as `speedup`."""
+    cost: str
+    """The column it became, such as `prefill_ms`."""
+    sense: Literal["max", "min"] = "max"
+    unit: str
+    limit: float
+    value: float
+    slack: float
+    """What is left: >= 0 when the budget is met."""
+    dual: float | None = None
+    """Loss saved by one more unit of the budget, at the optimum of the LP relaxation."""
+    dual_in_words: str
+
+    @classmethod
+    def of(cls, budget: Budget, solution: Solution) -> Self:
+        """From the solver's budget and its solution, which must not be infeasible."""
+        value, dual = solution.costs[budget.cost], solution.duals.get(budget.name)
+        slack = solution.slack[budget.name]
+        return cls(
+            name=budget.name,
+            cost=budget.cost,
+            sense=budget.sense,
+            unit=unit_of(budget.cost),
+            limit=budget.limit,
+            value=value,
+            slack=slack,
+            dual=dual,
+            dual_in_words=dual_in_words(budget, dual),
+        )
+
+
+def width_kept(block: BlockSpec, *, kv_heads: int, ffn_width: int) -> float:
+    """Share of the teacher's KV heads or FFN width that a block keeps; 0 for linear and skip."""
+    if isinstance(block, KeepTeacher):
+        return 1.0
+    if isinstance(block, GroupedQueryAttention):
+        return min(1.0, block.kv_heads / kv_heads)
+    if isinstance(block, GatedFeedForward):
+        return min(1.0, block.width / ffn_width)
+    return 0.0
+
+
+def unit_of(cost: str) -> str:
+    """The unit that stands in a cost's name; empty if it names none."""
+    return next((unit for suffix, unit in _UNITS.items() if cost.endswith(suffix)), "")
+
+
+def dual_in_words(budget: Budget, dual: float | None) -> str:
+    """What loosening a budget by one per cent of its limit would save."""
+    if dual is None:
+        return "No price known: the relaxation gave none."
+    if dual <= 0:
+        return "Not binding: a looser limit would change nothing."
+    step = abs(budget.limit) / 100
+    direction = "more" if budget.sense == "max" else "less"
+    return (
+        f"1 % {direction} ({step:.2g} {unit_of(budget.cost)}".rstrip()
+        + f") would save about {dual * step:.2g} nats."
+    )

@@ -1,0 +1,161 @@
+"""Teacher, student and baselines beside each other: speed, quality, distillation, tasks."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
+
+from nas.ir import Latency, Phase
+from nas.report._records import Record
+
+Role = Literal["teacher", "student", "baseline"]
+_RELATIVE_TOLERANCE = 1e-6
+
+
+class PhaseLatency(Record):
+    """Predicted and measured latency of a whole model in one phase.
+
+    `error_percent` = 100 * (predicted - measured) / measured, `speedup` = the teacher's measured
+    median over this one's; both None while one side is not known.
+    """
+
+    phase: Phase
+    predicted_ms: PositiveFloat | None = None
+    measured_median_ms: PositiveFloat | None = None
+    measured_p90_ms: PositiveFloat | None = None
+    spread: NonNegativeFloat | None = None
+    """Interquartile range of the samples over their median."""
+    samples: NonNegativeInt = 0
+    error_percent: float | None = None
+    tokens_per_s: PositiveFloat | None = None
+    speedup: PositiveFloat | None = None
+
+    @classmethod
+    def of(
+        cls,
+        phase: Phase,
+        *,
+        predicted_ms: float | None = None,
+        measured: Latency | None = None,
+        teacher: PhaseLatency | None = None,
+    ) -> Self:
+        """Derive the rest. `teacher`: its latency in the same phase (None for the teacher)."""
+        if measured is None:
+            return cls(phase=phase, predicted_ms=predicted_ms)
+        median = measured.median_ms
+        reference = teacher.measured_median_ms if teacher else None
+        return cls(
+            phase=phase,
+            predicted_ms=predicted_ms,
+            measured_median_ms=median,
+            measured_p90_ms=measured.p90_ms,
+            spread=measured.spread,
+            samples=len(measured.samples_ms),
+            error_percent=None if predicted_ms is None else _error_percent(predicted_ms, median),
+            tokens_per_s=measured.tokens_per_s,
+            speedup=None if reference is None else reference / median,
+        )
+
+    @model_validator(mode="after")
+    def _error_matches(self) -> Self:
+        if self.error_percent is None:
+            return self
+        if self.predicted_ms is None or self.measured_median_ms is None:
+            raise ValueError("error_percent needs predicted_ms and measured_median_ms")
+        expected = _error_percent(self.predicted_ms, self.measured_median_ms)
+        if not close(self.error_percent, expected):
+            raise ValueError(f"error_percent is {self.error_percent}, expected {expected}")
+        return self
+
+
+class Quality(Record):
+    """How near a model is to the teacher on held-out text."""
+
+    tokens: NonNegativeInt
+    """Held-out tokens that were judged."""
+    kl_nats: float
+    """KL(teacher || model), mean over tokens."""
+    kl_stderr_nats: NonNegativeFloat | None = None
+    perplexity: PositiveFloat
+    perplexity_ratio: PositiveFloat
+    """Perplexity over the teacher's."""
+    top1_agreement: float = Field(ge=0, le=1)
+    """Share of positions at which model and teacher put the same token first."""
+    greedy_agreement_tokens: NonNegativeFloat | None = None
+    """Mean count of tokens until free-running greedy text leaves the teacher's."""
+    greedy_length_tokens: int | None = Field(default=None, gt=0)
+    """Tokens generated for each prompt, the most that can agree."""
+
+
+class DistillationSummary(Record):
+    """Global distillation of one model."""
+
+    steps: NonNegativeInt
+    tokens: NonNegativeInt
+    seconds: NonNegativeFloat
+    curve_steps: tuple[int, ...] = ()
+    curve_losses: tuple[float, ...] = ()
+    """Training loss at each of `curve_steps`."""
+
+    @model_validator(mode="after")
+    def _curve_is_paired(self) -> Self:
+        if len(self.curve_steps) != len(self.curve_losses):
+            raise ValueError("curve_steps and curve_losses differ in length")
+        if list(self.curve_steps) != sorted(set(self.curve_steps)):
+            raise ValueError("curve_steps must ascend")
+        return self
+
+
+class ModelSummary(Record):
+    """The teacher, the student or a baseline."""
+
+    name: str
+    role: Role
+    description: str = ""
+    """How it was made, in a line."""
+    params_m: PositiveFloat
+    memory_mib: PositiveFloat | None = None
+    """Weights, and the KV cache of the whole batch at full length."""
+    kv_mib_per_sequence: NonNegativeFloat | None = None
+    latency: tuple[PhaseLatency, ...] = ()
+    quality_before: Quality | None = None
+    """Before distillation; None for the teacher, or if there was none."""
+    quality: Quality | None = None
+    """As delivered."""
+    distillation: DistillationSummary | None = None
+
+    @model_validator(mode="after")
+    def _one_latency_a_phase(self) -> Self:
+        phases = [latency.phase for latency in self.latency]
+        if len(set(phases)) != len(phases):
+            raise ValueError(f"model {self.name} names a phase twice")
+        return self
+
+    def latency_of(self, phase: Phase) -> PhaseLatency | None:
+        return next((latency for latency in self.latency if latency.phase == phase), None)
+
+
+class TaskSummary(Record):
+    """Accuracy on one task, teacher beside student."""
+
+    name: str
+    metric: str = "accuracy"
+    examples: int = Field(gt=0)
+    teacher_accuracy: float = Field(ge=0, le=1)
+    student_accuracy: float = Field(ge=0, le=1)
+    retained: NonNegativeFloat | None = None
+    """Student over teacher; None when the teacher scores 0."""
+    retained_low: float | None = None
+    retained_high: float | None = None
+    """With `retained_low`, the 95 % interval of `retained`."""
+
+
+def close(a: float, b: float) -> bool:
+    """Equal but for rounding."""
+    return math.isclose(a, b, rel_tol=_RELATIVE_TOLERANCE, abs_tol=1e-9)
+
+
+def _error_percent(predicted_ms: float, measured_ms: float) -> float:
+    return 100.0 * (predicted_ms - measured_ms) / measured_ms

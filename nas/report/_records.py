@@ -1,0 +1,103 @@
+"""What a run was made of and where: teacher, data, target, machine, passes and files."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, model_validator
+
+from nas.ir import Conditions, Phase
+
+
+class Record(BaseModel):
+    """Base of everything in `summary.json`: frozen, unknown keys and non-finite numbers refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class TeacherSummary(Record):
+    """The network that was compiled."""
+
+    source: str
+    family: str
+    layers: int = Field(gt=0)
+    hidden_size: int = Field(gt=0)
+    params_m: float = Field(gt=0)
+    """Parameters in millions; tied embeddings count once."""
+    fingerprint: str
+    """Hash over the teacher's weights."""
+
+
+class DataSummary(Record):
+    """The text, and the three parts of it that never overlap."""
+
+    sources: tuple[str, ...] = ()
+    sequence_length: int | None = Field(default=None, gt=0)
+    train_tokens: NonNegativeInt
+    score_tokens: NonNegativeInt
+    evaluate_tokens: NonNegativeInt
+
+
+class TargetSummary(Record):
+    """Where the student runs, and the conditions of every latency in this file."""
+
+    hardware: str
+    meter: str
+    output_tokens: int | None = Field(default=None, gt=0)
+    """Length of the answer that throughput and KV-cache sizes assume."""
+    conditions: tuple[Conditions, ...] = Field(min_length=1)
+    """One for each phase that was measured."""
+
+    @model_validator(mode="after")
+    def _one_a_phase(self) -> Self:
+        phases = [c.phase for c in self.conditions]
+        if len(set(phases)) != len(phases):
+            raise ValueError("target.conditions names a phase twice")
+        return self
+
+    def conditions_of(self, phase: Phase) -> Conditions | None:
+        return next((c for c in self.conditions if c.phase == phase), None)
+
+
+class Environment(Record):
+    """The machine and the software that made the run."""
+
+    python: str
+    platform: str
+    cpu: str
+    cores: int = Field(gt=0)
+    """Logical cores that this process may use."""
+    memory_gib: float = Field(gt=0)
+    packages: dict[str, str] = Field(default_factory=dict)
+
+
+class PassSummary(Record):
+    """What one pass cost."""
+
+    name: str
+    seconds: NonNegativeFloat
+    units_done: NonNegativeInt = 0
+    units_reused: NonNegativeInt = 0
+    peak_memory_mib: NonNegativeFloat | None = None
+
+
+class Gate(Record):
+    """A check that an exported file had to pass: `value` against `limit`, told in `detail`."""
+
+    name: str
+    passed: bool
+    value: float | None = None
+    limit: float | None = None
+    detail: str = ""
+
+
+class FileSummary(Record):
+    """An exported file or folder."""
+
+    path: str
+    """Relative to the run directory."""
+    kind: str
+    bytes: NonNegativeInt
+    gates: tuple[Gate, ...] = ()

@@ -1,0 +1,166 @@
+"""The student as a strip of layers, laid out in per cent of each cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nas.ir import (
+    BlockSpec,
+    GatedFeedForward,
+    GroupedQueryAttention,
+    KeepTeacher,
+    LinearMap,
+    Phase,
+    SlotKind,
+)
+from nas.report._choice import OptionSummary, SlotSummary
+from nas.report._format import block_in_words, significant
+from nas.report.summary import Summary
+
+_KINDS: tuple[SlotKind, ...] = ("attention", "ffn")
+_PHASES: tuple[Phase, ...] = ("prefill", "decode")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One slot's bar: heights in per cent of the row, `ghost` being the teacher's."""
+
+    style: str
+    height: float
+    ghost: float
+    tip: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One slot's cell: `style` is the kind of block, `fill` the share kept in per cent."""
+
+    style: str
+    fill: float
+    label: str
+    tip: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the strip: one entry a layer, each with one bar a slot."""
+
+    title: str
+    scale: str
+    bars: tuple[tuple[Bar, ...], ...]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Cells by slot kind and rows of bars, all in the order of `layers`."""
+
+    layers: tuple[int, ...]
+    cells: dict[SlotKind, tuple[Cell | None, ...]]
+    rows: tuple[Row, ...]
+    counts: dict[str, int]
+
+
+def strip(summary: Summary) -> Strip:
+    """The picture of the student."""
+    layers = layers_of(summary.slots)
+    by_place = {(slot.layer, slot.kind): slot for slot in summary.slots}
+    grid = [[by_place.get((layer, kind)) for kind in _KINDS] for layer in layers]
+    cells = {
+        kind: tuple(_cell(slots[index]) for slots in grid)
+        for index, kind in enumerate(_KINDS)
+        if any(slots[index] for slots in grid)
+    }
+    columns = [[slot for slot in slots if slot] for slots in grid]
+    cost_rows = [_cost_row(phase, columns) for phase in _PHASES]
+    styles = [block_style(slot.choice.block) for slot in summary.slots]
+    return Strip(
+        layers=layers,
+        cells=cells,
+        rows=(*(row for row in cost_rows if row), _loss_row(columns)),
+        counts={style: styles.count(style) for style in ("teacher", "narrow", "linear", "skip")},
+    )
+
+
+def layers_of(slots: Iterable[SlotSummary]) -> tuple[int, ...]:
+    """The layers that have a slot, in order."""
+    return tuple(sorted({slot.layer for slot in slots}))
+
+
+def block_style(block: BlockSpec) -> str:
+    """Class of a block: `teacher`, `narrow`, `linear` or `skip`."""
+    if isinstance(block, KeepTeacher):
+        return "teacher"
+    if isinstance(block, (GroupedQueryAttention, GatedFeedForward)):
+        return "narrow"
+    return "linear" if isinstance(block, LinearMap) else "skip"
+
+
+def _cell(slot: SlotSummary | None) -> Cell | None:
+    if slot is None:
+        return None
+    block, kept = slot.choice.block, slot.choice.kept
+    label = ""
+    if isinstance(block, GroupedQueryAttention):
+        label = str(block.kv_heads)
+    elif isinstance(block, GatedFeedForward):
+        label = f"{100 * kept:.0f}"
+    return Cell(block_style(block), round(100 * kept, 2), label, _tip(slot))
+
+
+def _tip(slot: SlotSummary) -> str:
+    choice, teacher = slot.choice, slot.teacher
+    lines = [f"{slot.id}: {choice.variant}", block_in_words(choice.block, choice.kept)]
+    for phase in _PHASES:
+        now, before = _cost(choice, phase), _cost(teacher, phase)
+        if now is not None:
+            beside = "" if before is None else f" (teacher {significant(before)})"
+            lines.append(f"{phase} {significant(now)} ms{beside}")
+    lines.append(loss_in_words(choice))
+    return "\n".join(lines)
+
+
+def _cost(option: OptionSummary | None, phase: Phase) -> float | None:
+    if option is None:
+        return None
+    return option.prefill_ms if phase == "prefill" else option.decode_ms
+
+
+def loss_in_words(option: OptionSummary) -> str:
+    """The loss of an option with its standard error."""
+    error = "" if option.loss_stderr is None else f" \N{PLUS-MINUS SIGN} {option.loss_stderr:.2g}"
+    return f"loss {significant(option.loss)}{error} nats"
+
+
+def _cost_row(phase: Phase, columns: list[list[SlotSummary]]) -> Row | None:
+    """Milliseconds of each slot in front of the teacher's; None if the phase was not measured."""
+    slots = [slot for column in columns for slot in column]
+    if all(_cost(slot.choice, phase) is None for slot in slots):
+        return None
+
+    def height(option: OptionSummary | None) -> float:
+        return max(0.0, _cost(option, phase) or 0.0)
+
+    top = max(max(height(slot.choice), height(slot.teacher)) for slot in slots) or 1.0
+
+    def bar(slot: SlotSummary) -> Bar:
+        now, before = _share(height(slot.choice), top), _share(height(slot.teacher), top)
+        return Bar(block_style(slot.choice.block), now, before, _tip(slot))
+
+    title = "Prefill time" if phase == "prefill" else "Decode time, one token"
+    bars = tuple(tuple(bar(slot) for slot in column) for column in columns)
+    return Row(title, f"full height {significant(top, 2)} ms", bars)
+
+
+def _loss_row(columns: list[list[SlotSummary]]) -> Row:
+    top = max(max(0.0, slot.choice.loss) for column in columns for slot in column) or 1.0
+
+    def bar(slot: SlotSummary) -> Bar:
+        return Bar("loss", _share(max(0.0, slot.choice.loss), top), 0.0, _tip(slot))
+
+    bars = tuple(tuple(bar(slot) for slot in column) for column in columns)
+    return Row("Loss (KL)", f"full height {significant(top, 2)} nats", bars)
+
+
+def _share(value: float, top: float) -> float:
+    return round(100 * value / top, 2)

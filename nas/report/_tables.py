@@ -1,0 +1,79 @@
+"""The result as tables for a terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from nas.report._format import NOTHING, fixed, percent, ratio, significant
+from nas.report._models import ModelSummary, PhaseLatency
+from nas.report._words import model_title
+from nas.report.summary import Summary
+
+
+def summary_table(summary: Summary) -> Table:
+    """Teacher, student and baselines: speed, size and nearness to the teacher."""
+    table = Table(title=Text(f"{summary.name}: student against teacher"), title_justify="left")
+    table.add_column("model")
+    phases = [phase for phase in summary.phases if _has(summary, phase)]
+    for phase in phases:
+        table.add_column(f"{phase} tok/s", justify="right")
+        table.add_column("speed-up", justify="right")
+    for column in ("params M", "memory MiB", "KL nats", "perplexity", "top-1"):
+        table.add_column(column, justify="right")
+    for model in summary.models:
+        speeds = [model.latency_of(phase) for phase in phases]
+        table.add_row(
+            Text(model_title(model), style="bold" if model.role == "student" else ""),
+            *(text for speed in speeds for text in _speed(model, speed)),
+            fixed(model.params_m, 1),
+            fixed(model.memory_mib, 1),
+            *_quality(model),
+        )
+    return table
+
+
+def budget_table(summary: Summary) -> Table:
+    """Limit, value, slack and price of every budget."""
+    table = Table(title=Text("budgets"), title_justify="left")
+    table.add_column("budget")
+    for column in ("limit", "student", "slack", "unit"):
+        table.add_column(column, justify="left" if column == "unit" else "right")
+    table.add_column("price")
+    for budget in summary.budgets:
+        sign = (
+            "\N{LESS-THAN OR EQUAL TO}" if budget.sense == "max" else "\N{GREATER-THAN OR EQUAL TO}"
+        )
+        table.add_row(
+            Text(budget.name),
+            f"{sign} {significant(budget.limit, 4)}",
+            significant(budget.value, 4),
+            Text(significant(budget.slack, 3), style="" if budget.slack >= 0 else "bold red"),
+            Text(budget.unit),
+            Text(budget.dual_in_words),
+        )
+    return table
+
+
+def _has(summary: Summary, phase: str) -> bool:
+    return any(
+        latency.phase == phase and latency.measured_median_ms
+        for model in summary.models
+        for latency in model.latency
+    )
+
+
+def _speed(model: ModelSummary, latency: PhaseLatency | None) -> tuple[str, str]:
+    if latency is None:
+        return NOTHING, NOTHING
+    speedup = ratio(1.0) if model.role == "teacher" else ratio(latency.speedup)
+    rate = latency.tokens_per_s
+    return fixed(rate, 0 if rate is None or rate >= 100 else 1), speedup
+
+
+def _quality(model: ModelSummary) -> tuple[str, str, str]:
+    quality = model.quality
+    if quality is None:
+        return NOTHING, NOTHING, NOTHING
+    kl = "0" if model.role == "teacher" else fixed(quality.kl_nats, 3)
+    return kl, fixed(quality.perplexity), percent(quality.top1_agreement)

@@ -1,0 +1,166 @@
+"""The result in sentences. Each claim is made only if the numbers hold it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas.ir import Phase
+from nas.report._format import (
+    count,
+    duration,
+    fixed,
+    percent,
+    ratio,
+    significant,
+    title_of,
+)
+from nas.report._models import ModelSummary
+from nas.report.summary import Summary
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A big number, what it is, and what it is made of."""
+
+    value: str
+    label: str
+    note: str
+
+
+def model_title(model: ModelSummary) -> str:
+    """Teacher, Student, or the baseline's name in words."""
+    return title_of(model.name if model.role == "baseline" else model.role)
+
+
+def figures(summary: Summary) -> tuple[Figure, ...]:
+    """The headline: speed, quality, size. What was not measured is left out or said to be so."""
+    found = [_speed_figure(summary, phase) for phase in summary.phases]
+    quality, reference = summary.student.quality, summary.teacher_model.quality
+    if quality:
+        was = f"{fixed(reference.perplexity)} \N{RIGHTWARDS ARROW} " if reference else ""
+        found.append(
+            Figure(ratio(quality.perplexity_ratio), "perplexity", was + fixed(quality.perplexity))
+        )
+        error = quality.kl_stderr_nats
+        found.append(
+            Figure(
+                significant(quality.kl_nats),
+                "KL from the teacher",
+                "nats a token"
+                if error is None
+                else f"nats a token, \N{PLUS-MINUS SIGN} {significant(error, 2)}",
+            )
+        )
+    old, new = summary.teacher_model.params_m, summary.student.params_m
+    found.append(
+        Figure(
+            f"{significant(new)} M",
+            "parameters",
+            f"{percent(new / old, 0)} of {significant(old)} M",
+        )
+    )
+    return tuple(figure for figure in found if figure)
+
+
+def _speed_figure(summary: Summary, phase: Phase) -> Figure | None:
+    student = summary.student.latency_of(phase)
+    teacher = summary.teacher_model.latency_of(phase)
+    conditions = summary.target.conditions_of(phase)
+    if not (student and teacher and conditions):
+        return None
+    old, new, how = teacher.measured_median_ms, student.measured_median_ms, "measured"
+    if old is None or new is None:
+        old, new, how = teacher.predicted_ms, student.predicted_ms, "predicted"
+    if old is None or new is None:
+        return None
+    times = f"{significant(old)} \N{RIGHTWARDS ARROW} {significant(new)} ms"
+    return Figure(ratio(old / new), f"{phase} speed", f"{times}, {how}")
+
+
+def conditions_in_words(summary: Summary) -> str:
+    """The conditions that all latencies share, in a line."""
+    c, hardware = summary.target.conditions[0], summary.target.hardware
+    parts = [
+        *([hardware] if hardware != c.device else []),
+        c.device,
+        f"{c.runtime} {c.runtime_version}",
+        c.dtype,
+        f"{c.threads} thread{'s' if c.threads != 1 else ''}",
+        f"batch {c.batch}",
+        f"{count(c.prompt_tokens)} prompt tokens",
+    ]
+    return " \N{MIDDLE DOT} ".join(parts)
+
+
+def verdict(summary: Summary) -> str:
+    """Whether the budgets hold, and how the student stands against the baselines."""
+    parts = [part for part in (_budgets(summary), _against_baselines(summary)) if part]
+    return " ".join(parts)
+
+
+def certificate(summary: Summary) -> str:
+    """How sure the choice is."""
+    solution = summary.solution
+    if solution is None or solution.objective is None:
+        return ""
+    took = f"{solution.solver}, {duration(solution.seconds)}"
+    loss = f"summed loss {significant(solution.objective, 4)} nats"
+    bound = "" if solution.bound is None else f", lower bound {significant(solution.bound, 4)}"
+    gap = "" if solution.gap is None else f", gap {percent(solution.gap, 2)}"
+    if solution.status == "proven":
+        return f"Proven optimal for these scores and costs ({took}): {loss}{bound}{gap}."
+    return f"Best found, not proven optimal ({took}): {loss}{bound}{gap}."
+
+
+def additivity(summary: Summary) -> str:
+    """What the sum of single swaps promised against what the whole student lost."""
+    promised = summary.solution.objective if summary.solution else None
+    first = summary.student.quality_before or summary.student.quality
+    if promised is None or first is None:
+        return ""
+    state = "before distillation" if summary.student.quality_before else "as delivered"
+    return (
+        f"Single swaps sum to {significant(promised)} nats; the whole student loses "
+        f"{significant(first.kl_nats)} {state}."
+    )
+
+
+def _budgets(summary: Summary) -> str:
+    missed = [budget.name for budget in summary.budgets if budget.slack < 0]
+    if not summary.budgets:
+        return ""
+    if missed:
+        return f"Missed by the cost table: {', '.join(missed)}."
+    total = len(summary.budgets)
+    return "The budget is met." if total == 1 else f"All {total} budgets are met."
+
+
+def _against_baselines(summary: Summary) -> str:
+    mine = summary.student.quality
+    rivals = [(b, b.quality) for b in summary.baselines if b.quality]
+    if not mine or not rivals:
+        return ""
+    told = ", ".join(f"{significant(q.kl_nats)} ({model_title(b)})" for b, q in rivals)
+    better = [b for b, q in rivals if q.kl_nats <= mine.kl_nats]
+    if better:
+        names = ", ".join(model_title(b) for b in better)
+        return f"Not better than {names}: held-out KL {significant(mine.kl_nats)} against {told}."
+    rivals_word = "the baseline" if len(rivals) == 1 else "every baseline"
+    speed = _speed_against(summary, [b for b, _ in rivals])
+    return (
+        f"Nearer to the teacher than {rivals_word}{speed}: "
+        f"held-out KL {significant(mine.kl_nats)} against {told}."
+    )
+
+
+def _speed_against(summary: Summary, rivals: list[ModelSummary]) -> str:
+    """Whether the first phase's measured latency is at most every rival's; empty if not known."""
+    phase = summary.phases[0]
+    mine = summary.student.latency_of(phase)
+    theirs = [model.latency_of(phase) for model in rivals]
+    medians = [latency.measured_median_ms if latency else None for latency in theirs]
+    if mine is None or mine.measured_median_ms is None:
+        return ""
+    if any(median is None or median < mine.measured_median_ms for median in medians):
+        return ""
+    return f" at no more measured {phase} time"

@@ -1,0 +1,257 @@
+"""The run directory: units with content keys, atomic writes, events, resume.
+
+A unit is one piece of finished work (a trained block, a slot's scores, an export). Its record,
+`units/<name>.json`, is written last and holds the key of its inputs and a hash of each file. A unit
+is done when its key matches and its files are as they were written; anything else is redone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from nas.errors import ArtifactError, PassError
+
+FORMAT_VERSION = 1
+
+Writer = Callable[[Path], None]
+
+
+def content_key(*parts: Any) -> str:
+    """Key of a unit: 24 hexadecimal digits over the canonical JSON of its inputs."""
+    text = json.dumps([FORMAT_VERSION, *parts], sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write to a temporary name, fsync, rename: readers see the old file or the new one."""
+    data = content.encode() if isinstance(content, str) else content
+    _install(path, lambda temporary: _write_bytes(temporary, data))
+
+
+@dataclass
+class UnitRecord:
+    """What `units/<name>.json` says of a finished unit. `data` is the unit's own small JSON."""
+
+    name: str
+    key: str
+    files: dict[str, str]
+    data: Any = None
+    seconds: float = 0.0
+
+
+@dataclass
+class Tally:
+    """Units done and reused since the run was opened, for the final line and the report."""
+
+    done: dict[str, int] = field(default_factory=dict)
+    reused: dict[str, int] = field(default_factory=dict)
+
+
+class RunDirectory:
+    """One run on disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.tally = Tally()
+        self.closed: frozenset[str] = frozenset()
+        """Passes whose units may be read but not made."""
+
+    @classmethod
+    def create(cls, root: Path) -> RunDirectory:
+        """Open `root`, made if absent; a folder that holds something else is refused."""
+        marker = root / "run.json"
+        if root.exists() and not marker.exists() and any(root.iterdir()):
+            raise ArtifactError(f"{root} is not empty and not a run; name another --output folder")
+        root.mkdir(parents=True, exist_ok=True)
+        run = cls(root)
+        if not marker.exists():
+            write_atomically(marker, json.dumps({"format": FORMAT_VERSION, "created": time.time()}))
+        return cls.open(root) if marker.exists() else run
+
+    @classmethod
+    def open(cls, root: Path) -> RunDirectory:
+        """Open an existing run."""
+        marker = root / "run.json"
+        try:
+            version = json.loads(marker.read_text())["format"]
+        except FileNotFoundError:
+            raise ArtifactError(f"{root} is not a run (it has no run.json)") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{marker} is torn: {error}; delete it to start anew") from error
+        if version != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{root} has format {version}, this nas reads format {FORMAT_VERSION}; "
+                "start a new run directory"
+            )
+        return cls(root)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run alone; a second process is refused at once."""
+        with (self.root / "run.lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ArtifactError(f"{self.root} is in use by another nas process") from None
+            yield
+
+    def path(self, *parts: str) -> Path:
+        return self.root.joinpath(*parts)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Append a line to events.jsonl."""
+        line = json.dumps({"time": time.time(), "event": kind, **fields}, default=_plain)
+        with self.path("events.jsonl").open("a", encoding="utf-8") as handle:
+            handle.write(line + "\n")
+
+    def fetch(self, name: str, key: str) -> UnitRecord | None:
+        """The record of a unit that is done with this key, else None.
+
+        A file that is missing or altered is named in the events, and the unit counts as not done.
+        """
+        record = self.record(name)
+        if record is None or record.key != key:
+            return self._absent(name)
+        for relative, digest in record.files.items():
+            path = self.path(relative)
+            if not path.is_file() or file_digest(path) != digest:
+                self.event("damaged", unit=name, file=relative)
+                return self._absent(name)
+        self._count(self.tally.reused, name)
+        return record
+
+    def _absent(self, name: str) -> None:
+        pass_name = name.split("/")[0]
+        if pass_name in self.closed:
+            raise ArtifactError(
+                f"{self.root}: {name} is missing or out of date; run from the pass {pass_name} on"
+            )
+
+    def record(self, name: str) -> UnitRecord | None:
+        """The record of a unit as it stands, unchecked; None if absent or torn."""
+        try:
+            return UnitRecord(**json.loads(self._record_path(name).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError):
+            self.event("damaged", unit=name, file=str(self._record_path(name)))
+            return None
+
+    def require(self, name: str) -> UnitRecord:
+        """The record of a unit that an earlier pass must have written."""
+        record = self.record(name)
+        if record is None:
+            pass_name = name.split("/")[0]
+            raise ArtifactError(f"{self.root} has no {name} yet; run the pass {pass_name} first")
+        return record
+
+    def store(
+        self,
+        name: str,
+        key: str,
+        files: Mapping[str, Writer] | None = None,
+        data: Any = None,
+        seconds: float = 0.0,
+    ) -> UnitRecord:
+        """Write the files of a unit, then its record. `files`: path under the run -> writer."""
+        digests: dict[str, str] = {}
+        for relative, writer in (files or {}).items():
+            path = self.path(relative)
+            _install(path, writer)
+            digests.update(self._digests(path))
+        return self._record(UnitRecord(name, key, digests, data, seconds))
+
+    def adopt(
+        self, name: str, key: str, paths: list[str], data: Any = None, seconds: float = 0.0
+    ) -> UnitRecord:
+        """Record files that a back end has put in place itself, by its own atomic rename."""
+        digests: dict[str, str] = {}
+        for relative in paths:
+            digests.update(self._digests(self.path(relative)))
+        return self._record(UnitRecord(name, key, digests, data, seconds))
+
+    def _record(self, record: UnitRecord) -> UnitRecord:
+        write_atomically(self._record_path(record.name), json.dumps(vars(record), default=_plain))
+        self._count(self.tally.done, record.name)
+        self.event("unit", unit=record.name, key=record.key, seconds=round(record.seconds, 3))
+        return record
+
+    def _digests(self, path: Path) -> dict[str, str]:
+        paths = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+        return {str(p.relative_to(self.root)): file_digest(p) for p in sorted(paths)}
+
+    def _record_path(self, name: str) -> Path:
+        return self.path("units", *name.split("/")[:-1], name.split("/")[-1] + ".json")
+
+    @staticmethod
+    def _count(counts: dict[str, int], name: str) -> None:
+        pass_name = name.split("/")[0]
+        counts[pass_name] = counts.get(pass_name, 0) + 1
+
+
+def json_writer(value: BaseModel | Mapping[str, Any] | list[Any]) -> Writer:
+    """A writer of indented JSON."""
+    if isinstance(value, BaseModel):
+        text = value.model_dump_json(indent=1)
+    else:
+        text = json.dumps(value, indent=1, default=_plain)
+    return lambda path: _write_bytes(path, (text + "\n").encode())
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _install(path: Path, writer: Writer) -> None:
+    """Let `writer` fill a temporary sibling (a file or a folder), then rename it to `path`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer(temporary)
+        _sync(temporary)
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise PassError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    with path.open("wb") as handle:
+        handle.write(data)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

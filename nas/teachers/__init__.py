@@ -1,0 +1,7 @@
+"""Teachers: one adapter a family and one reader a file format. Foreign names stop here."""
+
+from nas.teachers._chain import chain_from_model, copy_chain
+from nas.teachers._families import FAMILIES
+from nas.teachers._teacher import Teacher, load_teacher, read_shape
+
+__all__ = ["FAMILIES", "Teacher", "chain_from_model", "copy_chain", "load_teacher", "read_shape"]

@@ -1,0 +1,66 @@
+"""What a model family and a weight source have to offer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Set
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from nas.ir import DecoderShape
+
+
+class DecoderFamily(ABC):
+    """One architecture of transformers, read as a chain. Foreign configuration keys stop here."""
+
+    model_type: ClassVar[str]
+    """`model_type` of transformers' configuration."""
+
+    config_class: ClassVar[str]
+    """Name of the configuration class in transformers."""
+
+    model_class: ClassVar[str]
+    """The only entry of `architectures` that is accepted."""
+
+    gguf_pairs_neighbours: ClassVar[bool] = False
+    """Whether GGUF files store query and key rows so that rotary halves are interleaved."""
+
+    @abstractmethod
+    def shape(self, config: Any) -> DecoderShape:
+        """The shape a transformers configuration describes.
+
+        Raises CapabilityError where the chain cannot express it.
+        """
+
+
+class TeacherSource(ABC):
+    """A place that a teacher is read from."""
+
+    @abstractmethod
+    def shape(self) -> DecoderShape:
+        """The shape, read without any weight."""
+
+    @abstractmethod
+    def tensor_names(self) -> Set[str]:
+        """Names of all stored tensors, in the source's own spelling."""
+
+    @abstractmethod
+    def foreign_name(self, name: str) -> str:
+        """The stored name of the chain's parameter `name`."""
+
+    @abstractmethod
+    def read(self, name: str) -> Tensor:
+        """The stored tensor `name` on the CPU, laid out as the chain wants it."""
+
+    @abstractmethod
+    def ignorable(self, name: str) -> bool:
+        """Whether a stored tensor that the chain does not ask for may be left unread."""
+
+    @abstractmethod
+    def tokenizer(self) -> Any:
+        """The tokenizer that the source carries; raises ConfigError where it has none."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """SHA-256 over the bytes of the weight files."""

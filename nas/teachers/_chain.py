@@ -1,0 +1,116 @@
+"""Filling a chain with weights, one tensor at a time and without a second copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from nas.chain import DecoderChain, rotary_embedding
+from nas.errors import CapabilityError, ConfigError
+from nas.ir import DecoderShape
+from nas.teachers._families import family_of
+from nas.teachers._names import HUGGING_FACE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from nas.teachers._base import TeacherSource
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Random initialisation is skipped: on the meta device it would first import the compiler."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def build_chain(
+    shape: DecoderShape, read: Callable[[str], Tensor], dtype: torch.dtype, device: str
+) -> DecoderChain:
+    """The chain of the teacher's own blocks, in eval mode and without gradients.
+
+    `read` returns the tensor of one of the chain's parameter names. Raises ConfigError where a
+    tensor has another shape than the configuration says. Rotary angles stay float32.
+    """
+    with torch.device("meta"), _NoInitialisation():
+        chain = DecoderChain(shape)
+    state: dict[str, Tensor] = {}
+    for name, expected in chain.state_dict().items():
+        if name == "head.weight" and shape.tied_embeddings:
+            state[name] = state["embed.weight"]
+            continue
+        tensor = read(name)
+        if tensor.shape != expected.shape:
+            raise ConfigError(
+                f"the teacher's {name} has shape {list(tensor.shape)}, its configuration says "
+                f"{list(expected.shape)}; use the config.json the weights were saved with"
+            )
+        state[name] = tensor.to(device=device, dtype=dtype)
+    chain.load_state_dict(state, assign=True)
+    if shape.tied_embeddings:
+        chain.head.weight = chain.embed.weight
+    chain.rotary = rotary_embedding(shape).to(device)
+    chain.eval().requires_grad_(False)
+    return chain
+
+
+def chain_from_source(
+    source: TeacherSource, shape: DecoderShape, where: str, dtype: torch.dtype, device: str
+) -> DecoderChain:
+    """The chain of a source whose every tensor must be there and must be understood."""
+    unread = set(source.tensor_names())
+
+    def read(name: str) -> Tensor:
+        stored = source.foreign_name(name)
+        if stored not in unread:
+            raise ConfigError(
+                f"{where}: the weights lack {stored}; the checkpoint is incomplete or is not that "
+                f"of a causal language model"
+            )
+        unread.discard(stored)
+        return source.read(stored)
+
+    chain = build_chain(shape, read, dtype, device)
+    strange = sorted(name for name in unread if not source.ignorable(name))
+    if strange:
+        raise CapabilityError(
+            f"{where}: the weights hold {strange[0]} ({len(strange)} tensors in all), which a "
+            f"{shape.family} chain has no place for; choose a plain checkpoint of the model, in "
+            f"Hugging Face format where this is a GGUF file"
+        )
+    return chain
+
+
+def chain_from_model(model: PreTrainedModel) -> DecoderChain:
+    """The chain of a loaded transformers model, with copies of its weights.
+
+    Raises CapabilityError for an architecture that is not supported.
+    """
+    family = family_of(model.config.model_type, type(model).__name__)
+    shape = family.shape(model.config)
+    state = model.state_dict()
+
+    def read(name: str) -> Tensor:
+        stored: Tensor = state[HUGGING_FACE.foreign(name)]
+        return stored.clone()
+
+    return build_chain(shape, read, model.dtype, str(model.device))
+
+
+def copy_chain(chain: DecoderChain, dtype: torch.dtype) -> DecoderChain:
+    """A frozen copy of a teacher's chain in `dtype` on the same device, its angles in float32."""
+    state = chain.state_dict()
+    return build_chain(chain.shape, state.__getitem__, dtype, str(chain.norm.weight.device))

@@ -1,0 +1,25 @@
+"""The supported families by their `model_type`."""
+
+from __future__ import annotations
+
+from nas.errors import CapabilityError
+from nas.teachers._base import DecoderFamily
+from nas.teachers._llama import LlamaFamily
+from nas.teachers._mistral import MistralFamily
+from nas.teachers._qwen2 import Qwen2Family
+from nas.teachers._qwen3 import Qwen3Family
+
+FAMILIES: dict[str, DecoderFamily] = {
+    family.model_type: family
+    for family in (LlamaFamily(), MistralFamily(), Qwen2Family(), Qwen3Family())
+}
+
+
+def family_of(model_type: str, where: str) -> DecoderFamily:
+    """The adapter of `model_type`; raises CapabilityError that lists those there are."""
+    if model_type not in FAMILIES:
+        raise CapabilityError(
+            f"{where}: the architecture {model_type!r} is not supported; "
+            f"choose a teacher of one of: {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[model_type]

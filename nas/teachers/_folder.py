@@ -1,0 +1,138 @@
+"""Teachers in a Hugging Face folder: config.json, safetensors, tokenizer files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Set
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nas.errors import CapabilityError, ConfigError
+from nas.ir import DecoderShape
+from nas.teachers._base import TeacherSource
+from nas.teachers._digest import digest_files
+from nas.teachers._families import family_of
+from nas.teachers._names import HUGGING_FACE
+from nas.teachers._quiet import quiet
+from nas.teachers._tokenizer import load_tokenizer
+
+
+class FolderSource(TeacherSource):
+    """Weights come from safetensors only; no code of the folder is run to read them."""
+
+    def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
+        self.folder = folder
+        self.trust_remote_code = trust_remote_code
+
+    def shape(self) -> DecoderShape:
+        return read_config_shape(self.folder / "config.json")
+
+    def tensor_names(self) -> Set[str]:
+        return self._files.keys()
+
+    def foreign_name(self, name: str) -> str:
+        return HUGGING_FACE.foreign(name)
+
+    def read(self, name: str) -> Tensor:
+        from safetensors import safe_open
+
+        with safe_open(self._files[name], framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+        return tensor
+
+    def ignorable(self, name: str) -> bool:
+        # old checkpoints store the angles; a tied head may be stored once more
+        return name.endswith("rotary_emb.inv_freq") or name == "lm_head.weight"
+
+    def tokenizer(self) -> Any:
+        return load_tokenizer(str(self.folder), trust_remote_code=self.trust_remote_code)
+
+    def digest(self) -> str:
+        return digest_files(set(self._files.values()))
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        """The shard of each tensor, by its stored name."""
+        from safetensors import SafetensorError, safe_open
+
+        shards = sorted(self.folder.glob("*.safetensors"))
+        indexed = _indexed_shards(self.folder)
+        if indexed:
+            shards = [shard for shard in shards if shard.name in indexed]
+            missing = sorted(indexed - {shard.name for shard in shards})
+            if missing:
+                raise ConfigError(f"{self.folder}: {missing[0]} is missing; fetch it again")
+        if not shards:
+            raise ConfigError(_no_weights(self.folder))
+        files: dict[str, Path] = {}
+        for shard in shards:
+            try:
+                with safe_open(shard, framework="pt") as file:
+                    files.update(dict.fromkeys(file.keys(), shard))
+            except (SafetensorError, OSError) as error:
+                raise ConfigError(f"{shard}: torn ({error}); fetch it again") from error
+        return files
+
+
+def read_config_shape(path: Path) -> DecoderShape:
+    """The shape that a transformers config.json describes; raises ConfigError, CapabilityError."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path.parent}: no config.json; teacher.source wants a Hugging Face model folder, "
+            f"a hub id, a GGUF file or package:NAME/FILE"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected an object; fetch the teacher's config.json again")
+    return _shape_of(data, str(path))
+
+
+def _shape_of(data: dict[str, Any], where: str) -> DecoderShape:
+    import transformers
+    from huggingface_hub.errors import StrictDataclassError
+
+    family = family_of(str(data.get("model_type")), where)
+    kinds = data.get("architectures") or [family.model_class]
+    if kinds != [family.model_class]:
+        raise CapabilityError(
+            f"{where}: {kinds[0]} is not supported; choose a teacher that is a {family.model_class}"
+        )
+    if data.get("quantization_config"):
+        raise CapabilityError(
+            f"{where}: the weights are quantised; choose the checkpoint in float16, bfloat16 or "
+            f"float32, or a GGUF file"
+        )
+    try:
+        with quiet():
+            config = getattr(transformers, family.config_class).from_dict(data)
+        return family.shape(config)
+    except (StrictDataclassError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(
+            f"{where}: not a valid {family.model_type} configuration: {error}; fetch it again"
+        ) from error
+
+
+def _indexed_shards(folder: Path) -> set[str]:
+    """Shard names of the index file; empty where the folder has none."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return set()
+    try:
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{index}: not a safetensors index: {error!r}; fetch it again") from error
+
+
+def _no_weights(folder: Path) -> str:
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
+        return (
+            f"{folder}: only pickled weights (.bin), which nas never loads since they can run "
+            f"code; choose a revision with .safetensors files or convert it with save_pretrained"
+        )
+    return f"{folder}: no .safetensors file; fetch the teacher's weights into this folder"

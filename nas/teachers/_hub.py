@@ -1,0 +1,36 @@
+"""Teachers by hub id, through huggingface_hub's cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nas.errors import ConfigError
+from nas.teachers._quiet import quiet
+
+_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+
+
+def fetch(repo_id: str, revision: str | None, *, weights: bool) -> Path:
+    """The local folder of a hub repository, downloaded where the cache lacks it.
+
+    Only config.json without `weights`. Raises ConfigError where the hub has no such repository or
+    cannot be reached.
+    """
+    import huggingface_hub
+
+    patterns = _WANTED if weights else ["config.json"]
+    try:
+        with quiet():
+            folder = huggingface_hub.snapshot_download(
+                repo_id, revision=revision, allow_patterns=patterns
+            )
+    # the hub's errors have no common base, and those of its HTTP client change with its version
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        at = f" at revision {revision}" if revision else ""
+        raise ConfigError(
+            f"teacher.source {repo_id!r}: no such folder or file here, and no such repository{at} "
+            f"could be fetched from the hub ({reason}); check the spelling, the network and, for a "
+            f"gated model, `hf auth login`, or give the path of a local folder or GGUF file"
+        ) from error
+    return Path(folder)

@@ -1,0 +1,97 @@
+"""A loaded teacher: chain, shape, tokenizer and where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nas.chain import DecoderChain
+from nas.config import TeacherConfig
+from nas.errors import CapabilityError
+from nas.ir import DecoderShape
+from nas.teachers._base import TeacherSource
+from nas.teachers._chain import chain_from_source
+from nas.teachers._resolve import local_path, resolve
+from nas.teachers._tokenizer import check_tokenizer, load_tokenizer
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The network to be compressed. `chain` is frozen and in eval mode.
+
+    `fingerprint`: SHA-256 over the weight files' bytes, the shape and the number format; it does
+    not depend on where the files lie.
+    """
+
+    chain: DecoderChain
+    shape: DecoderShape
+    tokenizer: Any
+    source: str
+    fingerprint: str
+
+    def description(self) -> dict[str, Any]:
+        """What teacher.json records."""
+        weight = self.chain.norm.weight
+        return {
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+            "dtype": str(weight.dtype).removeprefix("torch."),
+            "params": sum(p.numel() for p in self.chain.parameters()),
+            "tokenizer": {"class": type(self.tokenizer).__name__, "tokens": len(self.tokenizer)},
+            "shape": self.shape.model_dump(mode="json"),
+        }
+
+
+def read_shape(config: TeacherConfig) -> DecoderShape:
+    """The teacher's shape from its config.json or GGUF header, without reading weights.
+
+    Raises ConfigError where the source is not there or is torn, CapabilityError where its
+    architecture is not supported.
+    """
+    return resolve(config, weights=False).shape()
+
+
+def load_teacher(config: TeacherConfig) -> Teacher:
+    """Read shape, tokenizer and weights; the chain is in `config.dtype` on `config.device`.
+
+    Raises as `read_shape`, and CapabilityError where the device is missing.
+    """
+    _require_device(config.device)
+    source = resolve(config, weights=True)
+    shape = source.shape()
+    tokenizer = _tokenizer(config, source)
+    check_tokenizer(tokenizer, shape.vocab_size, config.tokenizer or config.source)
+    dtype: torch.dtype = getattr(torch, config.dtype)
+    chain = chain_from_source(source, shape, config.source, dtype, config.device)
+    fingerprint = _fingerprint(source.digest(), shape, config.dtype)
+    return Teacher(chain, shape, tokenizer, config.source, fingerprint)
+
+
+def _tokenizer(config: TeacherConfig, source: TeacherSource) -> Any:
+    if config.tokenizer is None:
+        return source.tokenizer()
+    path = local_path(config.tokenizer)
+    return load_tokenizer(
+        str(path or config.tokenizer),
+        revision=None,
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+def _fingerprint(digest: str, shape: DecoderShape, dtype: str) -> str:
+    text = "\n".join((digest, shape.model_dump_json(), dtype))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _require_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise CapabilityError(
+            f"teacher.device {device!r} is not available here ({reason}); use teacher.device: cpu "
+            f"or install a torch build for that device"
+        ) from error

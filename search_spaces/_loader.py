@@ -1,0 +1,114 @@
+"""Read a search space and list its candidates for a teacher."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nas.errors import ConfigError
+from nas.ir import (
+    BlockSpec,
+    Candidate,
+    DecoderShape,
+    GatedFeedForward,
+    GroupedQueryAttention,
+    LinearMap,
+    Skip,
+    SlotKind,
+)
+
+_FOLDER = Path(__file__).parent
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AttentionSpace(_Section):
+    kv_heads: Literal["divisors"] | tuple[int, ...] = "divisors"
+    linear: bool = True
+    skip: bool = True
+
+
+class FeedForwardSpace(_Section):
+    width_percent: tuple[float, ...] = ()
+    linear: bool = True
+    skip: bool = True
+
+
+class SearchSpace(_Section):
+    """What may replace the teacher's blocks. The teacher's own block is always a choice."""
+
+    attention: AttentionSpace = AttentionSpace()
+    ffn: FeedForwardSpace = FeedForwardSpace()
+    layers: tuple[int, ...] | None = Field(default=None, description="only these layers")
+
+    def specs(
+        self, shape: DecoderShape, kind: SlotKind, width_multiple: int
+    ) -> tuple[BlockSpec, ...]:
+        """Specifications for a slot of `kind`, without the teacher's own block."""
+        if kind == "attention":
+            section: AttentionSpace | FeedForwardSpace = self.attention
+            specs: list[BlockSpec] = [
+                GroupedQueryAttention(kv_heads=heads) for heads in self._kv_heads(shape)
+            ]
+        else:
+            section = self.ffn
+            specs = [GatedFeedForward(width=w) for w in self._widths(shape, width_multiple)]
+        if section.linear:
+            specs.append(LinearMap())
+        if section.skip:
+            specs.append(Skip())
+        return tuple(specs)
+
+    def candidates(self, shape: DecoderShape, width_multiple: int = 1) -> tuple[Candidate, ...]:
+        """Every candidate of every slot, in the order of the slots."""
+        wanted = set(range(shape.layers) if self.layers is None else self.layers)
+        return tuple(
+            Candidate(slot=slot, spec=spec)
+            for slot in shape.slots()
+            if slot.layer in wanted
+            for spec in self.specs(shape, slot.kind, width_multiple)
+        )
+
+    def _kv_heads(self, shape: DecoderShape) -> list[int]:
+        if self.attention.kv_heads == "divisors":
+            return [n for n in range(shape.kv_heads - 1, 0, -1) if shape.kv_heads % n == 0]
+        for heads in self.attention.kv_heads:
+            if not 0 < heads <= shape.kv_heads or shape.kv_heads % heads:
+                raise ConfigError(
+                    f"attention.kv_heads: {heads} does not divide the teacher's {shape.kv_heads}"
+                )
+        return [n for n in self.attention.kv_heads if n < shape.kv_heads]
+
+    def _widths(self, shape: DecoderShape, multiple: int) -> list[int]:
+        widths = []
+        for percent in self.ffn.width_percent:
+            width = max(1, round(shape.ffn_width * percent / 100 / multiple)) * multiple
+            if width < shape.ffn_width and width not in widths:
+                widths.append(width)
+        return widths
+
+
+def list_spaces() -> list[str]:
+    """Names of the spaces that come with nas."""
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
+def load_space(name: str) -> SearchSpace:
+    """A space by name, or by the path of a YAML file; raises ConfigError."""
+    path = _FOLDER / f"{name}.yaml"
+    if not path.exists():
+        path = Path(name)
+    if not path.is_file():
+        close = difflib.get_close_matches(name, list_spaces(), n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(list_spaces())}"
+        raise ConfigError(f"space: no such search space or file: {name}; {hint}")
+    try:
+        return SearchSpace.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (yaml.YAMLError, ValidationError) as error:
+        raise ConfigError(f"{path}: not a search space: {error}") from error
