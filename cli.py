@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from nas.console import Form, NasGroup, PassName, Session
+from nas.console import Form, NasGroup, Session, known_pass
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -96,6 +96,7 @@ def quiet_option(command: Command) -> Command:
 
 
 @click.group(
+    "nas",
     cls=NasGroup,
     sections=SECTIONS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -211,8 +212,8 @@ def plan(session: Session, config: Path, overrides: tuple[str, ...], form: Form)
     "--output", type=click.Path(path_type=Path), help="Run directory; default: runs/NAME."
 )
 @set_option
-@click.option("--from", "start", type=PassName(), help="First pass to run.")
-@click.option("--to", "stop", type=PassName(), help="Last pass to run.")
+@click.option("--from", "start", metavar="PASS", callback=known_pass, help="First pass to run.")
+@click.option("--to", "stop", metavar="PASS", callback=known_pass, help="Last pass to run.")
 @click.option("--dry-run", is_flag=True, help="Show the forecast and write nothing.")
 @quiet_option
 @click.pass_obj
@@ -229,15 +230,17 @@ def run(
 
     The same command goes on where an earlier one stopped; finished units are never redone.
     """
-    from nas.compiler import compile_run, make_plan
+    from nas.compiler import compile_run
     from nas.config import load_config
     from nas.console import print_outcome
-    from nas.readers import plan_tables
     from nas.run import RunDirectory
 
     settings = load_config(config, overrides)
     root = output or Path("runs") / settings.name
     if dry_run:
+        from nas.compiler import make_plan
+        from nas.readers import plan_tables
+
         session.emit(make_plan(settings), "table", plan_tables)
         session.say(f"would write to {root}")
         return
@@ -315,10 +318,10 @@ def evaluate(
     """Quality of the student beside the teacher; --task adds task files."""
     from nas.compiler import compile_run
     from nas.console import print_outcome
-    from nas.readers import open_run, read_config, task_overrides
+    from nas.readers import open_run, with_tasks
 
     directory = open_run(run)
-    config = read_config(directory, (*overrides, *task_overrides(tasks, limit)))
+    config = with_tasks(directory, overrides, tasks, limit)
     session.works_on(run, resumable=True)
     outcome = compile_run(config, directory, session.progress, start="evaluate", stop="report")
     print_outcome(session, run, outcome)

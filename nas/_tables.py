@@ -15,6 +15,7 @@ STATES = {
     "running": "cyan",
     "to do": "dim",
     "note": "yellow",
+    "absent": "dim",
     "error": "bold red",
     "missing": "bold red",
 }

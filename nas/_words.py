@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def duration(seconds: float) -> str:
     """Such as `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`."""
@@ -20,6 +22,17 @@ def size_mib(mib: float) -> str:
     if mib >= 1024:
         return f"{mib / 1024:.1f} GiB"
     return f"{mib:.0f} MiB" if mib >= 10 else f"{mib:.1f} MiB"
+
+
+def feasible(budget: str, value: float) -> str:
+    """Six figures of a tightest value, rounded so that it can still be met when typed in."""
+    if not value:
+        return "0"
+    step = 10.0 ** (math.floor(math.log10(abs(value))) - 5)
+    more_is_tighter = budget.startswith(("speedup", "throughput"))
+    steps = value / step
+    whole = math.floor(steps + 1e-6) if more_is_tighter else math.ceil(steps - 1e-6)
+    return number(whole * step)
 
 
 def number(value: float) -> str:

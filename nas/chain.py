@@ -6,14 +6,16 @@ swaps a branch. Teacher and student are both a `DecoderChain`; they differ in th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from nas.blocks import Block, BlockContext, KeyValue, build_block
+from nas.blocks import Block, BlockContext, CachedBlock, KeyValue, build_block
 from nas.blocks._norm import RMSNorm
+from nas.errors import PassError
 from nas.ir import Architecture, DecoderShape
 from nas.ir import Slot as SlotId
 
@@ -44,13 +46,18 @@ class SlotModule(nn.Module):
         self, state: Tensor, context: BlockContext, past: KeyValue
     ) -> tuple[Tensor, KeyValue]:
         """One step of a slot whose branch caches."""
-        assert self.branch is not None
-        update, present = self.branch.forward_cached(self.normed(state), context, past)
+        update, present = self.cached_branch.forward_cached(self.normed(state), context, past)
         return state + update.to(state.dtype), present
 
     @property
     def caches(self) -> bool:
-        return self.branch is not None and self.branch.caches
+        return isinstance(self.branch, CachedBlock)
+
+    @property
+    def cached_branch(self) -> CachedBlock:
+        """The branch of a slot that caches."""
+        assert isinstance(self.branch, CachedBlock)
+        return self.branch
 
 
 class DecoderChain(nn.Module):
@@ -79,9 +86,33 @@ class DecoderChain(nn.Module):
         self.rotary = rotary_embedding(shape)
         self.residual_dtype: torch.dtype | None = None
 
+    def in_dtype(self, dtype: torch.dtype) -> DecoderChain:
+        """The chain itself where its weights are in `dtype`, else a copy in `dtype`.
+
+        In the copy the residual stream and the rotary frequencies stay float32: rounded frequencies
+        would turn late positions by whole radians.
+        """
+        if self.norm.weight.dtype == dtype:
+            return self
+        converted = copy.deepcopy(self).to(dtype)
+        converted.rotary = copy.deepcopy(self.rotary)
+        converted.residual_dtype = torch.float32
+        return converted
+
     @property
     def slot_ids(self) -> tuple[SlotId, ...]:
         return self.shape.slots()
+
+    def slot(self, k: int) -> SlotModule:
+        """The module of slot k."""
+        return cast(SlotModule, self.slots[k])
+
+    def teacher_branch(self, k: int) -> Block:
+        """The branch of slot k of a network that skips nothing; PassError otherwise."""
+        branch = self.slot(k).branch
+        if branch is None:
+            raise PassError(f"{self.slot_ids[k].id} is skipped; a teacher has every block")
+        return branch
 
     def forward(self, ids: Tensor) -> Tensor:
         """Token ids [batch, tokens] to logits [batch, tokens, vocab]."""
@@ -102,7 +133,7 @@ class DecoderChain(nn.Module):
     ) -> Tensor:
         """Slots `start` to `stop` (exclusive); `tap(k, state)` sees the state after each slot k."""
         for k in range(start, len(self.slots) if stop is None else stop):
-            state = self.slots[k](state, context)
+            state = self.slot(k)(state, context)
             if tap is not None:
                 tap(k, state)
         return state
@@ -152,12 +183,11 @@ class DecoderChain(nn.Module):
 
     def empty_cache(self, batch: int) -> list[KeyValue]:
         """A cache of no tokens, one entry for each slot that caches."""
-        weight = self.norm.weight
         entries = []
-        for slot in self.slots:
+        for k in range(len(self.slots)):
+            slot = self.slot(k)
             if slot.caches:
-                none = weight.new_zeros(batch, slot.branch.kv_heads, 0, slot.branch.head_dim)
-                entries.append(KeyValue(none, none))
+                entries.append(slot.cached_branch.empty_cache(batch))
         return entries
 
     def forward_cached(
@@ -166,7 +196,8 @@ class DecoderChain(nn.Module):
         """Logits of `ids` [batch, tokens] after `past`, and the extended cache."""
         context = self.cached_context(attention_mask, ids.shape[1])
         state, waiting, presents = self.embed_tokens(ids), list(past), []
-        for slot in self.slots:
+        for k in range(len(self.slots)):
+            slot = self.slot(k)
             if slot.caches:
                 state, present = slot.forward_cached(state, context, waiting.pop(0))
                 presents.append(present)
@@ -187,4 +218,5 @@ def rotary_embedding(shape: DecoderShape) -> nn.Module:
         "max_position_embeddings": shape.max_positions,
         "rope_parameters": dict(shape.rope) or {"rope_type": "default", "rope_theta": 10000.0},
     }
-    return LlamaRotaryEmbedding(LlamaConfig(**settings))
+    rotary: nn.Module = LlamaRotaryEmbedding(LlamaConfig(**settings))
+    return rotary

@@ -14,8 +14,12 @@ from nas.config import RunConfig
 from nas.errors import ConfigError
 from nas.ir import Solution
 from nas.passes import Artefacts, PassContext
+from nas.passes.plan import Plan, PlanRow, make_plan
 from nas.progress import Progress
 from nas.run import RunDirectory, write_atomically
+
+
+__all__ = ["PASSES", "Outcome", "Pass", "Plan", "PlanRow", "compile_run", "make_plan", "solve_again"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("distill", "global distillation of student and baselines", lambda a: a.student_keys),
     Pass("export", "write and check the files", lambda a: a.exported),
     Pass("profile", "measure the exported networks end to end", lambda a: a.measured),
-    Pass("evaluate", "quality on held-out text and tasks", lambda a: a.quality),
+    Pass("evaluate", "quality on held-out text and tasks", lambda a: (a.quality, a.tasks)),
     Pass("report", "write summary.json and report.html", lambda a: a.report),
 )
 

@@ -123,16 +123,18 @@ class RunDirectory:
         """
         record = self.record(name)
         if record is None or record.key != key:
-            return self._absent(name)
+            self._refuse_closed(name)
+            return None
         for relative, digest in record.files.items():
             path = self.path(relative)
             if not path.is_file() or file_digest(path) != digest:
                 self.event("damaged", unit=name, file=relative)
-                return self._absent(name)
+                self._refuse_closed(name)
+                return None
         self._count(self.tally.reused, name)
         return record
 
-    def _absent(self, name: str) -> None:
+    def _refuse_closed(self, name: str) -> None:
         pass_name = name.split("/")[0]
         if pass_name in self.closed:
             raise ArtifactError(

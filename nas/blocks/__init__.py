@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.blocks._base import Block, BlockContext, BlockKind, KeyValue
+from nas.blocks._base import Block, BlockContext, BlockKind, CachedBlock, KeyValue
 from nas.blocks._data import Built, SlotData
 from nas.blocks.gated_feed_forward import GatedFeedForwardBlock, GatedFeedForwardKind
 from nas.blocks.grouped_query_attention import (
@@ -34,6 +34,7 @@ __all__ = [
     "BlockContext",
     "BlockKind",
     "Built",
+    "CachedBlock",
     "GatedFeedForwardBlock",
     "GroupedQueryAttentionBlock",
     "KeyValue",

@@ -43,10 +43,24 @@ class Block(nn.Module):
     def forward(self, x: Tensor, context: BlockContext) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not define forward")
 
-    @property
-    def caches(self) -> bool:
-        """Whether the block keeps a key-value cache (then it has `forward_cached`)."""
-        return False
+
+class CachedBlock(Block):
+    """A branch that keeps a key-value cache of `kv_heads` heads of `head_dim` channels."""
+
+    kv_heads: int
+    head_dim: int
+
+    def forward_cached(
+        self, x: Tensor, context: BlockContext, past: KeyValue
+    ) -> tuple[Tensor, KeyValue]:
+        """As `forward`, with `past` before the tokens; also returns the extended cache."""
+        raise TypeError(f"{type(self).__name__} does not define forward_cached")
+
+    def empty_cache(self, batch: int) -> KeyValue:
+        """A cache of no tokens."""
+        weight = next(self.parameters())
+        none = weight.new_zeros(batch, self.kv_heads, 0, self.head_dim)
+        return KeyValue(none, none)
 
 
 class BlockKind(ABC, Generic[SpecT]):

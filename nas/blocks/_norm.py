@@ -22,7 +22,8 @@ class RMSNorm(nn.Module):
             return trained
         wide = x.float()
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(self.weight.dtype)
+        normed: Tensor = self.weight * wide.to(self.weight.dtype)
+        return normed
 
 
 class _TrainedNorm(torch.autograd.Function):
@@ -36,7 +37,8 @@ class _TrainedNorm(torch.autograd.Function):
         power = torch.linalg.vector_norm(x, dim=-1, keepdim=True).pow_(2).div_(x.shape[-1])
         scale = power.add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
-        return x * scale * weight
+        normed: Tensor = x * scale * weight
+        return normed
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor | None, None]:

@@ -1,6 +1,6 @@
 """How the command line looks and ends: output, progress, errors as text and exit codes."""
 
-from nas.console._group import NasGroup, PassName
+from nas.console._group import NasGroup, known_pass
 from nas.console._plain import PlainProgress
 from nas.console._results import print_outcome, solution_lines
 from nas.console._session import Form, Session
@@ -8,9 +8,9 @@ from nas.console._session import Form, Session
 __all__ = [
     "Form",
     "NasGroup",
-    "PassName",
     "PlainProgress",
     "Session",
+    "known_pass",
     "print_outcome",
     "solution_lines",
 ]

@@ -58,19 +58,15 @@ class NasGroup(click.Group):
         sys.exit(guarded(lambda: call(arguments, prog_name, **extra), session))
 
 
-class PassName(click.ParamType):
-    """The name of a pass."""
+def known_pass(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Callback of an option that names a pass."""
+    from nas.compiler import PASSES
 
-    name = "pass"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from nas.compiler import PASSES
-
-        names = [step.name for step in PASSES]
-        if value not in names:
-            hint = _did_you_mean(value, names)
-            self.fail(f"no pass is named {value!r}{hint or '; they are ' + ', '.join(names)}")
-        return value
+    names = [step.name for step in PASSES]
+    if value is not None and value not in names:
+        hint = _did_you_mean(value, names) or f"; the passes are {', '.join(names)}"
+        raise click.BadParameter(f"no pass is named {value!r}{hint}")
+    return value
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:

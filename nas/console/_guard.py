@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from nas._words import number
+from nas._words import feasible
 from nas.console._session import Session
 from nas.errors import InfeasibleError, NasError
 
@@ -29,7 +29,7 @@ def guarded(call: Callable[[], object], session: Session) -> int:
     """
     try:
         code = call()
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         return _interrupted(session)
     except click.ClickException as error:
         return _usage(error, session)
@@ -68,7 +68,7 @@ def _refused(error: NasError, session: Session) -> int:
         session.err.print("tightest feasible value of each budget, with no other budget:")
         widest = max(map(len, error.tightest))
         for name, value in error.tightest.items():
-            session.err.print(f"  {name:<{widest}}  {number(value)}", soft_wrap=True)
+            session.err.print(f"  {name:<{widest}}  {feasible(name, value)}", soft_wrap=True)
     if isinstance(error.__cause__, OSError) and session.resumable:
         session.err.print(_KEPT, soft_wrap=True)
     return error.exit_code

@@ -80,7 +80,16 @@ class Session:
             line = isinstance(part, str)
             if i and not line:
                 self.say("")
-            self.out.print(part, soft_wrap=line)
+            if line or self.out.is_terminal:
+                self.out.print(part, soft_wrap=line)
+            else:
+                self.say(self._unpadded(part))
+
+    def _unpadded(self, table: RenderableType) -> str:
+        """As text without the spaces that fill up the last column."""
+        with self.out.capture() as captured:
+            self.out.print(table)
+        return "\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n"))
 
     def emit(
         self, value: Value, form: Form, tables: Callable[[Value], Iterable[RenderableType]]

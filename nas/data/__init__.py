@@ -2,5 +2,15 @@
 
 from nas.data._load import TextData, load_text_data
 from nas.data._split import Part, SourceRecord, Split
+from nas.data._store import load_text, save_text, text_stamp
 
-__all__ = ["Part", "SourceRecord", "Split", "TextData", "load_text_data"]
+__all__ = [
+    "Part",
+    "SourceRecord",
+    "Split",
+    "TextData",
+    "load_text",
+    "load_text_data",
+    "save_text",
+    "text_stamp",
+]

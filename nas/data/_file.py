@@ -23,14 +23,15 @@ class FileSource(TextSource):
         return str(self.path)
 
     def documents(self) -> Iterator[str]:
-        for path in self._files():
+        for path in self.files():
             text = read_text(path)
             if text.strip():
                 yield text
             elif path == self.path:
                 raise ConfigError(f"data.sources: {path}: the file is empty; give a file with text")
 
-    def _files(self) -> list[Path]:
+    def files(self) -> list[Path]:
+        """The files that are read, in order; raises ConfigError for a folder without any."""
         if not self.path.is_dir():
             return [self.path]
         files = sorted(p for p in self.path.rglob("*") if p.suffix in _SUFFIXES and p.is_file())

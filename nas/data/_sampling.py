@@ -56,9 +56,18 @@ def continued(
     steps = [ids]
     for at in range(ids.shape[1], length):
         logits, past = chain.forward_cached(steps[-1], mask[:, :at], past)
-        chances = torch.softmax(logits[:, -1].float() / temperature, dim=-1)
-        steps.append(torch.multinomial(chances.cpu(), 1, generator=generator).to(device))
+        steps.append(_draw(logits[:, -1].float() / temperature, generator))
     return torch.cat(steps, dim=1).cpu()
+
+
+def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """One token [batch, 1] a row by inverting the cumulative distribution.
+
+    `multinomial` would draw a random number for every token of the vocabulary.
+    """
+    summed = torch.softmax(logits, dim=-1).cumsum(-1)
+    point = torch.rand(len(logits), 1, generator=generator).to(logits.device) * summed[:, -1:]
+    return torch.searchsorted(summed, point, right=True).clamp(max=logits.shape[-1] - 1)
 
 
 def _prompts(

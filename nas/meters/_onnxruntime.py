@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +18,12 @@ from nas.meters._feeds import Feeds
 from nas.meters._session import TimedSession
 from nas.meters._timing import interleaved
 
-_DTYPES = ("float32", "float16")
+_BYTES = {"float32": 4, "float16": 2}
 _COPIES = 4
+# A decode run must be long beside the clock's and the scheduler's noise: enough copies of a small
+# block that this much is read from memory, within reason.
+_DECODE_BYTES = 24 * 2**20
+_MOST_COPIES = 16
 
 
 class OnnxRuntimeMeter(Meter):
@@ -31,13 +36,11 @@ class OnnxRuntimeMeter(Meter):
     and those of a stack might.
     """
 
-    def __init__(
-        self, config: TargetConfig, shape: DecoderShape, profile: HardwareProfile
-    ) -> None:
+    def __init__(self, config: TargetConfig, shape: DecoderShape, profile: HardwareProfile) -> None:
         super().__init__(config, shape)
-        if config.dtype not in _DTYPES:
+        if config.dtype not in _BYTES:
             raise ConfigError(
-                f"target.dtype: ONNX Runtime on a CPU runs {' and '.join(_DTYPES)}, "
+                f"target.dtype: ONNX Runtime on a CPU runs {' and '.join(_BYTES)}, "
                 f"not {config.dtype}"
             )
         self.profile = profile
@@ -70,7 +73,7 @@ class OnnxRuntimeMeter(Meter):
         files: dict[tuple[str, int], Path] = {}
         runs: dict[str, Callable[[], float]] = {}
         for request in dict.fromkeys(requests):
-            for copies in _stacks(request):
+            for copies in self._stacks(request):
                 file = request.key, copies
                 if file not in files:
                     files[file] = self._save(request, copies, folder / f"{len(files)}.onnx")
@@ -84,30 +87,38 @@ class OnnxRuntimeMeter(Meter):
         from nas.backends import onnx
 
         dtype = self.config.dtype
-        if request.part == "embed":
+        if request.block is not None:
+            model = onnx.block_stack(self.shape, *request.block, copies, dtype=dtype)
+        elif request.part == "embed":
             model = onnx.prologue_model(self.shape, dtype=dtype)
-        elif request.part == "head":
-            model = onnx.epilogue_model(self.shape, dtype=dtype)
         else:
-            assert request.spec is not None
-            model = onnx.block_stack(
-                self.shape, request.part, request.spec, copies, dtype=dtype
-            )
+            model = onnx.epilogue_model(self.shape, dtype=dtype)
         onnx.save_model(model, path)
         return path
 
     def _latency(self, request: Request, samples: dict[str, list[float]]) -> Latency:
         conditions = self.conditions(request.phase)
-        series = [samples[_run_name(request, copies)] for copies in _stacks(request)]
+        stacks = self._stacks(request)
+        series = [samples[_run_name(request, copies)] for copies in stacks]
         if len(series) == 1:
             return Latency.of(series[0], conditions)
-        slopes = [(long - short) / _COPIES for short, long in zip(*series, strict=True)]
+        # Below zero there is noise alone.
+        slopes = [max(0.0, long - short) / stacks[0] for short, long in zip(*series, strict=True)]
         return Latency.of(slopes, conditions, "slope")
 
+    def _stacks(self, request: Request) -> tuple[int, ...]:
+        """N and 2N for a block; 1 for the parts outside the slots, which stand alone."""
+        from nas.blocks import KINDS
 
-def _stacks(request: Request) -> tuple[int, ...]:
-    """The stack heights that a request needs; parts outside the slots stand alone."""
-    return (1,) if request.spec is None else (_COPIES, 2 * _COPIES)
+        if request.block is None:
+            return (1,)
+        copies = _COPIES
+        if request.phase == "decode":
+            slot_kind, spec = request.block
+            parameters = KINDS[spec.kind].parameters(self.shape, slot_kind, spec)
+            wanted = math.ceil(_DECODE_BYTES / (_BYTES[self.config.dtype] * parameters))
+            copies = min(max(copies, wanted), _MOST_COPIES)
+        return (copies, 2 * copies)
 
 
 def _run_name(request: Request, copies: int) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from hardware_profiles import HardwareProfile, with_measured_figures
 from nas.config import TargetConfig
-from nas.ir import Conditions, DecoderShape, Latency, Phase
-from nas.meters._base import Meter, Request
+from nas.ir import BlockSpec, Conditions, DecoderShape, Latency, Phase, SlotKind
+from nas.meters._base import Meter, Part, Request
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _KERNELS = {"attention": 8, "ffn": 6, "embed": 4, "head": 2}
@@ -30,9 +30,7 @@ class RooflineMeter(Meter):
     blocks well and is no measurement: `source` is `roofline`.
     """
 
-    def __init__(
-        self, config: TargetConfig, shape: DecoderShape, profile: HardwareProfile
-    ) -> None:
+    def __init__(self, config: TargetConfig, shape: DecoderShape, profile: HardwareProfile) -> None:
         super().__init__(config, shape)
         self.profile = with_measured_figures(profile) if profile.name == "local" else profile
         self._flops_per_s = self.profile.peak_flops_per_s(config.dtype) * self.profile.efficiency
@@ -54,21 +52,24 @@ class RooflineMeter(Meter):
         return [self._forecast(request) for request in requests]
 
     def _forecast(self, request: Request) -> Latency:
-        work = self._part(request) if request.spec is None else self._block(request)
+        tokens, past = self._tokens(request.phase)
+        block = request.block
+        if block is None:
+            work = self._part(request.part, tokens)
+        else:
+            work = self._block(*block, tokens, past)
         seconds = max(work.flops / self._flops_per_s, work.bytes_moved / self._bytes_per_s)
         launches_us = _KERNELS[request.part] * self.profile.launch_overhead_us
         ms = 1e3 * seconds + 1e-3 * launches_us
         return Latency.of([ms], self.conditions(request.phase), "roofline")
 
-    def _block(self, request: Request) -> _Work:
+    def _block(self, slot_kind: SlotKind, spec: BlockSpec, tokens: int, past: int) -> _Work:
         from nas.blocks import KINDS
 
-        spec, (tokens, past) = request.spec, self._tokens(request.phase)
-        assert spec is not None and request.part != "embed" and request.part != "head"
         kind, batch = KINDS[spec.kind], self.config.batch
         # A causal query sees half of the other prompt tokens on average.
         seen = past + (tokens + 1) // 2
-        parameters = kind.parameters(self.shape, request.part, spec) + self.shape.hidden_size
+        parameters = kind.parameters(self.shape, slot_kind, spec) + self.shape.hidden_size
         cached = batch * (past + 2 * tokens) * kind.cached_values_per_token(self.shape, spec)
         state = 2 * batch * tokens * self.shape.hidden_size
         return _Work(
@@ -76,10 +77,9 @@ class RooflineMeter(Meter):
             self._bytes(parameters + cached + state),
         )
 
-    def _part(self, request: Request) -> _Work:
-        tokens, _ = self._tokens(request.phase)
+    def _part(self, part: Part, tokens: int) -> _Work:
         rows, shape = self.config.batch * tokens, self.shape
-        if request.part == "embed":
+        if part == "embed":
             return _Work(0.0, self._bytes(2 * rows * shape.hidden_size))
         weights = shape.vocab_size * shape.hidden_size
         moved = weights + rows * (shape.hidden_size + shape.vocab_size)
@@ -87,10 +87,8 @@ class RooflineMeter(Meter):
 
     def _tokens(self, phase: Phase) -> tuple[int, int]:
         """(tokens computed, tokens already in the cache)."""
-        return (self.config.prompt_tokens, 0) if phase == "prefill" else (
-            1,
-            self.config.prompt_tokens,
-        )
+        prompt = self.config.prompt_tokens
+        return (prompt, 0) if phase == "prefill" else (1, prompt)
 
     def _bytes(self, values: float) -> float:
         return values * _BYTES[self.config.dtype]

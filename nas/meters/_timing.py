@@ -21,7 +21,7 @@ def interleaved(
             call()
     samples: dict[str, list[float]] = {name: [] for name in callables}
     for k in range(repeats):
-        names = list(callables) if k % 2 == 0 else list(reversed(callables))
+        names = list(callables)[:: 1 if k % 2 == 0 else -1]
         for name in names:
             samples[name].append(callables[name]())
     return samples

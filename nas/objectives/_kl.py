@@ -77,7 +77,7 @@ class _HeadKl(torch.autograd.Function):
     def backward(  # type: ignore[override]
         ctx: torch.autograd.function.FunctionCtx, upstream: Tensor
     ) -> tuple[Tensor | None, ...]:
-        grad_hidden, *rest = ctx.saved_tensors  # type: ignore[attr-defined]
+        grad_hidden, *rest = ctx.saved_tensors
         grad_weight = rest[0] * upstream if rest else None
         return grad_hidden * upstream, grad_weight, None, None
 
@@ -87,7 +87,7 @@ def head_kl(student: Tensor, weight: Tensor, teacher: Tensor, teacher_weight: Te
 
     Differentiable in `student` and, where it asks for a gradient, in `weight` [vocab, hidden].
     """
-    loss: Tensor = _HeadKl.apply(student, weight, teacher, teacher_weight)  # type: ignore[no-untyped-call]
+    loss: Tensor = _HeadKl.apply(student, weight, teacher, teacher_weight)
     return loss
 
 

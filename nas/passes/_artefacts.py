@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nas.meters import CostTable
+    from nas.passes.evaluate import Qualities
     from nas.passes.profile import Measured
 
 
@@ -96,10 +97,18 @@ class Artefacts:
         return profile(self.context, self.exported)
 
     @cached_property
-    def quality(self) -> dict[str, Any]:
+    def quality(self) -> dict[str, Qualities]:
         from nas.passes.evaluate import evaluate
 
         return evaluate(self.context, self.architectures, self.student_keys)
+
+    @cached_property
+    def tasks(self) -> list[dict[str, Any]]:
+        """Accuracy on every task file that the configuration names."""
+        from nas.passes.evaluate import evaluate_tasks
+
+        paths, key = self.context.config.evaluate.tasks, self.student_keys["student"]
+        return evaluate_tasks(self.context, self.architectures["student"], key, paths)
 
     @cached_property
     def report(self) -> Path:

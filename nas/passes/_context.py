@@ -71,19 +71,18 @@ class PassContext:
     @cached_property
     def text(self) -> TextData:
         """Token windows for training, scoring and evaluation."""
-        from nas.data import TextData, load_text_data
+        from nas.data import load_text, load_text_data, save_text
 
-        path = self.run.path("data", "tokens.safetensors")
+        path = "data/tokens.safetensors"
         record = self.run.fetch("data", self.data_key)
         if record is not None:
-            return TextData.load(path, record.data)
-        text = load_text_data(self.config.data, self.teacher, self.config.seed)
-        self.run.store(
-            "data",
-            self.data_key,
-            {"data/tokens.safetensors": text.save, "data/split.json": json_writer(text.split)},
-            text.split,
-        )
+            return load_text(self.run.path(path), record.data)
+        text = load_text_data(self.config.data, self.teacher, self.config.seed, self.progress)
+        files = {
+            path: lambda temporary: save_text(text, temporary),
+            "data/split.json": json_writer(text.split),
+        }
+        self.run.store("data", self.data_key, files, text.split.model_dump(mode="json"))
         return text
 
     @cached_property

@@ -115,7 +115,7 @@ def assemble(teacher: DecoderChain, architecture: Architecture, run_folder: Path
     )
     for k, (slot, spec) in enumerate(architecture.items(teacher.shape)):
         if not isinstance(spec, KeepTeacher):
-            student.slots[k].branch = load_block(run_folder, teacher.shape, slot, spec, device)
+            student.slot(k).branch = load_block(run_folder, teacher.shape, slot, spec, device)
     return student.eval().requires_grad_(False)
 
 
@@ -138,12 +138,13 @@ def _embed(chain: DecoderChain, windows: Tensor) -> Tensor:
 @torch.no_grad()
 def _branch(chain: DecoderChain, k: int, state: Tensor) -> tuple[Tensor, Tensor]:
     """Normed input and output of slot k for all sequences, in float32."""
-    slot, x, y = chain.slots[k], torch.empty_like(state), torch.empty_like(state)
-    context = chain.context(state[:1, :, 0])
+    slot, x, y = chain.slot(k), torch.empty_like(state), torch.empty_like(state)
+    context, branch = chain.context(state[:1, :, 0]), chain.teacher_branch(k)
     for i in range(0, len(state), 8):
-        x[i : i + 8] = slot.norm(state[i : i + 8].to(slot.norm.weight.dtype))
+        normed = slot.normed(state[i : i + 8].to(chain.norm.weight.dtype))
         with autocast(state.device.type):
-            y[i : i + 8] = slot.branch(x[i : i + 8].to(slot.norm.weight.dtype), context)
+            y[i : i + 8] = branch(normed, context)
+        x[i : i + 8] = normed
     return x, y
 
 
@@ -154,7 +155,7 @@ def _slot_data(
     return SlotData(
         shape=chain.shape,
         slot_kind=slot.kind,
-        teacher=chain.slots[k].branch,
+        teacher=chain.teacher_branch(k),
         x=x,
         y=y,
         context=chain.context(x[:1, :, 0]),

@@ -21,6 +21,11 @@ from nas.passes.students import distilled
 from nas.run import content_key
 
 
+_HUGGINGFACE_TOLERANCE = 1e-4
+"""Largest difference of float32 logits; both sides are torch."""
+_ONNX_TOLERANCE = 1e-3
+"""The same for another runtime, which sums in another order."""
+
 Write = Callable[[PassContext, str, DecoderChain], tuple[Path, dict[str, Any]]]
 
 
@@ -61,8 +66,9 @@ def _unit(
     started = time.perf_counter()
     chain = _chain(context, name, architectures[name])
     folder, record = write(context, name, chain)
-    paths = [str(folder.relative_to(context.run.root))]
-    context.run.adopt(unit, key, paths, record, time.perf_counter() - started)
+    relative = str(folder.relative_to(context.run.root))
+    data = {"folder": relative, **record}
+    context.run.adopt(unit, key, [relative], data, time.perf_counter() - started)
 
 
 def _chain(context: PassContext, name: str, architecture: Architecture) -> DecoderChain:
@@ -84,10 +90,15 @@ def _huggingface(
     folder = context.run.path("student")
     title = context.config.name
     artifact = export_huggingface(chain, context.teacher.tokenizer, folder, name=title)
+    tokens = context.config.export.greedy_tokens
     report = check_huggingface(
-        artifact, chain, _gate_ids(context), greedy_tokens=context.config.export.greedy_tokens
+        artifact,
+        chain,
+        _gate_ids(context),
+        greedy_tokens=tokens,
+        tolerance=_HUGGINGFACE_TOLERANCE,
     )
-    return folder, {"gates": [vars(report)]}
+    return folder, {"gates": _gates(report.max_logits_difference, _HUGGINGFACE_TOLERANCE, tokens)}
 
 
 def _onnx(context: PassContext, name: str, chain: DecoderChain) -> tuple[Path, dict[str, Any]]:
@@ -97,10 +108,19 @@ def _onnx(context: PassContext, name: str, chain: DecoderChain) -> tuple[Path, d
     shutil.rmtree(folder, ignore_errors=True)
     artifact = export_onnx(chain, folder, dtype="float32")
     tokens = context.config.export.greedy_tokens
-    report = check_onnx(artifact, chain, _gate_ids(context), greedy_tokens=tokens)
+    report = check_onnx(
+        artifact, chain, _gate_ids(context), greedy_tokens=tokens, tolerance=_ONNX_TOLERANCE
+    )
     write_genai_config(chain.shape, folder)
     context.teacher.tokenizer.save_pretrained(str(folder))
-    return folder, {"gates": [vars(report)]}
+    return folder, {"gates": _gates(report.max_logits_difference, _ONNX_TOLERANCE, tokens)}
+
+
+def _gates(difference: float, limit: float, tokens: int) -> list[dict[str, Any]]:
+    return [
+        {"name": "logits", "passed": True, "value": difference, "limit": limit},
+        {"name": "greedy", "passed": True, "detail": f"{tokens} tokens through the cache equal"},
+    ]
 
 
 def _engines(context: PassContext, name: str, chain: DecoderChain) -> tuple[Path, dict[str, Any]]:

@@ -7,7 +7,6 @@ is walked once for all.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -69,12 +68,7 @@ def read_scores(path: Path, slot: Slot) -> dict[str, np.ndarray]:
 
 def scoring_copy(chain: DecoderChain) -> DecoderChain:
     """The chain in the processor's fast format, its residual stream kept in float32."""
-    dtype = compute_dtype(str(chain.embed.weight.device))
-    if dtype == torch.float32:
-        return chain
-    fast = copy.deepcopy(chain).to(dtype)
-    fast.residual_dtype = torch.float32
-    return fast
+    return chain.in_dtype(compute_dtype(str(chain.embed.weight.device)))
 
 
 @torch.no_grad()
@@ -88,8 +82,8 @@ def _score_slots(
     last = max(chain.slot_ids.index(slot) for slot in wanted)
     with context.progress.task("score", sum(map(len, wanted.values()))) as advance:
         for k, slot in enumerate(chain.slot_ids[: last + 1]):
-            module = chain.slots[k]
-            prefix = _Prefix(state, module.norm(state))
+            module = chain.slot(k)
+            prefix = _Prefix(state, module.normed(state))
             if slot in wanted:
                 started = time.perf_counter()
                 columns = {}
@@ -99,7 +93,7 @@ def _score_slots(
                     columns[candidate.spec.label] = kl.double().cpu().numpy()
                     advance(1)
                 _store(context, slot, keys[slot], columns, time.perf_counter() - started)
-            state = state + module.branch(prefix.normed, rotary).to(state.dtype)
+            state = module(state, rotary)
 
 
 def _swap(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +27,19 @@ def read_config(run: RunDirectory, overrides: Sequence[str] = ()) -> RunConfig:
             f"start it with: nas run CONFIG --output {run.root}"
         )
     return load_config(path, overrides)
+
+
+def with_tasks(
+    run: RunDirectory, overrides: Sequence[str], tasks: Sequence[Path], limit: int | None
+) -> RunConfig:
+    """The stored configuration with more task files, `limit` questions of each."""
+    if tasks:
+        known = read_config(run, overrides).evaluate.tasks
+        paths = [str(path) for path in dict.fromkeys((*known, *tasks))]
+        overrides = (*overrides, f"evaluate.tasks={json.dumps(paths)}")
+    if limit is not None:
+        overrides = (*overrides, f"evaluate.limit={limit}")
+    return read_config(run, overrides)
 
 
 def unit_records(run: RunDirectory) -> Iterator[UnitRecord]:

@@ -139,10 +139,8 @@ def _teacher(config: RunConfig) -> tuple[Literal["ok", "note"], str]:
 
     source = config.teacher.source
     if _absent_package(source):
-        return (
-            "note",
-            f"{source}: the package is not installed here; `nas doctor` says how to add it",
-        )
+        hint = "`nas doctor --config` says how to add it"
+        return "note", f"{source}: the package is not installed here; {hint}"
     if local_path(source) is None:
         return "note", f"{source}: taken as a hub id; it is looked up when the run starts"
     shape = read_shape(config.teacher)

@@ -58,7 +58,7 @@ def marginal_greedy(table: Table, begin: Ints | None = None) -> Ints | None:
         over = _overspent(table, table.rows[:, pick].sum(axis=1), unit)
         removed = over - _after_swaps(table, pick, unit)
         added = table.loss - table.loss[pick][table.slot]
-        useful = removed > 1e-15
+        useful = removed > 1e-9 * over
         if not useful.any():
             return None
         # A swap that costs no loss comes first, the one that removes most.
@@ -87,9 +87,8 @@ def descend(table: Table, pick: Ints) -> Ints:
 
 
 def _units(table: Table) -> Floats:
-    """What one share of each row is worth: its cap, or its largest entry when the cap is 0."""
-    largest = table.rows.max(axis=1, initial=0.0)
-    units = np.where(table.caps > 0, table.caps, largest)
+    """What one share of each row is worth: its cap, or its largest entry where that is more."""
+    units = np.maximum(table.caps, table.rows.max(axis=1, initial=0.0))
     return np.where(units > 0, units, 1.0)
 
 

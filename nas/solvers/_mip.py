@@ -1,4 +1,4 @@
-"""The exact solver: LP relaxation, reduced-cost fixing, branch and bound on what is left."""
+"""The exact solver: LP relaxation, label search near it, branch and bound where that gives up."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from nas.solvers._answer import (
 )
 from nas.solvers._base import PROVEN_GAP, Difference, Solver
 from nas.solvers._greedy import descend, marginal_greedy
+from nas.solvers._labels import search_labels
 from nas.solvers._program import build_program
 from nas.solvers._pulp_adapter import Backend, IntegerAnswer, solve_integer
 from nas.solvers._relaxation import Relaxation, relax
@@ -28,6 +29,9 @@ from nas.solvers._table import Floats, Ints, Table, build_table
 
 _CORE_PER_SLOT = 6
 _WIDEN = 4
+_FIRST_SHARE = 0.15
+_SHARE_GROWTH = 1.6
+_MAX_THRESHOLDS = 12
 _MAX_CUTS = 50
 
 
@@ -46,10 +50,12 @@ class _State:
 
 
 class MipSolver(Solver):
-    """Exact search through PuLP (HiGHS, or CBC where highspy is absent).
+    """Exact search: PuLP (HiGHS, or CBC where highspy is absent) for the LP and the hard cases.
 
-    An option whose Lagrangian bound exceeds a known feasible loss is in no better answer, so branch
-    and bound runs on the few options near the LP optimum and is widened until nothing outside can
+    An option whose Lagrangian bound exceeds a known feasible loss is in no better answer, so only
+    the few options near the LP optimum need a search. The label search looks for picks below a
+    threshold that rises from the LP bound: a miss proves a bound, a hit is optimal. When it has too
+    many labels, branch and bound takes over on a core that is widened until nothing outside can
     matter. The bound returned holds for the whole problem.
     """
 
@@ -96,6 +102,7 @@ class MipSolver(Solver):
         state = _State(bound=relaxation.bound)
         for pick in _first_picks(table, relaxation):
             state.offer(table, pick)
+        _raise_threshold(table, relaxation, state, clock, gap)
         reduced = relaxation.reduced[relaxation.columns]
         kept = _CORE_PER_SLOT * len(table.slots)
         while not _settled(state, gap) and not clock.over:
@@ -136,6 +143,24 @@ class MipSolver(Solver):
             cuts.append(pick)
             if len(cuts) > _MAX_CUTS or clock.over:
                 return IntegerAnswer("unknown", None, found.bound)
+
+
+def _raise_threshold(
+    table: Table, relaxation: Relaxation, state: _State, clock: Clock, gap: float
+) -> None:
+    """Label searches below a rising threshold until one succeeds, gives up, or none is needed."""
+    reduced = relaxation.reduced[relaxation.columns]
+    reach = _FIRST_SHARE * _reach(reduced, 2 * len(table.slots), relaxation.bound, state)
+    for _ in range(_MAX_THRESHOLDS):
+        if _settled(state, gap) or reach <= 0:
+            return
+        threshold = min(relaxation.bound + reach, state.loss)
+        found = search_labels(table, relaxation, threshold, clock)
+        if found.outcome == "gave_up":
+            return
+        state.offer(table, found.pick)
+        state.bound = max(state.bound, min(threshold, state.loss))
+        reach *= _SHARE_GROWTH
 
 
 def _first_picks(table: Table, relaxation: Relaxation) -> list[Ints | None]:

@@ -2,6 +2,15 @@
 
 from nas.teachers._chain import chain_from_model, copy_chain
 from nas.teachers._families import FAMILIES
+from nas.teachers._stamp import source_stamp
 from nas.teachers._teacher import Teacher, load_teacher, read_shape
 
-__all__ = ["FAMILIES", "Teacher", "chain_from_model", "copy_chain", "load_teacher", "read_shape"]
+__all__ = [
+    "FAMILIES",
+    "Teacher",
+    "chain_from_model",
+    "copy_chain",
+    "load_teacher",
+    "read_shape",
+    "source_stamp",
+]

@@ -18,6 +18,7 @@ from torch import Tensor
 from nas.config import DataConfig, FileText, JsonlText, PythonDocsText, TeacherSamplesText
 from nas.data import Split, TextData, load_text_data
 from nas.data._load import _windows
+from nas.data._sampling import _draw, continued
 from nas.data._split import cut
 from nas.data._stream import token_stream
 from nas.errors import ConfigError
@@ -227,14 +228,20 @@ def test_sampling_depends_on_the_seed(numbered: Path, tiny_teacher: Teacher) -> 
 
 def test_cold_sampling_is_greedy(numbered: Path, tiny_teacher: Teacher) -> None:
     """At next to no temperature each token is the one the chain itself ranks first."""
-    from nas.data._sampling import continued
-
     chain = tiny_teacher.chain
     prompts = torch.arange(6).reshape(2, 3)
     ids = continued(chain, prompts, 12, 1e-4, torch.Generator().manual_seed(0))
     assert ids.shape == (2, 12)
     assert torch.equal(ids[:, :3], prompts)
     assert torch.equal(chain(ids)[:, 2:-1].argmax(-1), ids[:, 3:])
+
+
+def test_draws_follow_the_distribution() -> None:
+    chances = torch.tensor([0.5, 0.0, 0.2, 0.3])
+    draws = _draw(chances.log().expand(20_000, 4), torch.Generator().manual_seed(0))
+    shares = torch.bincount(draws.flatten(), minlength=4) / 20_000
+    assert shares[1] == 0
+    torch.testing.assert_close(shares, chances, atol=0.02, rtol=0)
 
 
 def test_samples_from_the_beginning_token(numbered: Path, tiny_teacher: Teacher) -> None:

@@ -51,6 +51,16 @@ def random_problem(seed: int, slots: int = 12, options: int = 6, share: float = 
     )
 
 
+def hard_problem(slots: int, options: int, seed: int = 0) -> Problem:
+    """Loss and three costs without any relation, all budgets tight: no search is over at once."""
+    source = random.Random(seed)
+    table = {
+        f"s{i}": {f"v{j}": tuple(source.random() for _ in range(4)) for j in range(options)}
+        for i in range(slots)
+    }
+    return make_problem(table, *(Budget(name=c, cost=c, limit=0.3 * slots) for c in "abc"))
+
+
 def meets(problem: Problem, options: tuple[Option, ...]) -> bool:
     for budget in problem.budgets:
         total = math.fsum([budget.fixed, *(option.costs[budget.cost] for option in options)])

@@ -7,16 +7,37 @@ import dataclasses
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+import nas.solvers._labels as labels
 import nas.solvers._mip as mip
 import nas.solvers._pulp_adapter as adapter
 from nas.errors import CapabilityError, ConfigError, PassError
 from nas.ir.problem import Budget, Problem
 from nas.solvers import Difference, MipSolver, create_solver, verify
+from nas.solvers._labels import LabelAnswer
+from nas.solvers._program import build_program
 from nas.solvers._pulp_adapter import IntegerAnswer
-from tests.solvers.instances import brute_force, make_problem, random_problem, small_problems
+from nas.solvers._relaxation import relax
+from nas.solvers._table import build_table
+from tests.solvers.instances import (
+    brute_force,
+    hard_problem,
+    make_problem,
+    random_problem,
+    small_problems,
+)
+
+
+@pytest.fixture
+def branch_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The label search gives up at once, so that branch and bound does all the work."""
+    monkeypatch.setattr(mip, "search_labels", lambda *_: LabelAnswer("gave_up"))
+
 
 FEW = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    derandomize=True,
 )
 
 
@@ -40,6 +61,14 @@ def test_finds_the_optimum_of_small_problems(problem: Problem) -> None:
     agrees_with_brute_force(problem, MipSolver(backend="highs"))
 
 
+@pytest.mark.usefixtures("branch_only")
+@FEW
+@given(small_problems())
+def test_branch_and_bound_finds_the_optimum_of_small_problems(problem: Problem) -> None:
+    agrees_with_brute_force(problem, MipSolver(backend="highs"))
+
+
+@pytest.mark.usefixtures("branch_only")
 @settings(FEW, max_examples=25)
 @given(small_problems())
 def test_finds_the_optimum_with_cbc(problem: Problem) -> None:
@@ -64,18 +93,40 @@ def test_heuristics_never_beat_the_bound(problem: Problem) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("share", [0.35, 0.5, 0.7])
-def test_first_core_and_whole_problem_agree(
+def test_labels_core_and_whole_problem_agree(
     seed: int, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem = random_problem(seed, slots=20, options=8, share=share)
-    narrow = MipSolver().solve(problem)
+    by_labels = MipSolver().solve(problem)
+    monkeypatch.setattr(mip, "search_labels", lambda *_: LabelAnswer("gave_up"))
+    core = MipSolver().solve(problem)
     monkeypatch.setattr(mip, "_reach", lambda *_: float("inf"))
     whole = MipSolver().solve(problem)
-    assert narrow.proven
-    assert whole.proven
-    assert narrow.objective == pytest.approx(whole.objective, rel=2e-6)
+    for solution in (by_labels, core, whole):
+        verify(problem, solution)
+        assert solution.proven
+        assert solution.objective == pytest.approx(whole.objective, rel=2e-6)
 
 
+def test_labels_find_the_optimum_without_branch_and_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = random_problem(1, slots=20, options=8)
+    best = MipSolver().solve(problem).objective
+    monkeypatch.setattr(mip, "solve_integer", None)
+    monkeypatch.setattr(mip, "_first_picks", lambda *_: [])
+    assert MipSolver().solve(problem).objective == best
+
+
+def test_labels_give_up_and_branch_and_bound_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = hard_problem(slots=10, options=6)
+    best = MipSolver().solve(problem)
+    monkeypatch.setattr(labels, "_MAX_STEP", 1)
+    other = MipSolver().solve(problem)
+    assert best.proven
+    assert other.proven
+    assert best.objective == pytest.approx(other.objective, rel=2e-6)
+
+
+@pytest.mark.usefixtures("branch_only")
 def test_widens_the_core_without_a_first_pick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mip, "_first_picks", lambda *_: [])
     monkeypatch.setattr(mip, "_CORE_PER_SLOT", 1)
@@ -105,6 +156,7 @@ def stopped(found: IntegerAnswer) -> IntegerAnswer:
     return dataclasses.replace(found, outcome="feasible", bound=None)
 
 
+@pytest.mark.usefixtures("branch_only")
 def test_an_incumbent_at_the_time_limit_is_not_proven(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = random_problem(6, slots=20, options=8)
     original = mip.solve_integer
@@ -128,14 +180,10 @@ def test_a_tiny_time_limit_gives_an_incumbent(backend: adapter.Backend) -> None:
 @pytest.mark.parametrize("backend", ["highs", "cbc"])
 def test_the_package_stopped_early_is_not_optimal(backend: adapter.Backend) -> None:
     """PuLP's own status says "Optimal" for such a search."""
-    from nas.solvers._program import build_program
-    from nas.solvers._relaxation import relax
-    from nas.solvers._table import build_table
-
-    table = build_table(random_problem(8, slots=80, options=40))
+    table = build_table(hard_problem(slots=60, options=30))
     relaxation = relax(table)
     program = build_program(table, relaxation.columns)
-    found = adapter.solve_integer(program, time_limit_s=0.05, abs_gap=0.0, backend=backend)
+    found = adapter.solve_integer(program, time_limit_s=0.1, abs_gap=0.0, backend=backend)
     assert found.outcome in ("feasible", "unknown")
     if found.picked is not None and found.bound is not None:
         assert found.bound < table.total_loss(relaxation.columns[found.picked])
@@ -155,6 +203,7 @@ def test_a_wide_gap_is_an_incumbent() -> None:
     assert solution.status == ("proven" if solution.gap <= 1e-6 else "incumbent")
 
 
+@pytest.mark.usefixtures("branch_only")
 def test_a_pick_within_tolerance_only_is_ruled_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The package once returns a pick that breaks a budget; the search goes on without it."""
     problem = make_problem(

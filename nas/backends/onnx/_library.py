@@ -104,7 +104,8 @@ def block_template(
             return export_part(part, Signature({"state": _STATE}, ("next_state",)), dtype, opset)
         return export_part(CachedBlock(slot), _cached_signature(small, spec), dtype, opset)
 
-    key = ("block", slot_kind, small.model_dump_json(), spec.model_dump_json(), dtype, str(opset))
+    # Not by slot kind: a block that fits both kinds of slot is the same in both.
+    key = ("block", small.model_dump_json(), spec.model_dump_json(), dtype, str(opset))
     return _remembered(key, make)
 
 

@@ -18,8 +18,11 @@ LOG = "build.log"
 
 
 class EngineManifest(BaseModel):
-    """What an engine is. `profiles`: phase -> input -> (least, tuned for, largest) shape; `commands`
-    loads and runs it, one a phase, on a machine with the GPU."""
+    """What an engine is.
+
+    `profiles`: phase -> input -> least, tuned-for and largest shape. `commands` load and run it,
+    one a phase, on a machine with the GPU.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

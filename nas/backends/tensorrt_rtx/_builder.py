@@ -54,8 +54,8 @@ def build_engine(
     try:
         plan, profiles = _build(trt, log, onnx_path, sm, shapes)
     except PassError as error:
-        _keep_failure(folder / f"{key}.failed.log", log, error)
-        raise
+        kept = _keep_log(folder / f"{key}.failed.log", log)
+        raise PassError(f"{error}\n{kept}") from error
     engine = f"{name}-{key}.engine"
     manifest = EngineManifest(
         backend=BACKEND,
@@ -96,7 +96,8 @@ def _build(
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(onnx_path)):
-        reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        reasons = [f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors]
         raise PassError(f"{onnx_path}: TensorRT-RTX cannot parse it: {'; '.join(reasons)}")
     config = builder.create_builder_config()
     config.num_compute_capabilities = 1
@@ -116,15 +117,14 @@ def _build(
     return plan, profiles
 
 
-def _keep_failure(path: Path, log: BuildLog, failure: PassError) -> None:
-    """Write the whole log; where that fails too, the failure says so and stays the error."""
+def _keep_log(path: Path, log: BuildLog) -> str:
+    """Write the whole log of a failure; a sentence that says where it is, or why it is not."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_text(log))
     except OSError as error:
-        failure.add_note(f"the log could not be kept as {path}: {error.strerror or error}")
-    else:
-        failure.add_note(f"the whole log: {path}")
+        return f"(the whole log could not be kept: {error.strerror or error})"
+    return f"the whole log: {path}"
 
 
 def _text(log: BuildLog) -> bytes:

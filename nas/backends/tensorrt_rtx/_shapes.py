@@ -22,9 +22,9 @@ class EngineShapes:
     def __post_init__(self) -> None:
         if self.batch < 1 or not 1 <= self.prompt_tokens < self.max_tokens:
             raise ConfigError(
-                f"engine shapes: batch {self.batch}, prompt_tokens {self.prompt_tokens}, max_tokens "
-                f"{self.max_tokens}; batch and prompt must be at least 1, the prompt below the "
-                "maximum"
+                f"engine shapes: batch {self.batch}, prompt_tokens {self.prompt_tokens}, "
+                f"max_tokens {self.max_tokens}; batch and prompt must be at least 1, and the "
+                "prompt shorter than max_tokens"
             )
 
     def ranges(self, phase: str) -> dict[str, Range]:
@@ -46,7 +46,7 @@ class EngineShapes:
 
 
 def input_shapes(network: Any, ranges: dict[str, Range]) -> dict[str, list[list[int]]]:
-    """Input name -> its least, tuned and largest shape; raises PassError for an unknown dimension."""
+    """Input name -> least, tuned and largest shape; raises PassError for an unknown dimension."""
     shapes: dict[str, list[list[int]]] = {}
     for index in range(network.num_inputs):
         tensor = network.get_input(index)

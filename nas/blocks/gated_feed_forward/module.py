@@ -38,7 +38,8 @@ class GatedFeedForwardBlock(Block):
         self.down_proj = nn.Linear(width, shape.hidden_size, bias=shape.ffn_bias)
 
     def forward(self, x: Tensor, context: BlockContext) -> Tensor:
-        return self.down_proj(self.intermediate(x))
+        y: Tensor = self.down_proj(self.intermediate(x))
+        return y
 
     def intermediate(self, x: Tensor) -> Tensor:
         """Gated activation [batch, tokens, width], the input of the down projection."""

@@ -13,7 +13,7 @@ def contribution(gram: Tensor, down: Tensor) -> Tensor:
 
     The quadratic form of the paper's |a_i| * ||W_down[:, i]|| (arXiv 2411.19146, section 3.2).
     """
-    return gram.diagonal().clamp(min=0).sqrt() * down.norm(dim=0)
+    return gram.diagonal().clamp(min=0).sqrt() * torch.linalg.vector_norm(down, dim=0)
 
 
 def elimination_order(

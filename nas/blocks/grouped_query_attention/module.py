@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.blocks._base import Block, BlockContext, KeyValue
+from nas.blocks._base import BlockContext, CachedBlock, KeyValue
 from nas.blocks._norm import RMSNorm
 from nas.ir import DecoderShape
 
 
-class GroupedQueryAttentionBlock(Block):
+class GroupedQueryAttentionBlock(CachedBlock):
     """Attention of `shape` with `kv_heads` key-value heads."""
 
     def __init__(self, shape: DecoderShape, kv_heads: int) -> None:
@@ -25,17 +25,13 @@ class GroupedQueryAttentionBlock(Block):
         self.q_norm = RMSNorm(dim, shape.norm_eps) if shape.qk_norm else None
         self.k_norm = RMSNorm(dim, shape.norm_eps) if shape.qk_norm else None
 
-    @property
-    def caches(self) -> bool:
-        return True
-
     def forward(self, x: Tensor, context: BlockContext) -> Tensor:
-        return self.o_proj(self.heads(x, context, None)[0])
+        y: Tensor = self.o_proj(self.heads(x, context, None)[0])
+        return y
 
     def forward_cached(
         self, x: Tensor, context: BlockContext, past: KeyValue
     ) -> tuple[Tensor, KeyValue]:
-        """As `forward`, with `past` before the tokens; also returns the extended cache."""
         mixed, present = self.heads(x, context, past)
         return self.o_proj(mixed), present
 

@@ -7,6 +7,7 @@ import torch
 from nas.blocks._base import BlockKind
 from nas.blocks._data import Built, SlotData
 from nas.blocks._ridge import Moments, solve_affine
+from nas.blocks.gated_feed_forward.module import GatedFeedForwardBlock
 from nas.blocks.grouped_query_attention.module import GroupedQueryAttentionBlock
 from nas.blocks.linear_map.module import LinearMapBlock
 from nas.ir import DecoderShape, LinearMap, SlotKind
@@ -52,7 +53,8 @@ def _product(data: SlotData) -> LinearMapBlock:
         repeats = teacher.query_heads // teacher.kv_heads
         weight = teacher.o_proj.weight @ value.repeat_interleave(repeats, dim=0).flatten(0, 1)
     else:
-        weight = teacher.down_proj.weight @ teacher.up_proj.weight  # type: ignore[union-attr]
-    block.proj.weight.copy_(weight)  # type: ignore[arg-type]
+        assert isinstance(teacher, GatedFeedForwardBlock)
+        weight = teacher.down_proj.weight @ teacher.up_proj.weight
+    block.proj.weight.copy_(weight)
     block.proj.bias.zero_()
     return block

@@ -15,4 +15,5 @@ class LinearMapBlock(Block):
         self.proj = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, x: Tensor, context: BlockContext) -> Tensor:
-        return self.proj(x)
+        y: Tensor = self.proj(x)
+        return y

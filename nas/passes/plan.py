@@ -1,0 +1,162 @@
+"""Plan: what a run will make, take and need, before any of it is done.
+
+Times are floating-point operations over this machine's own matrix rate, measured in a fraction of a
+second in the format that the passes use, at the share of it that a pass was seen to reach.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pydantic import BaseModel, ConfigDict
+
+from hardware_profiles import load_profile
+from nas.config import RunConfig
+from nas.ir import BlockSpec, Candidate, DecoderShape, KeepTeacher, Slot
+from nas.teachers import read_shape
+from search_spaces import load_space
+
+_MIB = 2**20
+_EFFICIENCY = 0.4
+_SECONDS_PER_MEASUREMENT = 2.5
+_SECONDS_PER_EXPORT = 12.0
+
+
+class PlanRow(BaseModel):
+    """One pass: units to make, files in MiB, peak memory in MiB and seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pass_name: str
+    units: int
+    disk_mib: float
+    memory_mib: float
+    seconds: float
+
+
+class Plan(BaseModel):
+    """The forecast of a run, with what it rests on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: tuple[PlanRow, ...]
+    notes: tuple[str, ...]
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """Forecast a run from the configuration and the teacher's shape; no weights are read."""
+    shape = read_shape(config.teacher)
+    multiple = load_profile(config.target.hardware).width_multiple
+    candidates = load_space(config.space).candidates(shape, multiple)
+    rate = matrix_rate_gflops(config.teacher.device)
+    work = _Work(config, shape, candidates)
+    rows = (
+        _row("measure", work.requests, 0, 1500, work.requests * _SECONDS_PER_MEASUREMENT),
+        _row("build", len(candidates), work.library_mib, work.build_mib, work.build_s(rate)),
+        _row("score", 2 * shape.layers, 1, work.teacher_mib * 2, work.score_gflop / rate),
+        _row("solve", 1, 1, 200, 2),
+        _row("distill", work.students, work.students * work.teacher_mib, work.distill_mib,
+             work.distill_gflop / rate),
+        _row("export", work.exports, work.exports * work.teacher_mib, 2 * work.teacher_mib,
+             work.exports * _SECONDS_PER_EXPORT),
+        _row("evaluate", 2, 1, work.students * work.teacher_mib, work.evaluate_gflop / rate),
+    )
+    notes = (
+        f"teacher: {shape.layers} layers, {work.teacher_params / 1e6:.0f} M parameters",
+        f"space: {len(candidates)} candidates of {2 * shape.layers} slots",
+        f"this machine: {rate / _EFFICIENCY:.0f} GFLOP/s measured, {_EFFICIENCY:.0%} of it assumed",
+        "whether the budgets can be met is known after the pass measure, before anything is built",
+    )
+    return Plan(rows=rows, notes=notes)
+
+
+def matrix_rate_gflops(device: str) -> float:
+    """The rate that a pass can count on: a measured matrix product times a seen share."""
+    import torch
+
+    from nas._numerics import compute_dtype
+
+    size, dtype = 1024, compute_dtype(device)
+    a = torch.randn(size, size, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(6):
+        started = time.perf_counter()
+        float((a @ a).float().sum())
+        best = min(best, time.perf_counter() - started)
+    return _EFFICIENCY * 2 * size**3 / best / 1e9
+
+
+class _Work:
+    """Operations and bytes of a run, from shapes alone."""
+
+    def __init__(
+        self, config: RunConfig, shape: DecoderShape, candidates: tuple[Candidate, ...]
+    ) -> None:
+        from nas.meters import requests_for
+
+        self.config, self.shape, self.candidates = config, shape, candidates
+        self.requests = len(requests_for(shape, candidates, config.target.phases))
+        self.students = 1 + len(config.baselines)
+        self.exports = self.students + 2
+        self.length = config.data.sequence_length
+        blocks = sum(self._parameters(s, KeepTeacher()) for s in shape.slots())
+        self.head_params = shape.vocab_size * shape.hidden_size
+        self.teacher_params = blocks + self.head_params * (2 - shape.tied_embeddings)
+        self.teacher_mib = 4 * self.teacher_params / _MIB
+        self.library_mib = sum(4 * self._parameters(c.slot, c.spec) for c in candidates) / _MIB
+        self.body = sum(self._flops(s, KeepTeacher()) for s in shape.slots())
+        self.head = 2.0 * self.head_params
+
+    @property
+    def build_mib(self) -> float:
+        return self.teacher_mib + 16 * self.config.build.tokens * self.shape.hidden_size / _MIB
+
+    @property
+    def distill_mib(self) -> float:
+        return (2 + 4 * self.students) * self.teacher_mib
+
+    def build_s(self, rate_gflops: float) -> float:
+        """Gram matrices run in float32, at about a quarter of the low-precision rate."""
+        gram = 2.0 * self.shape.ffn_width**2 * self.shape.layers
+        walk = self.config.build.tokens * self.body
+        train = 3 * self.config.build.epochs * self.config.build.tokens
+        train *= sum(self._flops(c.slot, c.spec) for c in self.candidates)
+        return (walk + train + 4 * self.config.build.tokens * gram) / 1e9 / rate_gflops
+
+    @property
+    def score_gflop(self) -> float:
+        tokens = self.config.data.score_sequences * self.length
+        return tokens * len(self.candidates) * (self.body / 2 + self.head) / 1e9
+
+    @property
+    def distill_gflop(self) -> float:
+        tokens = self.config.distill.steps * self.config.distill.batch_tokens
+        each = 3 * 0.7 * self.body + 4 * self.head
+        return tokens * (self.body + self.students * each) / 1e9
+
+    @property
+    def evaluate_gflop(self) -> float:
+        tokens = self.config.data.evaluate_tokens or 20_000
+        return 2 * tokens * (1 + self.students) * (self.body + self.head) / 1e9
+
+    def _parameters(self, slot: Slot, spec: BlockSpec) -> int:
+        from nas.blocks import KINDS
+
+        resolved = self.shape.resolve(slot, spec)
+        return KINDS[resolved.kind].parameters(self.shape, slot.kind, resolved)
+
+    def _flops(self, slot: Slot, spec: BlockSpec) -> float:
+        from nas.blocks import KINDS
+
+        resolved = self.shape.resolve(slot, spec)
+        return KINDS[resolved.kind].flops(self.shape, resolved, 1, self.length // 2)
+
+
+def _row(name: str, units: int, disk_mib: float, memory_mib: float, seconds: float) -> PlanRow:
+    return PlanRow(
+        pass_name=name,
+        units=units,
+        disk_mib=round(disk_mib, 1),
+        memory_mib=round(memory_mib, 1),
+        seconds=round(seconds, 1),
+    )

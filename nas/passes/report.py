@@ -1,0 +1,284 @@
+"""Report: everything that the run found, as summary.json and a page that renders it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nas.ir import Architecture, BlockSpec, KeepTeacher, Option, Phase, Slot
+from nas.passes._context import PassContext
+from nas.passes.measure import fixed_costs, total_costs
+from nas.passes.solve import make_problem
+from nas.report import (
+    BudgetSummary,
+    Costs,
+    DataSummary,
+    DistillationSummary,
+    FileSummary,
+    Gate,
+    ModelSummary,
+    OptionSummary,
+    PassSummary,
+    PhaseLatency,
+    Quality,
+    SlotSummary,
+    SolutionSummary,
+    Summary,
+    TargetSummary,
+    TaskSummary,
+    TeacherSummary,
+    this_environment,
+    width_kept,
+    write_report,
+)
+from nas.run import content_key
+
+if TYPE_CHECKING:
+    from nas.passes._artefacts import Artefacts
+
+_DESCRIPTIONS = {
+    "student": "chosen by the search",
+    "uniform_ffn": "the same feed-forward width in every layer",
+    "depth_cut": "a contiguous run of layers removed",
+}
+
+
+def report(artefacts: Artefacts) -> Path:
+    """Write `report/summary.json` and `report/report.html`; returns the page."""
+    context = artefacts.context
+    summary = summarise(artefacts)
+    content = summary.model_dump(mode="json", exclude={"created_at", "passes"})
+    key = content_key("report", content)
+    if context.run.fetch("report", key) is None:
+        write_report(summary, context.run.path("report"))
+        context.run.adopt("report", key, ["report"])
+    return context.run.path("report", "report.html")
+
+
+def summarise(artefacts: Artefacts) -> Summary:
+    """The run as one validated record."""
+    context, config = artefacts.context, artefacts.context.config
+    problem = make_problem(context, artefacts.costs, artefacts.candidates, artefacts.scores)
+    solution = artefacts.solution
+    phases = config.target.phases
+    return Summary(
+        name=config.name,
+        created_at=datetime.now(UTC),
+        nas_version=metadata.version("nas-compiler"),
+        config_digest=content_key(config),
+        teacher=_teacher(context),
+        data=_data(context),
+        target=TargetSummary(
+            hardware=config.target.hardware,
+            meter=config.target.meter,
+            output_tokens=config.target.output_tokens,
+            conditions=tuple(artefacts.costs.conditions(phase) for phase in phases),
+        ),
+        environment=this_environment(),
+        slots=tuple(_slots(artefacts, problem.slots)),
+        outside=_costs(fixed_costs(context, artefacts.costs)),
+        solution=SolutionSummary.of(solution),
+        budgets=tuple(BudgetSummary.of(budget, solution) for budget in problem.budgets),
+        models=tuple(_models(artefacts)),
+        tasks=tuple(TaskSummary.model_validate(t) for t in artefacts.tasks),
+        passes=tuple(_passes(context)),
+        files=tuple(_files(context)),
+    )
+
+
+def _teacher(context: PassContext) -> TeacherSummary:
+    record, shape = context.run.require("teacher").data, context.shape
+    return TeacherSummary(
+        source=context.config.teacher.source,
+        family=shape.family,
+        layers=shape.layers,
+        hidden_size=shape.hidden_size,
+        params_m=record["params"] / 1e6,
+        fingerprint=record["fingerprint"],
+    )
+
+
+def _data(context: PassContext) -> DataSummary:
+    from nas.data import Split
+
+    split = Split.model_validate(context.run.require("data").data)
+    length = split.sequence_length
+    return DataSummary(
+        sources=tuple(source.name for source in split.sources),
+        sequence_length=length,
+        train_tokens=split.train.sequences * length + split.sampled_tokens,
+        score_tokens=split.score.sequences * length,
+        evaluate_tokens=split.evaluate.sequences * length,
+    )
+
+
+def _costs(values: dict[str, float]) -> Costs:
+    named = {name: values.get(name) for name in Costs.model_fields}
+    return Costs.model_validate({**named, "kv_mib": values.get("kv_mib_per_sequence")})
+
+
+def _slots(
+    artefacts: Artefacts, options: dict[str, tuple[Option, ...]]
+) -> Iterable[SlotSummary]:
+    shape, chosen = artefacts.context.shape, artefacts.solution.choice
+    specs: dict[str, BlockSpec] = {c.id: c.spec for c in artefacts.candidates}
+    for slot in shape.slots():
+        rows = tuple(_option(artefacts, slot, option, specs) for option in options[slot.id])
+        yield SlotSummary.of(slot, chosen[slot.id], rows)
+
+
+def _option(
+    artefacts: Artefacts, slot: Slot, option: Option, specs: dict[str, BlockSpec]
+) -> OptionSummary:
+    shape, name = artefacts.context.shape, f"{slot.id}/{option.variant}"
+    spec = specs.get(name, KeepTeacher())
+    kept = width_kept(spec, kv_heads=shape.kv_heads, ffn_width=shape.ffn_width)
+    costs = {**option.costs, "kv_mib": option.costs["kv_mib_per_sequence"]}
+    named = Option(variant=option.variant, loss=option.loss, costs=costs)
+    scores = artefacts.scores.get(name)
+    record = artefacts.context.run.record(f"build/{name}")
+    return OptionSummary.of(
+        named,
+        spec,
+        kept,
+        loss_stderr=_standard_error(scores),
+        local_error=_error(record.data) if record else None,
+    )
+
+
+def _standard_error(scores: np.ndarray | None) -> float | None:
+    if scores is None or len(scores) < 2:
+        return None
+    return float(np.std(scores, ddof=1) / np.sqrt(len(scores)))
+
+
+def _error(meta: dict[str, Any]) -> float:
+    trained = meta["kept"] == "trained"
+    return float(meta["trained_error"] if trained else meta["initial_error"])
+
+
+def _models(artefacts: Artefacts) -> Iterable[ModelSummary]:
+    teacher: ModelSummary | None = None
+    for name, architecture in {"teacher": Architecture(), **artefacts.architectures}.items():
+        model = _model(artefacts, name, architecture, teacher)
+        teacher = teacher or model
+        yield model
+
+
+def _model(
+    artefacts: Artefacts, name: str, architecture: Architecture, teacher: ModelSummary | None
+) -> ModelSummary:
+    context = artefacts.context
+    costs = total_costs(context, artefacts.costs, architecture.items(context.shape))
+    roles = {"teacher": "teacher", "student": "student"}
+    latency = []
+    for phase in artefacts.costs.phases:
+        latency.append(_latency(artefacts, name, phase, costs[f"{phase}_ms"], teacher))
+    quality = artefacts.quality
+    return ModelSummary.model_validate(
+        {
+            "name": name,
+            "role": roles.get(name, "baseline"),
+            "description": _describe(context, name, architecture),
+            "params_m": costs["params_m"],
+            "memory_mib": costs["memory_mib"],
+            "kv_mib_per_sequence": costs["kv_mib_per_sequence"],
+            "latency": tuple(latency),
+            "quality_before": None if name == "teacher" else _quality(quality["before"], name),
+            "quality": _quality(quality["after"], name),
+            "distillation": _distillation(context, name),
+        }
+    )
+
+
+def _latency(
+    artefacts: Artefacts,
+    name: str,
+    phase: Phase,
+    predicted_ms: float,
+    teacher: ModelSummary | None,
+) -> PhaseLatency:
+    """The teacher's own row has a speed-up of 1."""
+    measured = artefacts.measured.get(name, {}).get(phase)
+    reference = teacher.latency_of(phase) if teacher else None
+    return PhaseLatency.of(phase, predicted_ms=predicted_ms, measured=measured, teacher=reference)
+
+
+def _describe(context: PassContext, name: str, architecture: Architecture) -> str:
+    text = _DESCRIPTIONS.get(name, "")
+    if name == "uniform_ffn":
+        labels = {spec.label for spec in architecture.choices.values()}
+        return f"{text} ({', '.join(sorted(labels))})"
+    if name == "depth_cut":
+        layers = sorted({int(slot.split(".")[1]) for slot in architecture.choices})
+        return f"{text} ({layers[0]} to {layers[-1]})"
+    return text
+
+
+def _quality(found: dict[str, Any], name: str) -> Quality:
+    mine, teacher = found[name], found["teacher"]
+    return Quality(
+        tokens=mine.tokens,
+        kl_nats=mine.kl_nats,
+        kl_stderr_nats=mine.kl_stderr_nats,
+        perplexity=mine.perplexity,
+        perplexity_ratio=mine.perplexity / teacher.perplexity,
+        top1_agreement=mine.top1_agreement,
+        greedy_agreement_tokens=mine.greedy_agreement_tokens,
+        greedy_length_tokens=mine.greedy_length_tokens,
+    )
+
+
+def _distillation(context: PassContext, name: str) -> DistillationSummary | None:
+    record = context.run.record(f"distill/{name}")
+    if name == "teacher" or record is None:
+        return None
+    config, curve = context.config.distill, record.data
+    losses = [
+        config.kl_weight * kl + config.cosine_weight * cos
+        for kl, cos in zip(curve["kl"], curve["cosine"], strict=True)
+    ]
+    return DistillationSummary(
+        steps=len(losses),
+        tokens=len(losses) * config.batch_tokens,
+        seconds=curve["seconds"],
+        curve_steps=tuple(range(1, len(losses) + 1)),
+        curve_losses=tuple(losses),
+    )
+
+
+def _passes(context: PassContext) -> Iterable[PassSummary]:
+    """What each pass cost when it last had work to do, from the event log."""
+    latest: dict[str, dict[str, Any]] = {}
+    for line in context.run.path("events.jsonl").read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        if event["event"] == "pass":
+            latest[event["name"]] = event
+    for name, event in latest.items():
+        yield PassSummary(
+            name=name,
+            seconds=event["seconds"],
+            units_done=event["units"],
+            peak_memory_mib=event["peak_memory_mib"],
+        )
+
+
+def _files(context: PassContext) -> Iterable[FileSummary]:
+    """Exported folders, each with the gates that it passed."""
+    for path in sorted(context.run.path("units", "export").glob("*.json")):
+        record = context.run.require(f"export/{path.stem}")
+        kind = path.stem.split("-")[0]
+        sizes = [context.run.path(file).stat().st_size for file in record.files]
+        first = min(record.files) if record.files else str(path)
+        yield FileSummary(
+            path=str(record.data.get("folder", Path(first).parent)),
+            kind=kind,
+            bytes=sum(sizes),
+            gates=tuple(Gate.model_validate(gate) for gate in record.data["gates"]),
+        )

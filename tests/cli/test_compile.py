@@ -1,0 +1,250 @@
+"""`nas run`, the verbs of single passes, `nas solve`, `nas plan`, `nas init`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nas.compiler import Outcome
+from nas.config import RunConfig, load_config
+from nas.ir import Solution
+from nas.run import RunDirectory, json_writer
+from nas.starter import STARTER
+from tests.cli.conftest import Nas
+from tests.cli.runs import make_run
+from tests.report.example_summary import example_summary
+
+
+class FakeCompiler:
+    """Stands for `compile_run`: remembers its call and gives `outcome`."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.config: RunConfig | None = None
+        self.root: Path | None = None
+        self.passes: tuple[str | None, str | None] = (None, None)
+
+    def __call__(
+        self,
+        config: RunConfig,
+        run: RunDirectory,
+        progress: Any,
+        *,
+        start: str | None = None,
+        stop: str | None = None,
+    ) -> Outcome:
+        self.config, self.root, self.passes = config, run.root, (start, stop)
+        progress.say("at work")
+        return self.outcome
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> FakeCompiler:
+    made = Outcome(done={"build": 3}, reused={"space": 1}, seconds={"build": 75.0})
+    fake = FakeCompiler(made)
+    monkeypatch.setattr("nas.compiler.compile_run", fake)
+    return fake
+
+
+def test_run_passes_on_overrides_output_and_passes(
+    nas: Nas, config: Path, compiler: FakeCompiler
+) -> None:
+    options = ["--output", "out", "--set", "seed=7", "--from", "build", "--to", "solve"]
+    result = nas("run", config, *options)
+
+    assert result.exit_code == 0, result.stderr
+    assert compiler.config is not None
+    assert compiler.config.seed == 7
+    assert compiler.root == Path("out")
+    assert compiler.passes == ("build", "solve")
+    assert result.stderr == "at work\nout: 3 units made, 1 reused, in 1 min 15 s\n"
+    assert not result.stdout
+
+
+def test_run_goes_to_runs_and_the_name_by_default(
+    nas: Nas, config: Path, compiler: FakeCompiler
+) -> None:
+    nas("run", config)
+
+    assert compiler.root == Path("runs/my-student")
+    assert Path("runs/my-student/run.json").is_file()
+
+
+def test_a_finished_run_says_that_there_is_nothing_to_be_done(
+    nas: Nas, config: Path, compiler: FakeCompiler
+) -> None:
+    compiler.outcome = Outcome(reused={"build": 240})
+
+    result = nas("run", config)
+
+    assert result.exit_code == 0
+    assert "runs/my-student: nothing to be done, 240 units there already\n" in result.stdout
+
+
+def test_a_run_that_reports_shows_the_result_and_the_path(
+    nas: Nas, config: Path, compiler: FakeCompiler, tmp_path: Path
+) -> None:
+    path = tmp_path / "summary.json"
+    json_writer(example_summary())(path)
+    compiler.outcome = Outcome(
+        done={"report": 1},
+        seconds={"report": 1.0},
+        summary_path=path,
+        report_path=tmp_path / "report.html",
+    )
+
+    result = nas("run", config)
+
+    assert "student against teacher" in result.stdout
+    assert result.stdout.endswith(f"report: {tmp_path / 'report.html'}\n")
+    assert "\x1b" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_quiet_leaves_stderr_empty(
+    nas: Nas, config: Path, compiler: FakeCompiler, where: str
+) -> None:
+    del compiler
+    result = nas("-q", "run", config) if where == "before" else nas("run", config, "-q")
+
+    assert result.exit_code == 0
+    assert not result.stderr
+
+
+def test_a_pass_verb_runs_that_pass_alone_with_the_stored_configuration(
+    nas: Nas, config: Path, compiler: FakeCompiler, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "r", config, ["build.tokens=4096"])
+
+    result = nas("build", run.root, "--set", "seed=3")
+
+    assert result.exit_code == 0, result.stderr
+    assert compiler.passes == ("build", "build")
+    assert compiler.config is not None
+    assert (compiler.config.build.tokens, compiler.config.seed) == (4096, 3)
+
+
+def test_a_pass_verb_refuses_what_is_no_run(nas: Nas, config: Path) -> None:
+    result = nas("build", config.parent)
+
+    assert result.exit_code == 1
+    assert "is not a run" in result.stderr
+
+
+def test_a_pass_verb_on_a_run_without_configuration_says_how_to_start(
+    nas: Nas, compiler: FakeCompiler, tmp_path: Path
+) -> None:
+    del compiler
+    RunDirectory.create(tmp_path / "r")
+
+    result = nas("score", tmp_path / "r")
+
+    assert result.exit_code == 1
+    assert "nas run CONFIG --output" in result.stderr
+
+
+def test_evaluate_adds_task_files_to_those_of_the_run(
+    nas: Nas, config: Path, compiler: FakeCompiler, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
+    new.touch()
+    run = make_run(tmp_path / "r", config, [f"evaluate.tasks=[{old}]"])
+
+    result = nas("evaluate", run.root, "--task", "new.jsonl")
+
+    assert result.exit_code == 0, result.stderr
+    assert compiler.config is not None
+    assert compiler.config.evaluate.tasks == (old, new)
+    assert compiler.passes == ("evaluate", "report")
+
+
+def test_evaluate_refuses_a_task_file_that_is_not_there(
+    nas: Nas, config: Path, compiler: FakeCompiler, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "r", config)
+
+    result = nas("evaluate", run.root, "--task", "absent.jsonl")
+
+    assert result.exit_code == 2
+    assert "absent.jsonl" in result.stderr
+    assert compiler.config is None
+
+
+def test_solve_prints_the_certificate_of_another_budget(
+    nas: Nas, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "r", config)
+    seen: list[RunConfig] = []
+
+    def solve_again(config: RunConfig, *_: object) -> Solution:
+        seen.append(config)
+        return Solution(
+            status="proven",
+            choice={"layers.0.ffn": "teacher", "layers.1.ffn": "skip"},
+            objective=0.25,
+            gap=0.0,
+            costs={"prefill_ms": 41.5},
+            slack={"speedup.prefill": 0.5},
+            solver="mip",
+            seconds=0.2,
+        )
+
+    monkeypatch.setattr("nas.compiler.solve_again", solve_again)
+
+    result = nas("solve", run.root, "--set", "budgets.speedup=2")
+
+    assert seen[0].budgets.speedup == 2
+    assert result.stdout.splitlines() == [
+        "proven: summed loss 0.25 nats, gap 0 %; mip in 0.2 s",
+        "  prefill_ms: 41.5",
+        "  slack of speedup.prefill: 0.5",
+        "  1 of 2 slots keep the teacher's block",
+    ]
+
+
+def fake_plan(_: RunConfig) -> SimpleNamespace:
+    row = {"units": 4, "disk_mib": 2048.0, "memory_mib": 512.0, "seconds": 90.0}
+    rows = [SimpleNamespace(pass_name=name, **row) for name in ("build", "score")]
+    return SimpleNamespace(rows=rows, notes=["the budgets can be met"])
+
+
+def test_plan_sums_up_its_rows(nas: Nas, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.compiler.make_plan", fake_plan, raising=False)
+
+    result = nas("plan", config)
+
+    assert result.exit_code == 0, result.stderr
+    assert "in all      8  4.0 GiB  512 MiB  3 min 00 s" in result.stdout
+    assert "note: the budgets can be met" in result.stdout
+
+
+def test_a_dry_run_writes_nothing(
+    nas: Nas, config: Path, compiler: FakeCompiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.compiler.make_plan", fake_plan, raising=False)
+
+    result = nas("run", config, "--dry-run")
+
+    assert result.exit_code == 0, result.stderr
+    assert "would write to runs/my-student" in result.stdout
+    assert compiler.config is None
+    assert not Path("runs").exists()
+
+
+def test_init_writes_a_valid_configuration_once(nas: Nas, tmp_path: Path) -> None:
+    first, second = nas("init"), nas("init")
+
+    load_config(tmp_path / "nas.yaml")
+    assert first.exit_code == 0
+    assert second.exit_code == 2
+    assert "not overwritten" in second.stderr
+
+
+def test_the_starter_shows_every_section_and_budget() -> None:
+    for name in RunConfig.model_fields:
+        assert f"\n{name}:" in STARTER
+    for name in RunConfig.model_fields["budgets"].annotation.model_fields:
+        assert f" {name}:" in STARTER
