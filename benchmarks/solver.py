@@ -2,10 +2,10 @@
 
     python benchmarks/solver.py [--quick] [--diverse] [--seed S]
 
-A library has `slots` layers; an option of a layer joins an attention and a feed-forward variant. Its
-loss falls with the compute it keeps, scaled by a lognormal sensitivity of the layer, with noise; its
-costs are runtime, memory (weights and KV cache) and energy. Budgets ask for a share of what the
-largest network takes.
+A library has 32 or 80 layers; an option of a layer joins an attention and a feed-forward variant.
+Its loss falls with the compute it keeps, scaled by a lognormal sensitivity of the layer, with
+noise; its costs are runtime, memory (weights and KV cache) and energy. Budgets ask for a share of
+what the largest network takes.
 """
 
 from __future__ import annotations

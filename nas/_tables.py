@@ -30,14 +30,7 @@ def table(
     whole: Sequence[str] = (),
 ) -> Table:
     """A table without a frame; columns of `right` are numbers, those of `whole` never wrap."""
-    made = Table(
-        title=Text(title),
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        padding=(0, 2, 0, 0),
-        header_style="dim",
-    )
+    made = calm(Table(title=Text(title), title_justify="left"))
     for column in columns:
         made.add_column(
             column,
@@ -47,6 +40,26 @@ def table(
     for row in rows:
         made.add_row(*(_cell(value) for value in row))
     return made
+
+
+def calm(table: Table) -> Table:
+    """`table` without a frame."""
+    table.box = None
+    table.padding = (0, 2, 0, 0)
+    table.title_style, table.header_style = "bold", "dim"
+    return table
+
+
+def upright(wide: Table) -> Table:
+    """`wide` with rows and columns exchanged, so that few rows of many figures fit 80 columns."""
+    names, *figures = wide.columns
+    tall = calm(Table(title=wide.title, title_justify="left"))
+    tall.add_column(names.header)
+    for name in names.cells:
+        tall.add_column(name, justify="right", no_wrap=True)
+    for figure in figures:
+        tall.add_row(figure.header, *figure.cells)
+    return tall
 
 
 def _cell(value: object) -> Text:

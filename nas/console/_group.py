@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -51,6 +52,8 @@ class NasGroup(click.Group):
         self, args: Sequence[str] | None = None, prog_name: str | None = "nas", **extra: Any
     ) -> None:
         """Run a command line and exit with its code (see `nas.errors`)."""
+        # Bars of other packages would break into ours.
+        os.environ.setdefault("TQDM_DISABLE", "1")
         arguments = list(sys.argv[1:] if args is None else args)
         session = Session(arguments=arguments)
         extra |= {"standalone_mode": False, "obj": session}

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from nas.chain import DecoderChain
 from nas.errors import PassError
-from nas.evaluation._precision import in_dtype
 
 TEACHER = "teacher"
 ROWS = 512
@@ -81,14 +80,15 @@ def language_quality(
     """Measure `students` and, under the name "teacher", the teacher itself.
 
     `windows`: token ids [n, L], each read with an empty past; L is at least 2. The teacher runs
-    once for all students. `dtype` is the format of the matrix products (None: that of the weights);
+    once for all students. `dtype` is the format of the matrix products (None: the teacher's);
     softmax and sums are float32 on `ROWS` rows of the vocabulary at a time, so memory does not grow
     with n. Raises PassError for unusable windows or a student of another vocabulary.
     """
     _require_usable(teacher, students, windows)
     device = teacher.norm.weight.device
-    reference = in_dtype(teacher, dtype)
-    models = {name: in_dtype(student, dtype) for name, student in students.items()}
+    dtype = dtype or teacher.norm.weight.dtype
+    reference = teacher.in_dtype(dtype)
+    models = {name: student.in_dtype(dtype) for name, student in students.items()}
     rows = {name: _Rows() for name in (TEACHER, *students)}
     for ids in torch.split(windows.to(device), batch):
         _measure_batch(reference, models, ids, rows)

@@ -15,7 +15,6 @@ from nas.evaluation._bootstrap import Retained, accuracy_retained
 from nas.evaluation._items import Cloze, Item, read_items
 from nas.evaluation._language import TEACHER
 from nas.evaluation._likelihood import Likelihood, encode_pairs, likelihoods
-from nas.evaluation._precision import in_dtype
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,8 @@ def evaluate_task(
     requests = encode_pairs(tokenizer, pairs, positions)
     scores: dict[str, TaskScore] = {}
     for name in sorted(models, key=lambda name: name != TEACHER):
-        found = likelihoods(in_dtype(models[name], dtype), requests, batch)
+        chain = models[name] if dtype is None else models[name].in_dtype(dtype)
+        found = likelihoods(chain, requests, batch)
         scores[name] = _beside(_judge(items, found), scores.get(TEACHER))
     kind: Literal["multiple_choice", "cloze"] = (
         "cloze" if isinstance(items[0], Cloze) else "multiple_choice"

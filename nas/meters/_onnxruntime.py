@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from hardware_profiles import HardwareProfile
 from nas._imports import require
@@ -15,7 +16,7 @@ from nas.ir import Conditions, DecoderShape, Latency, Phase
 from nas.meters._base import Meter, Request
 from nas.meters._caches import CacheEvictor
 from nas.meters._feeds import Feeds
-from nas.meters._session import TimedSession
+from nas.meters._session import TimedSession, open_session
 from nas.meters._timing import interleaved
 
 _BYTES = {"float32": 4, "float16": 2}
@@ -67,19 +68,19 @@ class OnnxRuntimeMeter(Meter):
         return [self._latency(request, samples) for request in requests]
 
     def _runs(self, requests: Sequence[Request], folder: Path) -> dict[str, Callable[[], float]]:
-        """Every run to time, by name; the phases of a block share its files."""
+        """Every run to time, by name; the phases of a block share a session where they can."""
         feeds = Feeds(self.config, self.shape)
         evictor = CacheEvictor()
-        files: dict[tuple[str, int], Path] = {}
+        sessions: dict[tuple[str, int], Any] = {}
         runs: dict[str, Callable[[], float]] = {}
         for request in dict.fromkeys(requests):
             for copies in self._stacks(request):
-                file = request.key, copies
-                if file not in files:
-                    files[file] = self._save(request, copies, folder / f"{len(files)}.onnx")
-                feed = feeds.of(request, copies)
-                session = TimedSession(files[file], feed, self.threads)
-                timed = evictor.before(session) if request.phase == "decode" else session
+                held = request.key, copies
+                if held not in sessions:
+                    path = self._save(request, copies, folder / f"{len(sessions)}.onnx")
+                    sessions[held] = open_session(path, self.threads)
+                run = TimedSession(sessions[held], feeds.of(request, copies))
+                timed = evictor.before(run) if request.phase == "decode" else run
                 runs[_run_name(request, copies)] = timed
         return runs
 

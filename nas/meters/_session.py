@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 class TimedSession:
-    """A model with its inputs bound once; a call runs it and returns milliseconds.
+    """A session of `open_session` with its inputs bound once; a call returns milliseconds.
 
+    Several may share a session, one for each phase, say.
     Inputs and outputs stay values of the runtime, as in a decoding loop that feeds the cache back:
     the copy of every output to numpy, which `InferenceSession.run` makes, is no part of the time.
     """
 
-    def __init__(self, path: Path, feed: Mapping[str, np.ndarray], threads: int) -> None:
-        self._session = open_session(path, threads)
-        self._binding = self._session.io_binding()
+    def __init__(self, session: Any, feed: Mapping[str, np.ndarray]) -> None:
+        self._session, self._binding = session, session.io_binding()
         ort = require("onnxruntime", extra="cpu")
         # Values are kept: the binding does not own them.
         self._values = {k: ort.OrtValue.ortvalue_from_numpy(v) for k, v in feed.items()}
         for name, value in self._values.items():
             self._binding.bind_ortvalue_input(name, value)
-        for output in self._session.get_outputs():
+        for output in session.get_outputs():
             self._binding.bind_output(output.name)
 
     def __call__(self) -> float:

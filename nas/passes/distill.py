@@ -52,7 +52,6 @@ class _Goal:
 class _Learner:
     chain: DecoderChain
     optimiser: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LambdaLR
     curve: Curve
 
     def begin(self) -> None:
@@ -85,9 +84,11 @@ class _Learner:
     def finish(self, config: DistillConfig) -> None:
         """Clip and step."""
         started = time.perf_counter()
+        step, warmup = len(self.curve.kl) - 1, max(1, round(config.warmup_fraction * config.steps))
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate * cosine(step, warmup, config.steps)
         nn.utils.clip_grad_norm_(self.chain.parameters(), config.clip_norm)
         self.optimiser.step()
-        self.schedule.step()
         self.curve.seconds += time.perf_counter() - started
 
 
@@ -142,11 +143,7 @@ def _learner(chain: DecoderChain, config: DistillConfig) -> _Learner:
         weight_decay=config.weight_decay,
         fused=True,
     )
-    warmup = max(1, round(config.warmup_fraction * config.steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda s: cosine(s, warmup, config.steps)
-    )
-    return _Learner(chain, optimiser, schedule, Curve())
+    return _Learner(chain, optimiser, Curve())
 
 
 def _batches(train: Tensor, config: DistillConfig, seed: int) -> Iterator[Tensor]:
@@ -244,8 +241,6 @@ class _Checkpoint:
                 for index, parameter in enumerate(_trained(learner)):
                     _restore_parameter(file, f"{name}/{index}/", learner, parameter)
                 learner.curve = Curve(**json.loads(metadata["curves"])[name])
-                learner.schedule.last_epoch = step - 1
-                learner.schedule.step()
         return step
 
     def remove(self) -> None:

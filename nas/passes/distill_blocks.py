@@ -57,17 +57,19 @@ def _optimise(data: SlotData, students: list[Block], config: BuildConfig, seed: 
     parameters = [p for student in students for p in student.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
     warmup = max(1, round(config.warmup_fraction * steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: cosine(s, warmup, steps))
     generator = torch.Generator().manual_seed(seed)
     power = data.y[:fitted].pow(2).mean().clamp(min=1e-30)
+    step = 0
     for _ in range(config.epochs):
         for rows in torch.randperm(fitted, generator=generator).split(per_step):
+            for group in optimiser.param_groups:
+                group["lr"] = config.learning_rate * cosine(step, warmup, steps)
             # The losses are separate sums over separate parameters, so no gradient crosses blocks.
             loss = _loss(data, students, rows) / power
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
-            schedule.step()
+            step += 1
 
 
 def _loss(data: SlotData, students: list[Block], rows: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def plan_tables(plan: Plan) -> Iterable[RenderableType]:
         (
             row.pass_name,
             row.units,
-            size_mib(row.disk_mib),
+            size_mib(row.disk_mib) if row.disk_mib else "",
             size_mib(row.memory_mib),
             duration(row.seconds),
         )

@@ -10,7 +10,7 @@ import yaml
 from rich.console import RenderableType
 
 from hardware_profiles import HardwareProfile, load_profile
-from nas._tables import table
+from nas._tables import calm, table, upright
 from nas._words import number
 from nas.errors import ConfigError
 from nas.report import SlotSummary, Summary, budget_table, load_summary, summary_table
@@ -65,9 +65,9 @@ def _slot(summary: Summary, slot_id: str) -> SlotSummary:
 
 def result_tables(summary: Summary) -> Iterable[RenderableType]:
     """Student against teacher and baselines, budgets, tasks."""
-    yield summary_table(summary)
+    yield upright(summary_table(summary))
     if summary.budgets:
-        yield budget_table(summary)
+        yield calm(budget_table(summary))
     if summary.tasks:
         columns = ("task", "examples", "teacher", "student", "retained", "95 % interval")
         rows = [

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "onnxruntime", "numpy")
 
 
-def nas(*arguments: str, code: str = "main()", **options: object) -> subprocess.Popen[str]:
+def nas(*arguments: str, code: str = "main()", cwd: Path | None = None) -> subprocess.Popen[str]:
     """`nas ARGUMENTS` in a process of its own; `code` runs after `from cli import main`."""
     return subprocess.Popen(
         [sys.executable, "-c", f"import sys\nfrom cli import main\n{code}", *arguments],
@@ -20,7 +20,7 @@ def nas(*arguments: str, code: str = "main()", **options: object) -> subprocess.
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        **options,  # type: ignore[arg-type]
+        cwd=cwd,
     )
 
 

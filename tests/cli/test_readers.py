@@ -103,6 +103,20 @@ def test_show_a_run_as_tables(nas: Nas, run: RunDirectory) -> None:
     assert all(task.name in text for task in example_summary().tasks)
 
 
+def test_the_result_fits_a_terminal_of_80_columns(
+    nas: Nas, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_summary(run)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    lines = nas("show", run.root).stdout.splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in lines)
+    assert lines[1].split() == ["model", "Teacher", "Student", "Uniform", "FFN", "Depth", "cut"]
+    assert lines[2].startswith("prefill tok/s")
+
+
 def test_show_a_slot_marks_the_chosen_block(nas: Nas, run: RunDirectory) -> None:
     add_summary(run)
     slot = example_summary().slots[1]

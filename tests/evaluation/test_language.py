@@ -57,15 +57,13 @@ def test_teacher_runs_once_a_batch(teacher: DecoderChain) -> None:
     assert len(runs) == 3
 
 
-def test_low_precision_keeps_angles_and_weights() -> None:
+def test_low_precision_stays_close_and_leaves_the_teacher() -> None:
     teacher, ids = tiny_chain(architecture=Architecture()), tiny_ids(2, 100)
     exact = language_quality(teacher, {}, ids)["teacher"]
     low = language_quality(teacher, {}, ids, dtype=torch.bfloat16)["teacher"]
     assert low.perplexity == pytest.approx(exact.perplexity, rel=0.05)
     assert low.perplexity != exact.perplexity
     assert teacher.norm.weight.dtype == torch.float32
-    converted = _language.in_dtype(teacher, torch.bfloat16)
-    assert torch.equal(converted.rotary.inv_freq, teacher.rotary.inv_freq)
 
 
 def test_unusable_input_is_named(teacher: DecoderChain) -> None:

@@ -58,7 +58,7 @@ def hard_problem(slots: int, options: int, seed: int = 0) -> Problem:
         f"s{i}": {f"v{j}": tuple(source.random() for _ in range(4)) for j in range(options)}
         for i in range(slots)
     }
-    return make_problem(table, *(Budget(name=c, cost=c, limit=0.3 * slots) for c in "abc"))
+    return make_problem(table, *(Budget(name=c, cost=c, limit=0.4 * slots) for c in "abc"))
 
 
 def meets(problem: Problem, options: tuple[Option, ...]) -> bool:

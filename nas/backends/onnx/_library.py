@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from nas.backends.onnx._modules import CachedBlock, Epilogue, PlainBlock, Prologue
-from nas.backends.onnx._template import DTYPES, Dims, Signature, Template, export_part
+from nas.backends.onnx._template import Dims, Signature, Template, export_part
 from nas.blocks import build_block
 from nas.blocks._norm import RMSNorm
 from nas.chain import DecoderChain, SlotModule
@@ -76,7 +76,7 @@ def epilogue_template(shape: DecoderShape, dtype: str, opset: int) -> Template:
 
     def make() -> Template:
         skips = Architecture(choices={slot.id: Skip() for slot in small.slots()})
-        part = Epilogue(DecoderChain(small, skips).to(DTYPES[dtype]))
+        part = Epilogue(DecoderChain(small, skips))
         return export_part(part, Signature({"state": _STATE}, ("logits",)), dtype, opset)
 
     return _remembered(("epilogue", small.model_dump_json(), dtype, str(opset)), make)
@@ -98,7 +98,7 @@ def block_template(
 
     def make() -> Template:
         branch = build_block(small, slot_kind, spec)
-        slot = SlotModule(RMSNorm(small.hidden_size, small.norm_eps), branch).to(DTYPES[dtype])
+        slot = SlotModule(RMSNorm(small.hidden_size, small.norm_eps), branch)
         if not slot.caches:
             part: PlainBlock | CachedBlock = PlainBlock(slot)
             return export_part(part, Signature({"state": _STATE}, ("next_state",)), dtype, opset)

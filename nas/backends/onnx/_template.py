@@ -60,11 +60,11 @@ def require_dtype(dtype: str) -> None:
 
 
 def export_part(part: Part, signature: Signature, dtype: str, opset: int) -> Template:
-    """Run torch.onnx on `part`, whose weights must be in `dtype` already; raises PassError."""
+    """Run torch.onnx on `part` with weights and inputs of `dtype`; raises PassError."""
     require("onnxscript", extra="cpu")
     kind = torch.int64 if signature.integers else DTYPES[dtype]
     examples = [_example(dims, kind) for dims in signature.inputs.values()]
-    weights = part.source_weights()
+    weights = [weight.to(DTYPES[dtype]) for weight in part.source_weights()]
     dynamic = [
         {axis: dim for axis, dim in enumerate(dims) if isinstance(dim, str)}
         for dims in signature.inputs.values()

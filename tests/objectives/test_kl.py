@@ -1,0 +1,70 @@
+"""Divergences against the plain formula."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from nas.objectives import cosine_distance, head_kl, sequence_kl
+
+
+def _plain(p_logits: torch.Tensor, q_logits: torch.Tensor) -> torch.Tensor:
+    log_p, log_q = p_logits.log_softmax(-1), q_logits.log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def _case(rows: tuple[int, ...], seed: int = 0) -> tuple[torch.Tensor, nn.Linear]:
+    generator = torch.Generator().manual_seed(seed)
+    head = nn.Linear(16, 300, bias=False).requires_grad_(False)
+    head.weight.copy_(torch.randn(300, 16, generator=generator))
+    return torch.randn(*rows, 16, generator=generator), head
+
+
+def test_sequence_kl_is_the_mean_over_tokens_of_each_sequence() -> None:
+    reference, head = _case((3, 200))
+    changed = reference + 0.3 * _case((2, 3, 200), seed=1)[0]
+    found = sequence_kl(reference, changed, head)
+    expected = _plain(head(reference), head(changed)).mean(-1)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_no_change_is_no_divergence_even_in_low_precision() -> None:
+    reference, head = _case((2, 50))
+    low = head.to(torch.bfloat16)
+    assert sequence_kl(reference, reference[None], low).max() < 1e-6
+
+
+def test_small_divergences_survive_low_precision() -> None:
+    reference, head = _case((2, 50))
+    changed = (reference + 1e-3 * _case((2, 50), seed=1)[0])[None]
+    exact = sequence_kl(reference.double(), changed.double(), head.double())
+    low = sequence_kl(reference, changed, head.to(torch.bfloat16))
+    assert exact.max() < 1e-4
+    torch.testing.assert_close(low, exact.float(), rtol=0.15, atol=0)
+
+
+def test_a_large_difference_stays_finite() -> None:
+    reference, head = _case((1, 4))
+    found = sequence_kl(reference, 1e3 * reference[None], head)
+    assert torch.isfinite(found).all()
+
+
+def test_head_kl_and_its_gradients_are_those_of_the_plain_formula() -> None:
+    student, head = _case((300,))
+    teacher = _case((300,), seed=2)[0]
+    student.requires_grad_(True)
+    weight = head.weight.clone().requires_grad_(True)
+    loss = head_kl(student, weight, teacher, head.weight)
+    loss.backward()
+    again, own = student.detach().requires_grad_(True), weight.detach().requires_grad_(True)
+    plain = _plain(teacher @ head.weight.T, again @ own.T).mean()
+    plain.backward()
+    torch.testing.assert_close(loss, plain)
+    torch.testing.assert_close(student.grad, again.grad)
+    torch.testing.assert_close(weight.grad, own.grad)
+
+
+def test_cosine_distance_is_zero_for_a_multiple_and_two_for_the_opposite() -> None:
+    x = _case((5,))[0]
+    assert cosine_distance(x, 3 * x).abs() < 1e-6
+    assert (cosine_distance(x, -x) - 2).abs() < 1e-6

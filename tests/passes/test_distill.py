@@ -1,0 +1,87 @@
+"""Global distillation: it helps, it resumes, lockstep changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nas.ir import Architecture, LinearMap
+from nas.passes import Artefacts, PassContext
+from nas.passes import distill as distill_pass
+from nas.passes.students import distill_students
+from nas.run import RunDirectory
+
+STUDENTS = {
+    "student": Architecture(choices={"layers.1.ffn": LinearMap()}),
+    "other": Architecture(choices={"layers.0.attention": LinearMap()}),
+}
+
+
+def _weights(context: PassContext, name: str) -> dict[str, torch.Tensor]:
+    return load_file(context.run.path("students", name, "weights.safetensors"))
+
+
+def _distill(view: Artefacts, names: tuple[str, ...] = ("student",)) -> None:
+    chosen = {name: STUDENTS[name] for name in names}
+    distill_students(view.context, chosen, view.block_keys)
+
+
+def test_distillation_lowers_the_divergence(artefacts: Callable[..., Artefacts]) -> None:
+    view = artefacts(distill={"steps": 30, "learning_rate": 2e-3, "checkpoint_every": 1000})
+    _distill(view)
+    curve = view.context.run.require("distill/student").data
+    assert len(curve["kl"]) == 30
+    assert sum(curve["kl"][-5:]) < 0.9 * sum(curve["kl"][:5])
+
+
+def test_an_interrupted_distillation_ends_with_the_same_weights(
+    artefacts: Callable[..., Artefacts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = artefacts()
+    _distill(view)
+    expected = _weights(view.context, "student")
+
+    second = Artefacts(PassContext(view.context.config, RunDirectory.create(tmp_path / "second")))
+    step, calls = distill_pass._step, []
+
+    def dies_in_the_fourth(*arguments: object) -> None:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        step(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(distill_pass, "_step", dies_in_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        _distill(second)
+    calls.append(1)
+    _distill(second)
+    found = _weights(second.context, "student")
+    assert len(calls) == 4 + 1 + 2, "two steps were left after the checkpoint"
+    assert found.keys() == expected.keys()
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
+
+
+def test_students_in_lockstep_learn_as_they_would_alone(
+    artefacts: Callable[..., Artefacts], tmp_path: Path
+) -> None:
+    together = artefacts()
+    _distill(together, ("student", "other"))
+    alone = Artefacts(PassContext(together.context.config, RunDirectory.create(tmp_path / "alone")))
+    _distill(alone, ("other",))
+    for name, tensor in _weights(alone.context, "other").items():
+        torch.testing.assert_close(_weights(together.context, "other")[name], tensor)
+
+
+def test_embeddings_are_trained_only_where_asked(artefacts: Callable[..., Artefacts]) -> None:
+    frozen = artefacts()
+    _distill(frozen)
+    assert not any(n.startswith("embed.") for n in _weights(frozen.context, "student"))
+    free = artefacts(distill={"train_embeddings": True})
+    _distill(free)
+    trained = _weights(free.context, "student")["embed.weight"]
+    assert not torch.equal(trained, free.context.teacher.chain.embed.weight)

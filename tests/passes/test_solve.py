@@ -1,0 +1,84 @@
+"""From costs and scores to an architecture."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from nas.errors import ConfigError, InfeasibleError
+from nas.ir import KeepTeacher
+from nas.passes import Artefacts
+from nas.passes.measure import total_costs
+from nas.passes.solve import architecture_of, make_problem
+
+
+def _total(view: Artefacts, name: str) -> float:
+    student = architecture_of(view.context.shape, view.candidates, view.solution)
+    return total_costs(view.context, view.costs, student.items(view.context.shape))[name]
+
+
+def test_the_solution_is_the_best_of_all_architectures(artefacts: Callable[..., Artefacts]) -> None:
+    view = artefacts(budgets={"params_m": 0.027, "kv_mib_per_sequence": 0.005})
+    problem = make_problem(view.context, view.costs, view.candidates, view.scores)
+    best = min(
+        sum(option.loss for option in choice)
+        for choice in itertools.product(*problem.slots.values())
+        if all(
+            b.fixed + sum(option.costs[b.cost] for option in choice) <= b.limit * (1 + 1e-9)
+            for b in problem.budgets
+        )
+    )
+    assert view.solution.proven
+    assert view.solution.objective == pytest.approx(best, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "cost", "limit"),
+    [
+        ({"speedup": 1.2}, "prefill_ms", lambda teacher: teacher / 1.2),
+        ({"speedup": {"decode": 1.1}}, "decode_ms", lambda teacher: teacher / 1.1),
+        ({"latency_ms": {"prefill": 0.09}}, "prefill_ms", lambda teacher: 0.09),
+        ({"params_m": 0.025}, "params_m", lambda teacher: 0.025),
+        ({"memory_mib": 0.1}, "memory_mib", lambda teacher: 0.1),
+        ({"kv_mib_per_sequence": 0.003}, "kv_mib_per_sequence", lambda teacher: 0.003),
+    ],
+)
+def test_every_budget_holds_in_the_unit_that_the_user_wrote(
+    artefacts: Callable[..., Artefacts],
+    budgets: dict[str, object],
+    cost: str,
+    limit: Callable[[float], float],
+) -> None:
+    view = artefacts(budgets=budgets)
+    everything = [(slot, KeepTeacher()) for slot in view.context.shape.slots()]
+    teacher = total_costs(view.context, view.costs, everything)[cost]
+    assert _total(view, cost) <= limit(teacher) * (1 + 1e-9)
+    assert view.solution.objective is not None
+
+
+def test_throughput_counts_the_whole_request(artefacts: Callable[..., Artefacts]) -> None:
+    easy = artefacts(budgets={"throughput_tokens_per_s": 1.0})
+    everything = [(slot, KeepTeacher()) for slot in easy.context.shape.slots()]
+    request_ms = total_costs(easy.context, easy.costs, everything)["request_ms"]
+    wanted = 1.1 * 1000 * (16 + 8) / request_ms
+    view = artefacts(budgets={"throughput_tokens_per_s": wanted})
+    assert 1000 * (16 + 8) / _total(view, "request_ms") >= wanted * (1 - 1e-9)
+
+
+def test_an_infeasible_budget_is_refused_before_anything_is_built(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    view = artefacts(budgets={"speedup": 1000.0})
+    with pytest.raises(InfeasibleError) as error:
+        view.block_keys  # noqa: B018
+    reachable = error.value.tightest["speedup.prefill"]
+    assert 1 < reachable < 1000
+    assert not view.context.run.path("library").exists()
+    assert artefacts(budgets={"speedup": reachable * 0.999}).solution.objective is not None
+
+
+def test_no_budget_at_all_is_a_configuration_error(artefacts: Callable[..., Artefacts]) -> None:
+    with pytest.raises(ConfigError, match="give at least one"):
+        artefacts(budgets={}).costs  # noqa: B018

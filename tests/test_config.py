@@ -1,0 +1,77 @@
+"""The configuration: merging, units, messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nas.config import PhaseLimits, load_config, validate_config
+from nas.errors import ConfigError
+
+MINIMAL = {"name": "a", "teacher": {"source": "x"}, "budgets": {"speedup": 1.3}}
+
+
+def _write(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_overrides_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    path = _write(
+        tmp_path,
+        "name: a\nteacher: {source: x}\nbudgets: {speedup: 1.3}\nbuild: {tokens: 64, ridge: 0.1}\n",
+    )
+    config = load_config(path, ["build.tokens=128", "budgets.latency_ms={decode: 4}"])
+    assert config.build.tokens == 128
+    assert config.build.ridge == 0.1
+    assert config.build.epochs == 0
+    assert config.budgets.latency_ms == PhaseLimits(decode=4)
+
+
+def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
+    path = _write(
+        tmp_path,
+        "name: a\nteacher: {source: x}\nbudgets: {speedup: 1.3}\n"
+        "data: {sources: [{kind: file, path: text/a.txt}]}\n",
+    )
+    (source,) = load_config(path).data.sources
+    assert source.kind == "file"
+    assert source.path == (tmp_path / "text" / "a.txt").resolve()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"budgets": {"latncy_ms": 3}}, "budgets.latncy_ms: unknown key; did you mean latency_ms?"),
+        ({"dat": {}}, "dat: unknown key; did you mean data?"),
+        ({"budgets": {"speedup": 0}}, "budgets.speedup"),
+        ({"budgets": {"memory_mib": 0}}, "greater than 0"),
+        ({"teacher": {}}, "teacher.source: required"),
+        ({"name": "../up"}, "name"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        validate_config({**MINIMAL, **change}, "c.yaml")
+    assert message in str(error.value)
+    assert str(error.value).startswith("c.yaml: ")
+
+
+@pytest.mark.parametrize("text", ["- a list\n", "name: [torn\n", ""])
+def test_what_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError):
+        load_config(_write(tmp_path, text))
+
+
+@pytest.mark.parametrize("override", ["budgets.speedup", "=3", "name.first=a"])
+def test_a_torn_override_is_refused(tmp_path: Path, override: str) -> None:
+    path = _write(tmp_path, "name: a\nteacher: {source: x}\nbudgets: {speedup: 1.3}\n")
+    with pytest.raises(ConfigError, match="--set"):
+        load_config(path, [override])
+
+
+def test_a_missing_file_says_what_writes_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nas init"):
+        load_config(tmp_path / "absent.yaml")
