@@ -31,7 +31,8 @@ class SlotModule(nn.Module):
     def forward(self, state: Tensor, context: BlockContext) -> Tensor:
         if self.branch is None or self.norm is None:
             return state
-        return state + self.branch(self.normed(state), context).to(state.dtype)
+        update: Tensor = self.branch(self.normed(state), context)
+        return state + update.to(state.dtype)
 
     def normed(self, state: Tensor) -> Tensor:
         """Input of the branch. Under autocast it is cast once here, not once in each projection."""
@@ -213,7 +214,7 @@ def rotary_embedding(shape: DecoderShape) -> nn.Module:
 
     settings: dict[str, Any] = {
         "hidden_size": shape.hidden_size,
-        "num_attention_heads": 1,  # the angles depend on head_dim alone, which need not be h / heads
+        "num_attention_heads": 1,  # the angles depend on head_dim alone
         "head_dim": shape.head_dim,
         "max_position_embeddings": shape.max_positions,
         "rope_parameters": dict(shape.rope) or {"rope_type": "default", "rope_theta": 10000.0},

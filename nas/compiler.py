@@ -18,8 +18,16 @@ from nas.passes.plan import Plan, PlanRow, make_plan
 from nas.progress import Progress
 from nas.run import RunDirectory, write_atomically
 
-
-__all__ = ["PASSES", "Outcome", "Pass", "Plan", "PlanRow", "compile_run", "make_plan", "solve_again"]
+__all__ = [
+    "PASSES",
+    "Outcome",
+    "Pass",
+    "Plan",
+    "PlanRow",
+    "compile_run",
+    "make_plan",
+    "solve_again",
+]
 
 
 @dataclass(frozen=True)
@@ -79,9 +87,11 @@ def compile_run(
         raise ConfigError(f"--from {start} comes after --to {stop}")
     outcome = Outcome()
     with run.locked():
-        _write_config(run, config)
         run.closed = frozenset(names[:first])
         artefacts = Artefacts(PassContext(config, run, progress))
+        for step in PASSES[:first]:
+            step.run(artefacts)
+        _write_config(run, config)
         for step in PASSES[first : last + 1]:
             outcome.seconds[step.name] = _timed(run, step, artefacts)
     outcome.done, outcome.reused = run.tally.done, run.tally.reused
@@ -92,7 +102,7 @@ def compile_run(
 
 
 def solve_again(config: RunConfig, run: RunDirectory, progress: Progress | None = None) -> Solution:
-    """Solve under the budgets of `config`; everything before must be there, nothing else changes."""
+    """Solve under the budgets of `config`; what comes before must be there and is not touched."""
     with run.locked():
         run.closed = frozenset({"teacher", "data", "space", "measure", "build", "score"})
         return Artefacts(PassContext(config, run, progress)).solution

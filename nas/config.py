@@ -192,12 +192,15 @@ class ExportConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """`generations` prompts of `prompt_tokens`, each continued greedily by `generate_tokens`."""
+    """`generations` prompts of `prompt_tokens`, each continued greedily by `generate_tokens`.
+
+    `tasks`: multiple-choice or cloze files (JSONL); `limit`: items of each that are used."""
 
     generations: int = Field(default=8, ge=0)
     prompt_tokens: PositiveInt = 32
     generate_tokens: PositiveInt = 64
     tasks: tuple[Path, ...] = ()
+    limit: PositiveInt | None = None
 
 
 BaselineName = Literal["uniform_ffn", "depth_cut"]
@@ -240,7 +243,7 @@ def validate_config(data: Mapping[str, Any], where: str) -> RunConfig:
         return RunConfig.model_validate(data)
     except ValidationError as error:
         lines = [_describe(problem, where) for problem in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+        raise ConfigError("\n".join(dict.fromkeys(filter(None, lines)))) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -274,13 +277,16 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: not a YAML value: {error}") from error
 
 
-def _describe(problem: Any, where: str) -> str:
+def _describe(problem: Any, where: str) -> str | None:
     location = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = _known_keys(problem["loc"][:-1])
         close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         hint = f"; did you mean {close[0]}?" if close else f"; known keys: {', '.join(known)}"
         return f"{where}: {location}: unknown key{hint if known else ''}"
+    if location.endswith(".PhaseLimits"):
+        return None  # the other reading of a bare number, which the user did not mean
+    location = location.removesuffix(".constrained-float")
     if problem["type"] == "missing":
         return f"{where}: {location}: required"
     return f"{where}: {location}: {problem['msg']} (found {problem['input']!r})"

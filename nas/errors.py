@@ -7,8 +7,8 @@
     |-- ArtifactError         a file of the run is torn, altered or foreign; exit code 1
     `-- PassError             a pass could not do its work; exit code 1
 
-A message says what is wrong, where (`config.yaml: budgets.latency_ms`) and what to do next. Only the
-command line turns an error into text and an exit code.
+A message says what is wrong, where (`config.yaml: budgets.latency_ms`) and what to do next. Only
+the command line turns an error into text and an exit code.
 """
 
 from __future__ import annotations

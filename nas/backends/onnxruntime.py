@@ -47,19 +47,14 @@ def cpu_name() -> str:
 
 
 def open_session(
-    model: Path | bytes,
-    threads: int | None = None,
-    providers: Sequence[str] | None = None,
-    *,
-    profile_prefix: Path | None = None,
-    optimized_path: Path | None = None,
+    path: Path, threads: int | None = None, providers: Sequence[str] | None = None
 ) -> Any:
-    """An `onnxruntime.InferenceSession`; raises ArtifactError when the model does not load.
+    """An `onnxruntime.InferenceSession`; raises ArtifactError when the file does not load.
 
     Threads stop spinning when a run ends: sessions measured in turns would otherwise take cores
-    from each other. Denormal numbers count as zero: the softmax of a causal mask makes many, and
-    each costs a processor some hundred cycles (a quarter of the time of an attention block). The
-    runtime takes that setting from the first session of the process, so open all sessions here.
+    from each other. Denormal numbers count as zero: a softmax makes many where keys are hidden or
+    score low, and each costs a processor some hundred cycles. The runtime takes that setting from
+    the first session of the process alone, so that all sessions should be opened here.
     """
     ort = require("onnxruntime", extra="cpu")
     options = ort.SessionOptions()
@@ -68,16 +63,12 @@ def open_session(
     options.log_severity_level = 3
     for key, value in SESSION_CONFIG.items():
         options.add_session_config_entry(key, value)
-    if profile_prefix is not None:
-        options.enable_profiling, options.profile_file_prefix = True, str(profile_prefix)
-    if optimized_path is not None:
-        options.optimized_model_filepath = str(optimized_path)
-    source = str(model) if isinstance(model, Path) else model
     try:
-        return ort.InferenceSession(source, options, list(providers or ["CPUExecutionProvider"]))
+        return ort.InferenceSession(
+            str(path), options, providers=list(providers or ["CPUExecutionProvider"])
+        )
     except Exception as error:  # the binding raises a class of its own for each status code
-        where = str(model) if isinstance(model, Path) else "ONNX model"
-        raise ArtifactError(f"{where}: ONNX Runtime does not load it: {error}") from error
+        raise ArtifactError(f"{path}: ONNX Runtime does not load it: {error}") from error
 
 
 class OnnxDecoder:

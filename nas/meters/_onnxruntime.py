@@ -71,17 +71,18 @@ class OnnxRuntimeMeter(Meter):
         """Every run to time, by name; the phases of a block share a session where they can."""
         feeds = Feeds(self.config, self.shape)
         evictor = CacheEvictor()
-        sessions: dict[tuple[str, int], Any] = {}
+        sessions: dict[str, Any] = {}
         runs: dict[str, Callable[[], float]] = {}
-        for request in dict.fromkeys(requests):
+        for request in requests:
             for copies in self._stacks(request):
-                held = request.key, copies
-                if held not in sessions:
+                name, stack = _run_name(request, copies), _stack_name(request, copies)
+                if name in runs:
+                    continue
+                if stack not in sessions:
                     path = self._save(request, copies, folder / f"{len(sessions)}.onnx")
-                    sessions[held] = open_session(path, self.threads)
-                run = TimedSession(sessions[held], feeds.of(request, copies))
-                timed = evictor.before(run) if request.phase == "decode" else run
-                runs[_run_name(request, copies)] = timed
+                    sessions[stack] = open_session(path, self.threads)
+                run = TimedSession(sessions[stack], feeds.of(request, copies))
+                runs[name] = evictor.before(run) if request.phase == "decode" else run
         return runs
 
     def _save(self, request: Request, copies: int, path: Path) -> Path:
@@ -122,5 +123,11 @@ class OnnxRuntimeMeter(Meter):
         return (copies, 2 * copies)
 
 
+def _stack_name(request: Request, copies: int) -> str:
+    """Without the slot kind: a block that fits both kinds is measured once."""
+    what = request.part if request.spec is None else request.spec.label
+    return f"{what} x{copies}"
+
+
 def _run_name(request: Request, copies: int) -> str:
-    return f"{request.key} x{copies} {request.phase}"
+    return f"{_stack_name(request, copies)} {request.phase}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -46,8 +48,8 @@ class _HeadKl(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: torch.autograd.function.FunctionCtx,
+    def forward(
+        ctx: Any,
         student: Tensor,
         weight: Tensor,
         teacher: Tensor,
@@ -74,12 +76,11 @@ class _HeadKl(torch.autograd.Function):
         return total / len(student)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: torch.autograd.function.FunctionCtx, upstream: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (scale,) = upstream
         grad_hidden, *rest = ctx.saved_tensors
-        grad_weight = rest[0] * upstream if rest else None
-        return grad_hidden * upstream, grad_weight, None, None
+        grad_weight = rest[0] * scale if rest else None
+        return grad_hidden * scale, grad_weight, None, None
 
 
 def head_kl(student: Tensor, weight: Tensor, teacher: Tensor, teacher_weight: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ def head_kl(student: Tensor, weight: Tensor, teacher: Tensor, teacher_weight: Te
 
     Differentiable in `student` and, where it asks for a gradient, in `weight` [vocab, hidden].
     """
-    loss: Tensor = _HeadKl.apply(student, weight, teacher, teacher_weight)
+    loss: Tensor = _HeadKl.apply(student, weight, teacher, teacher_weight)  # type: ignore[no-untyped-call]
     return loss
 
 

@@ -107,8 +107,9 @@ class Artefacts:
         """Accuracy on every task file that the configuration names."""
         from nas.passes.evaluate import evaluate_tasks
 
-        paths, key = self.context.config.evaluate.tasks, self.student_keys["student"]
-        return evaluate_tasks(self.context, self.architectures["student"], key, paths)
+        config, key = self.context.config.evaluate, self.student_keys["student"]
+        student = self.architectures["student"]
+        return evaluate_tasks(self.context, student, key, config.tasks, config.limit)
 
     @cached_property
     def report(self) -> Path:

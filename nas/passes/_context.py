@@ -65,7 +65,11 @@ class PassContext:
         from nas.data import text_stamp
 
         return content_key(
-            "data", self.teacher_key, self.config.data, text_stamp(self.config.data), self.config.seed
+            "data",
+            self.teacher_key,
+            self.config.data,
+            text_stamp(self.config.data),
+            self.config.seed,
         )
 
     @cached_property

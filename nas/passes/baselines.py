@@ -135,9 +135,7 @@ def _with_width(context: PassContext, table: CostTable, width: int) -> CostTable
     )
     triples = [(k, p, v) for k, row in table.entries.items() for p, v in row.items()]
     for phase in table.phases:
-        points = {0: 0.0} | {
-            w: table.latency(f"ffn/w{w}", phase).median_ms for w in known
-        }
+        points = {0: 0.0} | {w: table.latency(f"ffn/w{w}", phase).median_ms for w in known}
         sample = table.latency(f"ffn/w{known[0]}", phase)
         guess = sample.model_copy(
             update={"samples_ms": (_interpolate(points, width),), "source": "predicted"}

@@ -70,7 +70,9 @@ def _walk(
                 started = time.perf_counter()
                 data = _slot_data(chain, k, slot, x, y, config)
                 candidates = missing[slot]
-                finished = make_blocks(data, [c.spec for c in candidates], config, context.config.seed)
+                finished = make_blocks(
+                    data, [c.spec for c in candidates], config, context.config.seed
+                )
                 share = (time.perf_counter() - started) / len(candidates)
                 for candidate, built in zip(candidates, finished, strict=True):
                     _store(context, candidate, keys[candidate.id], built, x.shape, share)

@@ -38,9 +38,7 @@ def train_blocks(
     for before, student in zip(trainable, students, strict=True):
         student.eval().requires_grad_(False)
         results[before.spec] = _better(before, student, data.error(student))
-    return [
-        results.get(b.spec, Trained(b, b.error, None, "closed_form")) for b in built
-    ]
+    return [results.get(b.spec, Trained(b, b.error, None, "closed_form")) for b in built]
 
 
 def _better(before: Built, student: Block, error: float) -> Trained:

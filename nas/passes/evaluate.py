@@ -37,9 +37,7 @@ def evaluate(
     context: PassContext, architectures: Mapping[str, Architecture], keys: Mapping[str, str]
 ) -> dict[str, Qualities]:
     """`before` and `after` distillation: model name -> quality. The teacher stands in both."""
-    return {
-        stage: _stage(context, stage, architectures, keys) for stage in ("before", "after")
-    }
+    return {stage: _stage(context, stage, architectures, keys) for stage in ("before", "after")}
 
 
 def _stage(
@@ -49,7 +47,7 @@ def _stage(
     keys: Mapping[str, str],
 ) -> Qualities:
     config = context.config.evaluate
-    text = config.model_dump(exclude={"tasks"})
+    text = config.model_dump(exclude={"tasks", "limit"})
     key = content_key("evaluate", stage, context.data_key, dict(keys), text)
     record = context.run.fetch(f"evaluate/{stage}", key)
     if record is None:
@@ -128,7 +126,7 @@ def evaluate_tasks(
     for path in paths:
         digest = file_digest(path) if path.is_file() else "absent"
         key = content_key("task", student_key, context.teacher_key, digest, limit)
-        unit = f"evaluate/task-{path.stem}"
+        unit = f"evaluate/task-{path.stem}-{content_key(str(path))[:6]}"
         record = context.run.fetch(unit, key)
         if record is None:
             from nas._numerics import compute_dtype

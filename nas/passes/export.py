@@ -20,7 +20,6 @@ from nas.passes._context import PassContext
 from nas.passes.students import distilled
 from nas.run import content_key
 
-
 _HUGGINGFACE_TOLERANCE = 1e-4
 """Largest difference of float32 logits; both sides are torch."""
 _ONNX_TOLERANCE = 1e-3

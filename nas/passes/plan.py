@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict
 from hardware_profiles import load_profile
 from nas.config import RunConfig
 from nas.ir import BlockSpec, Candidate, DecoderShape, KeepTeacher, Slot
-from nas.teachers import read_shape
 from search_spaces import load_space
 
 _MIB = 2**20
@@ -45,6 +44,8 @@ class Plan(BaseModel):
 
 def make_plan(config: RunConfig) -> Plan:
     """Forecast a run from the configuration and the teacher's shape; no weights are read."""
+    from nas.teachers import read_shape
+
     shape = read_shape(config.teacher)
     multiple = load_profile(config.target.hardware).width_multiple
     candidates = load_space(config.space).candidates(shape, multiple)
@@ -55,10 +56,20 @@ def make_plan(config: RunConfig) -> Plan:
         _row("build", len(candidates), work.library_mib, work.build_mib, work.build_s(rate)),
         _row("score", 2 * shape.layers, 1, work.teacher_mib * 2, work.score_gflop / rate),
         _row("solve", 1, 1, 200, 2),
-        _row("distill", work.students, work.students * work.teacher_mib, work.distill_mib,
-             work.distill_gflop / rate),
-        _row("export", work.exports, work.exports * work.teacher_mib, 2 * work.teacher_mib,
-             work.exports * _SECONDS_PER_EXPORT),
+        _row(
+            "distill",
+            work.students,
+            work.students * work.teacher_mib,
+            work.distill_mib,
+            work.distill_gflop / rate,
+        ),
+        _row(
+            "export",
+            work.exports,
+            work.exports * work.teacher_mib,
+            2 * work.teacher_mib,
+            work.exports * _SECONDS_PER_EXPORT,
+        ),
         _row("evaluate", 2, 1, work.students * work.teacher_mib, work.evaluate_gflop / rate),
     )
     notes = (
@@ -101,7 +112,8 @@ class _Work:
         self.length = config.data.sequence_length
         blocks = sum(self._parameters(s, KeepTeacher()) for s in shape.slots())
         self.head_params = shape.vocab_size * shape.hidden_size
-        self.teacher_params = blocks + self.head_params * (2 - shape.tied_embeddings)
+        embeddings = self.head_params if shape.tied_embeddings else 2 * self.head_params
+        self.teacher_params = blocks + embeddings
         self.teacher_mib = 4 * self.teacher_params / _MIB
         self.library_mib = sum(4 * self._parameters(c.slot, c.spec) for c in candidates) / _MIB
         self.body = sum(self._flops(s, KeepTeacher()) for s in shape.slots())
@@ -119,8 +131,8 @@ class _Work:
         """Gram matrices run in float32, at about a quarter of the low-precision rate."""
         gram = 2.0 * self.shape.ffn_width**2 * self.shape.layers
         walk = self.config.build.tokens * self.body
-        train = 3 * self.config.build.epochs * self.config.build.tokens
-        train *= sum(self._flops(c.slot, c.spec) for c in self.candidates)
+        each = sum(self._flops(c.slot, c.spec) for c in self.candidates)
+        train = 3.0 * self.config.build.epochs * self.config.build.tokens * each
         return (walk + train + 4 * self.config.build.tokens * gram) / 1e9 / rate_gflops
 
     @property

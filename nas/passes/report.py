@@ -123,9 +123,7 @@ def _costs(values: dict[str, float]) -> Costs:
     return Costs.model_validate({**named, "kv_mib": values.get("kv_mib_per_sequence")})
 
 
-def _slots(
-    artefacts: Artefacts, options: dict[str, tuple[Option, ...]]
-) -> Iterable[SlotSummary]:
+def _slots(artefacts: Artefacts, options: dict[str, tuple[Option, ...]]) -> Iterable[SlotSummary]:
     shape, chosen = artefacts.context.shape, artefacts.solution.choice
     specs: dict[str, BlockSpec] = {c.id: c.spec for c in artefacts.candidates}
     for slot in shape.slots():

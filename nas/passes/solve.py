@@ -65,9 +65,7 @@ def require_feasible(
         _refuse(context, problem, table, solver)
 
 
-def _refuse(
-    context: PassContext, problem: Problem, table: CostTable, solver: Solver
-) -> NoReturn:
+def _refuse(context: PassContext, problem: Problem, table: CostTable, solver: Solver) -> NoReturn:
     """InfeasibleError with the tightest feasible values in the units that the user wrote."""
     found = diagnose(problem, time_limit_s=context.config.solve.time_limit_s, solver=solver)
     teacher, target = teacher_costs(context, table), context.config.target

@@ -134,8 +134,7 @@ def _require_text(source: TextSource) -> None:
 
 
 def _teacher(config: RunConfig) -> tuple[Literal["ok", "note"], str]:
-    from nas.teachers import read_shape
-    from nas.teachers._resolve import local_path
+    from nas.teachers import local_path, read_shape
 
     source = config.teacher.source
     if _absent_package(source):

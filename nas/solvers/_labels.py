@@ -17,8 +17,9 @@ from nas.solvers._answer import Clock
 from nas.solvers._relaxation import Relaxation
 from nas.solvers._table import Floats, Ints, Table
 
-_MAX_STEP = 2_000_000
-_MAX_TOTAL = 6_000_000
+_MAX_STEP = 1_000_000
+_MAX_TOTAL = 4_000_000
+_BEAM = 5_000
 _SPREADS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
 _PRICES_PER_SPREAD = 8
 _BATCH = 8
@@ -29,7 +30,8 @@ class LabelAnswer:
     """What is known of the feasible picks that lose at most the threshold.
 
     `found`: `pick` [slots] is the best. `none`: there are none; `pick`, if any, is feasible and
-    loses more. `gave_up`: too many labels or no time left, nothing is proven.
+    loses more. `gave_up`: too many labels or no time left, so nothing is proven; `pick`, if any,
+    comes from following the most promising labels only.
     """
 
     outcome: Literal["found", "none", "gave_up"]
@@ -67,19 +69,25 @@ def search_labels(
     ceiling = threshold + slop + prices @ table.caps - least.sum(axis=1)
     labels = _Labels(np.zeros(1), np.zeros((len(table.caps), 1)), [])
     order = _order(table, members, relaxation.duals)
-    total = 0
+    total, complete = 0, True
     for slot in order:
-        if len(labels.loss) * len(members[slot]) > _MAX_STEP or total > _MAX_TOTAL or clock.over:
+        if clock.over:
             return LabelAnswer("gave_up")
+        if len(labels.loss) * len(members[slot]) > _MAX_STEP or total > _MAX_TOTAL:
+            complete = False
+        if not complete:
+            _keep_best(labels, prices, ceiling)
         ceiling = ceiling + least[:, slot]
         _extend(labels, table, members[slot], prices, ceiling)
         total += len(labels.loss)
         if not len(labels.loss):
-            return LabelAnswer("none")
+            return LabelAnswer("none" if complete else "gave_up")
     # The last labels may lose more than the threshold: prices also count their unused caps.
     pick = labels.trace(int(np.argmin(labels.loss)))[np.argsort(order)]
     if not table.feasible(pick):
         return LabelAnswer("gave_up")
+    if not complete:
+        return LabelAnswer("gave_up", pick)
     return LabelAnswer("found" if table.total_loss(pick) <= threshold + slop else "none", pick)
 
 
@@ -97,6 +105,17 @@ def _extend(labels: _Labels, table: Table, options: Ints, prices: Floats, ceilin
         kept = kept[(value <= 0).all(axis=0)]
     labels.loss, labels.used = loss[kept], used[:, kept]
     labels.steps.append((parent[kept], option[kept]))
+
+
+def _keep_best(labels: _Labels, prices: Floats, ceiling: Floats) -> None:
+    """Keep the `_BEAM` labels with the lowest bounds; nothing is proven from here on."""
+    if len(labels.loss) <= _BEAM:
+        return
+    value = (prices @ labels.used - ceiling[:, None]).max(axis=0) + labels.loss
+    kept = np.sort(np.argpartition(value, _BEAM)[:_BEAM])
+    labels.loss, labels.used = labels.loss[kept], labels.used[:, kept]
+    parent, option = labels.steps[-1]
+    labels.steps[-1] = (parent[kept], option[kept])
 
 
 def _prices(table: Table, duals: Floats) -> Floats:

@@ -30,8 +30,8 @@ from nas.solvers._table import Floats, Ints, Table, build_table
 _CORE_PER_SLOT = 6
 _WIDEN = 4
 _FIRST_SHARE = 0.15
-_SHARE_GROWTH = 1.6
-_MAX_THRESHOLDS = 12
+_SHARE_GROWTH = 1.35
+_MAX_THRESHOLDS = 16
 _MAX_CUTS = 50
 
 
@@ -156,9 +156,9 @@ def _raise_threshold(
             return
         threshold = min(relaxation.bound + reach, state.loss)
         found = search_labels(table, relaxation, threshold, clock)
+        state.offer(table, found.pick)
         if found.outcome == "gave_up":
             return
-        state.offer(table, found.pick)
         state.bound = max(state.bound, min(threshold, state.loss))
         reach *= _SHARE_GROWTH
 

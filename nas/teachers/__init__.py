@@ -2,6 +2,7 @@
 
 from nas.teachers._chain import chain_from_model, copy_chain
 from nas.teachers._families import FAMILIES
+from nas.teachers._resolve import local_path
 from nas.teachers._stamp import source_stamp
 from nas.teachers._teacher import Teacher, load_teacher, read_shape
 
@@ -11,6 +12,7 @@ __all__ = [
     "chain_from_model",
     "copy_chain",
     "load_teacher",
+    "local_path",
     "read_shape",
     "source_stamp",
 ]

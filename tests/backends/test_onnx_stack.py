@@ -87,6 +87,24 @@ def test_stack_of_attention_equals_torch(
     np.testing.assert_allclose(outputs["next_state"], state.numpy(), atol=1e-5)
 
 
+def test_opset_with_attention_operator(tmp_path: Path) -> None:
+    spec, outputs = GroupedQueryAttention(kv_heads=2), []
+    feed = {
+        "state": np.linspace(-1, 1, 2 * 5 * 32, dtype=np.float32).reshape(2, 5, 32),
+        "cos": np.ones((2, 5, 8), np.float32),
+        "sin": np.zeros((2, 5, 8), np.float32),
+        "mask": np.triu(np.full((2, 1, 5, 5), -1e9, np.float32), 1),
+        "past_key_values.0.key": np.zeros((2, 2, 0, 8), np.float32),
+        "past_key_values.0.value": np.zeros((2, 2, 0, 8), np.float32),
+    }
+    for opset in (20, 23):
+        model = block_stack(SHAPE, "attention", spec, 1, opset=opset)
+        save_model(model, tmp_path / f"{opset}.onnx")
+        outputs.append(run(tmp_path / f"{opset}.onnx", feed)["next_state"])
+    assert {"Attention", "RMSNormalization"} <= {node.op_type for node in model.graph}
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
+
+
 def test_copies_have_weights_of_their_own() -> None:
     model = block_stack(SHAPE, "ffn", GatedFeedForward(width=20), COPIES)
     gates = [

@@ -34,11 +34,17 @@ def test_a_wider_block_takes_longer() -> None:
 
 def test_the_slope_takes_out_what_a_run_costs_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
     def runs(self: OnnxRuntimeMeter, requests: object, folder: Path) -> dict[str, object]:
-        return {f"ffn/linear x{n} prefill": lambda n=n: 7.0 + 0.25 * n for n in (4, 8)}
+        return {f"linear x{n} prefill": lambda n=n: 7.0 + 0.25 * n for n in (4, 8)}
 
     monkeypatch.setattr(OnnxRuntimeMeter, "_runs", runs)
     (latency,) = meter().measure([Request("ffn", "prefill", LinearMap())])
     assert latency.samples_ms == (0.25, 0.25, 0.25)
+
+
+def test_a_block_that_fits_both_slot_kinds_is_measured_once() -> None:
+    asked = [Request(kind, "decode", LinearMap()) for kind in ("attention", "ffn")]
+    first, second = meter(threads=1).measure(asked)
+    assert first == second
 
 
 def test_small_blocks_stack_higher_for_decode() -> None:

@@ -55,9 +55,7 @@ def small_config(tiny_folder: Callable[[str], Path]) -> Callable[..., RunConfig]
 
 
 @pytest.fixture
-def artefacts(
-    small_config: Callable[..., RunConfig], tmp_path: Path
-) -> Callable[..., Artefacts]:
+def artefacts(small_config: Callable[..., RunConfig], tmp_path: Path) -> Callable[..., Artefacts]:
     """`artefacts(**sections)`: a fresh view on the run in `tmp_path`."""
 
     def make(**sections: Any) -> Artefacts:

@@ -73,8 +73,9 @@ def test_an_assembled_student_has_the_blocks_of_the_library_and_the_rest_of_the_
     chosen = Candidate(slot=slot, spec=LinearMap())
     student = assemble(teacher, Architecture(choices={slot.id: chosen.spec}), root)
     stored = load_file(root / "library" / slot.id / "linear" / "block.safetensors")
-    torch.testing.assert_close(student.state_dict()["slots.2.branch.proj.weight"],
-                               stored["proj.weight"])
+    torch.testing.assert_close(
+        student.state_dict()["slots.2.branch.proj.weight"], stored["proj.weight"]
+    )
     ours, theirs = student.state_dict(), teacher.state_dict()
     for name in ours:
         if not name.startswith("slots.2.branch"):

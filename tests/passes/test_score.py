@@ -20,10 +20,11 @@ def test_a_score_is_the_kl_of_the_network_with_the_block_swapped(
     monkeypatch.setattr("nas.passes.score.compute_dtype", lambda device: torch.float32)
     view = artefacts(score={"batch_sequences": 2})
     teacher, ids = view.context.teacher.chain, view.context.text.score
+    view.scores  # noqa: B018
     log_p = teacher(ids).log_softmax(-1)
     for candidate in view.candidates:
         swapped = Architecture().replaced(candidate.slot, candidate.spec)
-        log_q = assemble(teacher, swapped, view.context.run.root)(ids).log_softmax(-1)             if view.block_keys else log_p
+        log_q = assemble(teacher, swapped, view.context.run.root)(ids).log_softmax(-1)
         expected = (log_p.exp() * (log_p - log_q)).sum(-1).mean(-1)
         found = view.scores[candidate.id]
         assert found.shape == (3,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -46,17 +46,15 @@ def check_onnx(
     """
     from nas.backends.onnxruntime import OnnxDecoder
 
-    decoder = OnnxDecoder(artifact.path)
+    decoder, ids = OnnxDecoder(artifact.path), ids.cpu().long()
     with torch.no_grad():
-        difference = max(
-            _logits_difference(decoder, chain, *batch) for batch in _batches(ids.cpu().long())
-        )
+        difference = max(_logits_difference(decoder, chain, *batch) for batch in _batches(ids))
         if not difference <= tolerance:  # so that NaN fails too
             raise PassError(
                 f"{artifact.path}: logits differ from torch's by up to {difference:.3g}, "
                 f"{tolerance:.3g} is allowed; the file does not compute this network"
             )
-        ties = _compare_greedy(artifact, decoder, chain, ids.cpu().long(), greedy_tokens, tolerance)
+        ties = _compare_greedy(artifact, decoder, chain, ids, greedy_tokens, tolerance)
     return GateReport(difference, greedy_tokens, ties)
 
 
@@ -75,17 +73,17 @@ def _padded(row: Tensor) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
+def _torch_logits(chain: DecoderChain, ids: Tensor, mask: Tensor) -> Tensor:
+    device = chain.norm.weight.device
+    ids, mask = ids.to(device), mask.to(device)
+    return chain.forward_cached(ids, mask, chain.empty_cache(len(ids)))[0].float().cpu()
+
+
 def _logits_difference(
     decoder: OnnxDecoder, chain: DecoderChain, ids: Tensor, mask: Tensor
 ) -> float:
-    ours = torch.from_numpy(_prefill(decoder, ids, mask)).float()
-    batch = len(ids)
-    theirs = chain.forward_cached(ids, mask, chain.empty_cache(batch))[0].float()
-    return float((ours - theirs)[mask.bool()].abs().max())
-
-
-def _prefill(decoder: OnnxDecoder, ids: Tensor, mask: Tensor) -> Any:
-    return decoder.prefill(ids.numpy(), mask.numpy())
+    ours = torch.from_numpy(decoder.prefill(ids.numpy(), mask.numpy())).float()
+    return float((ours - _torch_logits(chain, ids, mask))[mask.bool()].abs().max())
 
 
 def _compare_greedy(
@@ -105,7 +103,7 @@ def _compare_greedy(
     chosen = torch.from_numpy(decoder.greedy(prompt.numpy(), tokens, mask.numpy()))
     text = torch.cat([prompt, chosen], dim=1)[:, :-1]
     mask = torch.cat([mask, torch.ones_like(chosen)], dim=1)[:, :-1]
-    logits = chain.forward_cached(text, mask, chain.empty_cache(len(text)))[0][:, -tokens:].float()
+    logits = _torch_logits(chain, text, mask)[:, -tokens:]
     best, favourite = logits.max(-1)
     gap = best - logits.gather(-1, chosen[..., None])[..., 0]
     if not bool((gap <= tolerance).all()):

@@ -47,7 +47,8 @@ class GatedFeedForwardBlock(Block):
         if torch.is_grad_enabled() and gate.requires_grad and self.activation is F.silu:
             gated: Tensor = _SiluGate.apply(gate, up)  # type: ignore[no-untyped-call]
             return gated
-        return self.activation(gate) * up
+        plain: Tensor = self.activation(gate) * up
+        return plain
 
 
 class _SiluGate(torch.autograd.Function):

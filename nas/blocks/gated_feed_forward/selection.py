@@ -13,7 +13,8 @@ def contribution(gram: Tensor, down: Tensor) -> Tensor:
 
     The quadratic form of the paper's |a_i| * ||W_down[:, i]|| (arXiv 2411.19146, section 3.2).
     """
-    return gram.diagonal().clamp(min=0).sqrt() * torch.linalg.vector_norm(down, dim=0)
+    columns: Tensor = torch.linalg.vector_norm(down, dim=0)
+    return gram.diagonal().clamp(min=0).sqrt() * columns
 
 
 def elimination_order(
@@ -22,7 +23,7 @@ def elimination_order(
     """Channel indices kept at each of `widths` (descending), nested, by backward elimination.
 
     Removing channel i and refitting the rest costs |w_i|^2 / (H^-1)_ii, with H the ridged Gram and
-    w_i the column of the current refit (optimal brain surgeon; for whole columns, arXiv 2302.04089).
+    w_i the column of the current refit (optimal brain surgeon; whole columns: arXiv 2302.04089).
     At most `steps` rounds lie between the full width and none, each with a fresh inverse.
     """
     total = gram.shape[0]

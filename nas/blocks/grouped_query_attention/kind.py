@@ -45,9 +45,7 @@ class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
         return 2 * spec.kv_heads * shape.head_dim
 
     @torch.no_grad()
-    def initialise(
-        self, data: SlotData, specs: tuple[GroupedQueryAttention, ...]
-    ) -> list[Built]:
+    def initialise(self, data: SlotData, specs: tuple[GroupedQueryAttention, ...]) -> list[Built]:
         teacher = data.teacher
         assert isinstance(teacher, GroupedQueryAttentionBlock)
         built = []

@@ -59,11 +59,12 @@ class GroupedQueryAttentionBlock(CachedBlock):
         return mixed.transpose(1, 2).flatten(2), KeyValue(key, value)
 
     def _split(self, projected: Tensor, heads: int) -> Tensor:
-        return projected.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
+        heads_first: Tensor = projected.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
+        return heads_first
 
 
 def _rotate(x: Tensor, context: BlockContext) -> Tensor:
-    """Rotary embedding of [batch, heads, tokens, head_dim], the halves paired as Llama pairs them."""
+    """Rotary embedding of [batch, heads, tokens, head_dim], halves paired as Llama pairs them."""
     first, second = x.chunk(2, dim=-1)
     turned = torch.cat((-second, first), dim=-1)
     cos, sin = context.cos.unsqueeze(1).to(x.dtype), context.sin.unsqueeze(1).to(x.dtype)

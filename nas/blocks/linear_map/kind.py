@@ -18,9 +18,7 @@ class LinearMapKind(BlockKind[LinearMap]):
 
     slot_kinds = ("attention", "ffn")
 
-    def module(
-        self, shape: DecoderShape, slot_kind: SlotKind, spec: LinearMap
-    ) -> LinearMapBlock:
+    def module(self, shape: DecoderShape, slot_kind: SlotKind, spec: LinearMap) -> LinearMapBlock:
         return LinearMapBlock(shape.hidden_size)
 
     def parameters(self, shape: DecoderShape, slot_kind: SlotKind, spec: LinearMap) -> int:
