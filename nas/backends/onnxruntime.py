@@ -16,7 +16,7 @@ import psutil
 from numpy.typing import NDArray
 
 from nas._imports import require
-from nas.errors import ArtifactError
+from nas.errors import ArtifactError, CapabilityError
 from nas.ir import Conditions, Phase
 
 _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)")
@@ -72,7 +72,10 @@ def open_session(
 
 
 class OnnxDecoder:
-    """A decoder exported by `nas.backends.onnx`, open in ONNX Runtime."""
+    """A decoder exported by `nas.backends.onnx`, open in ONNX Runtime.
+
+    Raises ArtifactError when the file does not load, CapabilityError for a bfloat16 one.
+    """
 
     def __init__(
         self,
@@ -90,6 +93,10 @@ class OnnxDecoder:
             if _PAST.fullmatch(node.name)
         }
         self._type: str = self._session.get_outputs()[0].type
+        if self._type not in _TYPES:
+            raise CapabilityError(
+                f"{path}: numpy has no {self._type}; export in float32 or float16 to run it"
+            )
         self._feeds: dict[tuple[int, int, int], dict[str, Any]] = {}
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nas._numerics import autocast
 from nas.blocks._base import Block, BlockContext
 from nas.ir import BlockSpec, DecoderShape, SlotKind
 
@@ -43,7 +44,9 @@ class SlotData:
         x, y = self.x[-self.held_out :], self.y[-self.held_out :]
         if block is None:
             return 1.0
-        lost = (block(x, self.context).float() - y).pow(2).sum()
+        with autocast(x.device.type):
+            found = block(x, self.context)
+        lost = (found.float() - y).pow(2).sum()
         return float(lost / y.pow(2).sum().clamp(min=1e-30))
 
 

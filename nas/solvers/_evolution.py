@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,7 +37,10 @@ class EvolutionSolver(Heuristic):
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            study = self._study(optuna, table)
+            with warnings.catch_warnings():
+                # `constraints_func` is experimental before optuna 5 and deprecated from it on.
+                warnings.simplefilter("ignore")
+                study = self._study(optuna, table)
             study.optimize(
                 lambda trial: _evaluate(trial, table),
                 n_trials=self._trials,

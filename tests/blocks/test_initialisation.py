@@ -61,16 +61,16 @@ def test_an_affine_map_is_recovered_from_its_moments() -> None:
 def test_every_channel_kept_is_the_teacher_itself(bias: bool) -> None:
     data = _data("ffn", ffn_bias=bias)
     built = _one(data, GatedFeedForward(width=48))
-    assert built.sliced_error < 1e-10
-    assert built.error < 1e-6
+    assert built.sliced_error < 1e-4  # the rounding of the low-precision products
+    assert built.error < 1e-4
 
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_every_kv_head_kept_is_the_teacher_itself(bias: bool) -> None:
     data = _data("attention", qkv_bias=bias, output_bias=bias)
     built = _one(data, GroupedQueryAttention(kv_heads=2))
-    assert built.sliced_error < 1e-10
-    assert built.error < 1e-6
+    assert built.sliced_error < 1e-4  # the rounding of the low-precision products
+    assert built.error < 1e-4
 
 
 def test_the_refit_beats_the_slice_on_text_it_has_not_seen() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nas._numerics import autocast
 from nas.blocks._base import BlockKind
 from nas.blocks._data import Built, SlotData
 from nas.blocks._ridge import Moments, solve
@@ -55,7 +56,9 @@ def _intermediate_moments(data: SlotData, teacher: GatedFeedForwardBlock) -> Mom
     moments = Moments.zeros(data.shape.ffn_width, data.shape.hidden_size, data.x)
     bias = teacher.down_proj.bias if data.shape.ffn_bias else data.y.new_zeros(())
     for x, y in data.fitted():
-        moments.add(teacher.intermediate(x), y - bias)
+        with autocast(x.device.type):
+            features = teacher.intermediate(x)
+        moments.add(features.float(), y - bias)
     return moments
 
 

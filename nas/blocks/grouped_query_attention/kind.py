@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nas._numerics import autocast
 from nas.blocks._base import BlockKind
 from nas.blocks._data import Built, SlotData
 from nas.blocks._ridge import Moments, solve
@@ -76,7 +77,9 @@ def _refit_output(data: SlotData, block: GroupedQueryAttentionBlock) -> None:
     width = data.shape.query_heads * data.shape.head_dim
     moments = Moments.zeros(width, data.shape.hidden_size, data.x)
     for x, y in data.fitted():
-        moments.add(block.heads(x, data.context, None)[0], y - _bias(block.o_proj, y))
+        with autocast(x.device.type):
+            features = block.heads(x, data.context, None)[0]
+        moments.add(features.float(), y - _bias(block.o_proj, y))
     block.o_proj.weight.copy_(solve(moments.gram, moments.cross, data.ridge))
 
 
