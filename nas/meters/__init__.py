@@ -5,7 +5,7 @@ from nas.meters._costs import CostTable, block_key
 from nas.meters._factory import create_meter
 from nas.meters._onnxruntime import OnnxRuntimeMeter
 from nas.meters._roofline import RooflineMeter
-from nas.meters._session import TimedSession, open_session
+from nas.meters._session import TimedSession
 from nas.meters._table import TableMeter
 from nas.meters._timing import interleaved
 
@@ -20,6 +20,5 @@ __all__ = [
     "block_key",
     "create_meter",
     "interleaved",
-    "open_session",
     "requests_for",
 ]

@@ -24,4 +24,4 @@ def create_meter(config: TargetConfig, shape: DecoderShape) -> Meter:
             f"target.meter: onnxruntime measures the machine at hand, and target.hardware is "
             f"{profile.name}; set target.meter to roofline or table, or target.hardware to local"
         )
-    return OnnxRuntimeMeter(config, shape, profile)
+    return OnnxRuntimeMeter(config, shape)

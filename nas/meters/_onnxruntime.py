@@ -6,9 +6,9 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from hardware_profiles import HardwareProfile
 from nas._imports import require
 from nas.config import TargetConfig
 from nas.errors import ConfigError
@@ -16,7 +16,7 @@ from nas.ir import Conditions, DecoderShape, Latency, Phase
 from nas.meters._base import Meter, Request
 from nas.meters._caches import CacheEvictor
 from nas.meters._feeds import Feeds
-from nas.meters._session import TimedSession, open_session
+from nas.meters._session import TimedSession
 from nas.meters._timing import interleaved
 
 _BYTES = {"float32": 4, "float16": 2}
@@ -37,26 +37,26 @@ class OnnxRuntimeMeter(Meter):
     and those of a stack might.
     """
 
-    def __init__(self, config: TargetConfig, shape: DecoderShape, profile: HardwareProfile) -> None:
+    def __init__(self, config: TargetConfig, shape: DecoderShape) -> None:
         super().__init__(config, shape)
         if config.dtype not in _BYTES:
             raise ConfigError(
                 f"target.dtype: ONNX Runtime on a CPU runs {' and '.join(_BYTES)}, "
                 f"not {config.dtype}"
             )
-        self.profile = profile
-        self.threads = config.threads or profile.cores or 1
+        self.threads = config.threads or _backend().default_threads()
 
     def conditions(self, phase: Phase) -> Conditions:
+        """The same as those of an exported decoder's timing, which predictions stand beside."""
         return Conditions(
             phase=phase,
             batch=self.config.batch,
             prompt_tokens=self.config.prompt_tokens,
             dtype=self.config.dtype,
             threads=self.threads,
-            runtime="onnxruntime-cpu",
+            runtime="onnxruntime",
             runtime_version=require("onnxruntime", extra="cpu").__version__,
-            device=self.profile.description,
+            device=_backend().cpu_name(),
         )
 
     def measure(self, requests: Sequence[Request]) -> list[Latency]:
@@ -80,7 +80,7 @@ class OnnxRuntimeMeter(Meter):
                     continue
                 if stack not in sessions:
                     path = self._save(request, copies, folder / f"{len(sessions)}.onnx")
-                    sessions[stack] = open_session(path, self.threads)
+                    sessions[stack] = _backend().open_session(path, self.threads)
                 run = TimedSession(sessions[stack], feeds.of(request, copies))
                 runs[name] = evictor.before(run) if request.phase == "decode" else run
         return runs
@@ -121,6 +121,13 @@ class OnnxRuntimeMeter(Meter):
             wanted = math.ceil(_DECODE_BYTES / (_BYTES[self.config.dtype] * parameters))
             copies = min(max(copies, wanted), _MOST_COPIES)
         return (copies, 2 * copies)
+
+
+def _backend() -> ModuleType:
+    """Imported on use: it needs numpy, which a command that only validates does not load."""
+    from nas.backends import onnxruntime
+
+    return onnxruntime
 
 
 def _stack_name(request: Request, copies: int) -> str:

@@ -17,7 +17,7 @@ def conditions(phase: Phase = "prefill", **overrides: Any) -> Conditions:
         "prompt_tokens": 16,
         "dtype": "float32",
         "threads": 2,
-        "runtime": "onnxruntime-cpu",
+        "runtime": "onnxruntime",
         "runtime_version": "1.31.1",
         "device": "a test",
     }
