@@ -10,7 +10,7 @@ from nas.chain import DecoderChain
 from nas.config import TeacherSamplesText
 from nas.errors import ConfigError
 from nas.progress import Progress
-from nas.teachers import Teacher, copy_chain
+from nas.teachers import Teacher
 
 
 def sample_windows(
@@ -105,5 +105,5 @@ def _fast(chain: DecoderChain) -> DecoderChain:
     weight = chain.norm.weight
     dtype = compute_dtype(str(weight.device))
     if weight.dtype == torch.float32 and dtype != torch.float32:
-        return copy_chain(chain, dtype)
+        return chain.in_dtype(dtype)
     return chain

@@ -7,38 +7,54 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-ROWS = 256
+ROWS = 128
+_CACHED_BYTES = 2**29
 
 
-@torch.no_grad()
-def sequence_kl(reference: Tensor, changed: Tensor, head: nn.Linear) -> Tensor:
-    """KL(reference || changed) of each sequence, averaged over its tokens.
+class ReferenceKl:
+    """KL from a fixed reference distribution, for many changed networks.
 
-    `reference` [sequences, tokens, hidden] and `changed` [variants, sequences, tokens, hidden] are
-    the inputs of the head, in float32. Returns [variants, sequences] in nats.
-
-    With d = head(changed - reference), KL = log E_p[exp d] - E_p[d] for p = softmax of the
-    reference logits. Only the difference passes through the head in low precision, so the rounding
-    error shrinks with the difference and small divergences stay exact.
+    `reference` [sequences, tokens, hidden] holds the reference's inputs of the head in float32. Its
+    distribution is kept where it fits in half a GiB, else made anew for each call.
     """
-    variants, sequences, tokens, hidden = changed.shape
-    flat, moved = reference.reshape(-1, hidden), changed.reshape(variants, -1, hidden)
-    result = torch.empty(variants, len(flat), device=changed.device)
-    for i in range(0, len(flat), ROWS):
-        rows = slice(i, i + ROWS)
-        p = head(flat[rows].to(head.weight.dtype)).float().softmax(-1)
-        for v in range(variants):
-            delta = head((moved[v, rows] - flat[rows]).to(head.weight.dtype)).float()
-            result[v, rows] = _kl_from_difference(p, delta)
-    return result.reshape(variants, sequences, tokens).mean(-1)
+
+    def __init__(self, reference: Tensor, head: nn.Linear) -> None:
+        self.sequences = len(reference)
+        self._flat, self._head = reference.flatten(0, 1), head
+        size = 4 * len(self._flat) * head.weight.shape[0]
+        parts = range(0, len(self._flat), ROWS)
+        self._kept = [self._distribution(i) for i in parts] if size <= _CACHED_BYTES else None
+
+    @torch.no_grad()
+    def __call__(self, changed: Tensor) -> Tensor:
+        """KL(reference || changed) of each sequence, averaged over its tokens, in nats.
+
+        `changed` is shaped like the reference. With d = head(changed - reference) and p the softmax
+        of the reference logits, KL = log E_p[exp d] - E_p[d]. Only the difference passes through
+        the head in low precision, so the rounding error shrinks with it and small divergences stay
+        exact.
+        """
+        moved, head = changed.flatten(0, 1), self._head
+        result = torch.empty(len(moved), device=moved.device)
+        for k, i in enumerate(range(0, len(moved), ROWS)):
+            rows = slice(i, i + ROWS)
+            p = self._distribution(i) if self._kept is None else self._kept[k]
+            difference = (moved[rows] - self._flat[rows]).to(head.weight.dtype)
+            result[rows] = _kl_from_difference(p, head(difference).float())
+        return result.reshape(self.sequences, -1).mean(-1)
+
+    @torch.no_grad()
+    def _distribution(self, start: int) -> Tensor:
+        hidden = self._flat[start : start + ROWS].to(self._head.weight.dtype)
+        return torch.softmax(self._head(hidden).float(), -1)
 
 
 def _kl_from_difference(p: Tensor, delta: Tensor) -> Tensor:
     """log E_p[exp d] - E_p[d] of each row, with the largest d taken out of the exponential."""
+    mean = torch.linalg.vecdot(p, delta)
     top = delta.amax(-1, keepdim=True)
-    mean = (p * delta).sum(-1)
-    log_mean = (p * (delta - top).exp_()).sum(-1).clamp(min=1e-38).log() + top.squeeze(-1)
-    return (log_mean - mean).clamp(min=0)
+    log_mean = torch.linalg.vecdot(p, delta.sub_(top).exp_()).clamp(min=1e-38).log()
+    return (log_mean + top.squeeze(-1) - mean).clamp(min=0)
 
 
 class _HeadKl(torch.autograd.Function):

@@ -13,7 +13,7 @@ import torch
 
 from nas.ir import Architecture, Candidate, GatedFeedForward, KeepTeacher, Skip
 from nas.meters import CostTable
-from nas.objectives import sequence_kl
+from nas.objectives import ReferenceKl
 from nas.passes._context import PassContext
 from nas.passes.measure import measure_requests, total_costs
 from nas.passes.score import final_hidden, scoring_copy
@@ -93,12 +93,12 @@ def _best_start(context: PassContext, removed: int) -> int:
     chain = scoring_copy(context.teacher.chain)
     ids = context.text.score.to(chain.embed.weight.device)
     rotary, state = chain.context(ids), chain.embed_tokens(ids)
-    reference = final_hidden(chain, chain.run(state, rotary))
+    divergence = ReferenceKl(final_hidden(chain, chain.run(state, rotary)), chain.head)
     losses = []
     for start in range(context.shape.layers - removed + 1):
         rest = chain.run(state, rotary, start=2 * (start + removed))
         changed = final_hidden(chain, rest)
-        losses.append(float(sequence_kl(reference, changed[None], chain.head).mean()))
+        losses.append(float(divergence(changed).mean()))
         state = chain.run(state, rotary, start=2 * start, stop=2 * start + 2)
     best = min(range(len(losses)), key=losses.__getitem__)
     data = {"start": best, "removed": removed, "kl": losses}

@@ -22,7 +22,7 @@ from nas._numerics import compute_dtype
 from nas.blocks import Block, BlockContext
 from nas.chain import DecoderChain
 from nas.ir import Candidate, Slot
-from nas.objectives import sequence_kl
+from nas.objectives import ReferenceKl
 from nas.passes._context import PassContext
 from nas.passes.build import load_block
 from nas.run import content_key
@@ -78,7 +78,7 @@ def _score_slots(
     chain = scoring_copy(context.teacher.chain)
     ids = context.text.score.to(chain.embed.weight.device)
     rotary, state = chain.context(ids), chain.embed_tokens(ids)
-    reference = final_hidden(chain, chain.run(state, rotary))
+    divergence = ReferenceKl(final_hidden(chain, chain.run(state, rotary)), chain.head)
     last = max(chain.slot_ids.index(slot) for slot in wanted)
     with context.progress.task("score", sum(map(len, wanted.values()))) as advance:
         for k, slot in enumerate(chain.slot_ids[: last + 1]):
@@ -89,7 +89,7 @@ def _score_slots(
                 columns = {}
                 for candidate in wanted[slot]:
                     block = load_block(context.run.root, chain.shape, slot, candidate.spec)
-                    kl = _swap(context, chain, k, prefix, block, rotary, reference)
+                    kl = divergence(_swap(context, chain, k, prefix, block, rotary))
                     columns[candidate.spec.label] = kl.double().cpu().numpy()
                     advance(1)
                 _store(context, slot, keys[slot], columns, time.perf_counter() - started)
@@ -103,9 +103,8 @@ def _swap(
     prefix: _Prefix,
     block: Block | None,
     rotary: BlockContext,
-    reference: Tensor,
 ) -> Tensor:
-    """Per-sequence KL [sequences] with `block` in slot k."""
+    """Input of the head [sequences, tokens, hidden] with `block` in slot k."""
     pieces = []
     step = context.config.score.batch_sequences
     for i in range(0, len(prefix.state), step):
@@ -115,8 +114,7 @@ def _swap(
         if block is not None:
             update = block.to(prefix.normed.dtype)(prefix.normed[rows], part)
             state = state + update.to(state.dtype)
-        changed = final_hidden(chain, chain.run(state, part, start=k + 1))
-        pieces.append(sequence_kl(reference[rows], changed[None], chain.head)[0])
+        pieces.append(final_hidden(chain, chain.run(state, part, start=k + 1)))
     return torch.cat(pieces)
 
 

@@ -1,6 +1,6 @@
 """Teachers: one adapter a family and one reader a file format. Foreign names stop here."""
 
-from nas.teachers._chain import chain_from_model, copy_chain
+from nas.teachers._chain import chain_from_model
 from nas.teachers._families import FAMILIES
 from nas.teachers._resolve import local_path
 from nas.teachers._stamp import source_stamp
@@ -10,7 +10,6 @@ __all__ = [
     "FAMILIES",
     "Teacher",
     "chain_from_model",
-    "copy_chain",
     "load_teacher",
     "local_path",
     "read_shape",

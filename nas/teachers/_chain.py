@@ -108,9 +108,3 @@ def chain_from_model(model: PreTrainedModel) -> DecoderChain:
         return stored.clone()
 
     return build_chain(shape, read, model.dtype, str(model.device))
-
-
-def copy_chain(chain: DecoderChain, dtype: torch.dtype) -> DecoderChain:
-    """A frozen copy of a teacher's chain in `dtype` on the same device, its angles in float32."""
-    state = chain.state_dict()
-    return build_chain(chain.shape, state.__getitem__, dtype, str(chain.norm.weight.device))

@@ -16,7 +16,7 @@ from nas.teachers._base import TeacherSource
 from nas.teachers._digest import digest_files
 from nas.teachers._families import family_of
 from nas.teachers._names import HUGGING_FACE
-from nas.teachers._quiet import quiet
+from nas._quiet import quiet
 from nas.teachers._tokenizer import load_tokenizer
 
 

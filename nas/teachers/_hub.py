@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.errors import ConfigError
-from nas.teachers._quiet import quiet
+from nas._quiet import quiet
 
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import ConfigError
-from nas.teachers._quiet import quiet
+from nas._quiet import quiet
 
 
 def load_tokenizer(

@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from nas.chain import DecoderChain
 from nas.errors import CapabilityError
-from nas.teachers import chain_from_model, copy_chain
+from nas.teachers import chain_from_model
 from tests.models import FAMILIES, VOCAB_SIZE, tiny_model
 
 _YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "beta_fast": 8.0}
@@ -122,7 +122,7 @@ def test_chain_is_frozen_and_independent_of_the_model() -> None:
 @torch.no_grad()
 def test_copy_in_bfloat16_keeps_angles_in_float32() -> None:
     chain = chain_from_model(tiny_model("qwen3"))
-    copy = copy_chain(chain, torch.bfloat16)
+    copy = chain.in_dtype(torch.bfloat16)
     assert copy.embed.weight.dtype == torch.bfloat16
     assert torch.equal(copy.rotary.inv_freq, chain.rotary.inv_freq)
     assert copy(_ids()).isfinite().all()

@@ -10,7 +10,7 @@ import torch
 
 from nas.config import TeacherConfig
 from nas.teachers import load_teacher
-from nas.teachers._quiet import quiet
+from nas._quiet import quiet
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 

@@ -13,7 +13,7 @@ from nas.backends.huggingface._load import load_student
 from nas.chain import DecoderChain
 from nas.errors import PassError
 from nas.evaluation import greedy_tokens as chain_greedy
-from nas.teachers._quiet import quiet
+from nas._quiet import quiet
 
 TOLERANCE = 1e-4
 

@@ -24,21 +24,33 @@ def elimination_order(
 
     Removing channel i and refitting the rest costs |w_i|^2 / (H^-1)_ii, with H the ridged Gram and
     w_i the column of the current refit (optimal brain surgeon; whole columns: arXiv 2302.04089).
-    At most `steps` rounds lie between the full width and none, each with a fresh inverse.
+    At least `steps` rounds lie between the full width and none. The inverse and the refit are
+    downdated by block elimination, so there is one inversion in all.
     """
     total = gram.shape[0]
     hessian = gram.double()
-    hessian = hessian + ridge * hessian.diagonal().mean() * torch.eye(total, dtype=hessian.dtype)
-    target = hessian @ down.double().T
-    alive = torch.arange(total)
+    hessian = hessian + torch.diag_embed(ridge * hessian.diagonal().mean().expand(total))
+    inverse, refit = torch.linalg.inv(hessian), down.double().T
+    alive = torch.arange(total, device=gram.device)
     kept: dict[int, Tensor] = {}
     largest_cut = max(1, total // steps)
     for width in sorted(widths, reverse=True):
         while len(alive) > width:
-            inverse = torch.linalg.inv(hessian[alive][:, alive])
-            refit = inverse @ target[alive]
-            price = refit.pow(2).sum(1) / inverse.diagonal()
             cut = min(largest_cut, len(alive) - width)
-            alive = alive[price.argsort(descending=True)[: len(alive) - cut]].sort().values
+            order = (refit.pow(2).sum(1) / inverse.diagonal()).argsort(descending=True)
+            stay, leave = order[: len(alive) - cut].sort().values, order[len(alive) - cut :]
+            inverse, refit = _without(inverse, refit, stay, leave)
+            alive = alive[stay]
         kept[width] = alive
     return kept
+
+
+def _without(inverse: Tensor, refit: Tensor, stay: Tensor, leave: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverse and refit after the channels `leave` are gone (block elimination)."""
+    across = inverse[stay][:, leave]
+    both = torch.cat((across.T, refit[leave]), dim=1)
+    removed = torch.linalg.solve(inverse[leave][:, leave], both)
+    return (
+        inverse[stay][:, stay] - across @ removed[:, : len(stay)],
+        refit[stay] - across @ removed[:, len(stay) :],
+    )
