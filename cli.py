@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nas.console import Form, NasGroup, Session, known_pass
+from nas.console import Form, NasGroup, Session, known_pass, one_source
+
+if TYPE_CHECKING:
+    from nas.libraries import Query
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,6 +35,10 @@ SECTIONS = {
         *("distill", "export", "profile", "evaluate", "report"),
     ),
 }
+LIBRARY_OPTIONS = (
+    *("objective", "most", "least", "solutions"),
+    *("differ", "time_limit", "solver", "sweep"),
+)
 LISTED = ("spaces", "hardware", "solvers", "meters", "passes", "runs")
 
 
@@ -275,16 +282,104 @@ for _name, _title in PASS_VERBS.items():
 
 
 @main.command()
-@run_argument
+@click.argument("run", metavar="[RUN]", type=click.Path(path_type=Path), required=False)
 @set_option
+@click.option(
+    "--library",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Solve this block library (Puzzle JSON, its CSV form, a problem.json), not a run.",
+)
+@click.option(
+    "--objective", metavar="PATH", help="Column of the library to minimise: metrics.kl_div."
+)
+@click.option(
+    "--max",
+    "most",
+    metavar="PATH=VALUE",
+    multiple=True,
+    help="Upper limit on the sum of a column: stats.memory_mib=80000. Repeatable.",
+)
+@click.option(
+    "--min",
+    "least",
+    metavar="PATH=VALUE",
+    multiple=True,
+    help="Lower limit on the sum of a column. Repeatable.",
+)
+@click.option("--solutions", metavar="K", type=click.IntRange(min=1), help="Up to K solutions.")
+@click.option(
+    "--differ",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Slots in which any two of the solutions differ, at least; default: 1.",
+)
+@click.option(
+    "--time-limit", metavar="S", type=float, help="Seconds for each solution; default: no limit."
+)
+@click.option(
+    "--solver", metavar="NAME", default="mip", show_default=True, help="As in `nas ls solvers`."
+)
+@click.option(
+    "--sweep",
+    metavar="PATH=LOW:HIGH:COUNT",
+    help="The front over COUNT upper limits of a column, from LOW to HIGH.",
+)
 @quiet_option
 @format_option
-@click.pass_obj
-def solve(session: Session, run: Path, overrides: tuple[str, ...], form: Form) -> None:
-    """Pick one block a slot; --set tries other budgets.
+@click.pass_context
+def solve(
+    context: click.Context,
+    run: Path | None,
+    overrides: tuple[str, ...],
+    library: Path | None,
+    objective: str | None,
+    most: tuple[str, ...],
+    least: tuple[str, ...],
+    solutions: int | None,
+    differ: int | None,
+    time_limit: float | None,
+    solver: str,
+    sweep: str | None,
+    form: Form,
+) -> None:
+    """Pick one block a slot, of a RUN or of a library.
 
-    Takes seconds and writes to solutions/ only.
+    With a RUN, --set tries other budgets; takes seconds and writes to solutions/ only. With
+    --library FILE, the options name its columns and nothing is written.
     """
+    one_source(context, run=("overrides",), library=LIBRARY_OPTIONS)
+    if library is not None:
+        from nas.libraries import Query
+
+        query = Query.parse(
+            objective=objective,
+            most=most,
+            least=least,
+            solutions=solutions,
+            differ=differ,
+            time_limit_s=time_limit,
+            solver=solver,
+            sweep=sweep,
+        )
+        _solve_library(context.obj, library, query, form)
+    elif run is not None:
+        _solve_run(context.obj, run, overrides, form)
+
+
+def _solve_library(session: Session, path: Path, query: Query, form: Form) -> None:
+    from nas.errors import InfeasibleError
+    from nas.libraries import answer_tables, read_library, solve_library
+
+    answers = solve_library(read_library(path), query)
+    session.emit(answers.found, form, answer_tables)
+    for note in answers.notes:
+        session.note(f"note: {note}")
+    if answers.infeasible is not None:
+        raise InfeasibleError(answers.infeasible.explanation)
+
+
+def _solve_run(session: Session, run: Path, overrides: tuple[str, ...], form: Form) -> None:
     from nas.compiler import solve_again
     from nas.console import solution_lines
     from nas.readers import open_run, read_config

@@ -13,7 +13,7 @@ def require(module: str, *, extra: str | None = None, package: str | None = None
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        wanted = f"'nas-compiler[{extra}]'" if extra else (package or module.split(".")[0])
+        wanted = f"-e '.[{extra}]'" if extra else (package or module.split(".")[0])
         raise CapabilityError(
             f"the package {module} is needed here and cannot be imported ({error}); "
             f"add it with: pip install {wanted}"

@@ -5,10 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from nas.errors import ConfigError
 
@@ -134,6 +142,19 @@ class BudgetsConfig(Section):
     kv_mib_per_sequence: PositiveFloat | None = None
     params_m: PositiveFloat | None = None
 
+    def limits(self, name: str) -> dict[Literal["prefill", "decode"], float]:
+        """`latency_ms` or `speedup` by phase, as far as given; a bare number limits prefill."""
+        value = getattr(self, name)
+        if value is None:
+            return {}
+        if not isinstance(value, PhaseLimits):
+            return {"prefill": float(value)}
+        both: dict[Literal["prefill", "decode"], float | None] = {
+            "prefill": value.prefill,
+            "decode": value.decode,
+        }
+        return {phase: limit for phase, limit in both.items() if limit is not None}
+
 
 class BuildConfig(Section):
     """Closed forms on `tokens`, then blockwise local distillation for `epochs` over the same
@@ -224,6 +245,23 @@ class RunConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _budgets_can_be_measured(self) -> Self:
+        if not any(value is not None for value in vars(self.budgets).values()):
+            raise ValueError("budgets: give at least one, such as budgets.speedup=1.5")
+        measured = set(self.target.phases)
+        if self.budgets.throughput_tokens_per_s and measured != {"prefill", "decode"}:
+            raise ValueError("budgets.throughput_tokens_per_s: needs both phases in target.phases")
+        for name in ("latency_ms", "speedup"):
+            for phase in self.budgets.limits(name).keys() - measured:
+                raise ValueError(f"budgets.{name}.{phase}: add {phase} to target.phases")
+        if self.target.meter == "onnxruntime" and self.target.dtype != "float32":
+            raise ValueError(
+                f"target.dtype: ONNX Runtime gets float32 networks, so {self.target.dtype} is not "
+                f"measured with it; use float32, or the meter roofline or table"
+            )
+        return self
+
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Defaults, then the YAML file, then `KEY=VALUE` overrides; raises ConfigError.
@@ -234,7 +272,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     for override in overrides:
         _apply_override(data, override)
     config = validate_config(data, str(path))
-    return _anchor_paths(config, path.parent)
+    return _anchor_names(_anchor_paths(config, path.parent), path.parent)
 
 
 def validate_config(data: Mapping[str, Any], where: str) -> RunConfig:
@@ -287,6 +325,8 @@ def _describe(problem: Any, where: str) -> str | None:
     if location.endswith(".PhaseLimits"):
         return None  # the other reading of a bare number, which the user did not mean
     location = location.removesuffix(".constrained-float")
+    if problem["type"] == "value_error" and not location:
+        return f"{where}: {problem['ctx']['error']}"
     if problem["type"] == "missing":
         return f"{where}: {location}: required"
     return f"{where}: {location}: {problem['msg']} (found {problem['input']!r})"
@@ -304,6 +344,21 @@ def _known_keys(location: Sequence[str | int]) -> list[str]:
             return []
         model = sections[0]
     return sorted(model.model_fields)
+
+
+def _anchor_names(config: RunConfig, folder: Path) -> RunConfig:
+    """Names that may also be paths are taken from the file's folder where they exist there."""
+
+    def anchor(name: str) -> str:
+        near = folder / name
+        return str(near.resolve()) if near.exists() else name
+
+    teacher = config.teacher.model_copy(update={"source": anchor(config.teacher.source)})
+    if teacher.tokenizer is not None:
+        teacher = teacher.model_copy(update={"tokenizer": anchor(teacher.tokenizer)})
+    target = config.target.model_copy(update={"hardware": anchor(config.target.hardware)})
+    changes = {"teacher": teacher, "target": target, "space": anchor(config.space)}
+    return config.model_copy(update=changes)
 
 
 def _anchor_paths(config: RunConfig, folder: Path) -> RunConfig:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel
 from safetensors import SafetensorError
@@ -38,7 +38,7 @@ def content_key(*parts: Any) -> str:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write to a temporary name, fsync, rename: readers see the old file or the new one."""
     data = content.encode() if isinstance(content, str) else content
-    _install(path, lambda temporary: _write_bytes(temporary, data))
+    install(path, lambda temporary: _write_bytes(temporary, data))
 
 
 @dataclass
@@ -114,8 +114,18 @@ class RunDirectory:
     def event(self, kind: str, **fields: Any) -> None:
         """Append a line to events.jsonl."""
         line = json.dumps({"time": time.time(), "event": kind, **fields}, default=_plain)
-        with self.path("events.jsonl").open("a", encoding="utf-8") as handle:
-            handle.write(line + "\n")
+        with self.path("events.jsonl").open("a+b") as handle:
+            handle.seek(0, os.SEEK_END)
+            if handle.tell() and _last_byte(handle) != b"\n":
+                line = "\n" + line  # a torn line stays alone
+            handle.write(f"{line}\n".encode())
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """The events so far; a torn line is left out."""
+        path = self.path("events.jsonl")
+        for line in path.read_bytes().splitlines() if path.exists() else []:
+            with contextlib.suppress(ValueError):
+                yield json.loads(line)
 
     def fetch(self, name: str, key: str) -> UnitRecord | None:
         """The record of a unit that is done with this key, else None.
@@ -172,7 +182,7 @@ class RunDirectory:
         digests: dict[str, str] = {}
         for relative, writer in (files or {}).items():
             path = self.path(relative)
-            _install(path, writer)
+            install(path, writer)
             digests.update(self._digests(path))
         return self._record(UnitRecord(name, key, digests, data, seconds))
 
@@ -219,7 +229,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _install(path: Path, writer: Writer) -> None:
+def install(path: Path, writer: Writer) -> None:
     """Let `writer` fill a temporary sibling (a file or a folder), then rename it to `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -237,6 +247,11 @@ def _install(path: Path, writer: Writer) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def _last_byte(handle: BinaryIO) -> bytes:
+    handle.seek(-1, os.SEEK_END)
+    return handle.read(1)
 
 
 def _sync(path: Path) -> None:

@@ -28,12 +28,11 @@ def config(tiny_folder: Callable[[str], Path]) -> RunConfig:
             "train_tokens": 3200,
         },
         "target": {"prompt_tokens": 16, "output_tokens": 8, "repeats": 3},
-        "budgets": {"params_m": 0.026},
+        "budgets": {"params_m": 0.026, "speedup": 1.01},
         "build": {"tokens": 1280},
         "distill": {"steps": 4, "batch_tokens": 128, "micro_batch_tokens": 128},
         "export": {"formats": ["huggingface", "onnx"], "greedy_tokens": 8},
         "evaluate": {"generations": 2, "prompt_tokens": 8, "generate_tokens": 8},
-        "baselines": ["depth_cut"],
     }
     return validate_config(settings, "test")
 
@@ -72,7 +71,7 @@ def test_the_run_holds_what_the_guide_promises(finished: Path) -> None:
 
 def test_the_summary_tells_of_teacher_student_and_baseline(finished: Path) -> None:
     summary = load_summary(finished / "report" / "summary.json")
-    assert [m.name for m in summary.models] == ["teacher", "student", "depth_cut"]
+    assert [m.name for m in summary.models] == ["teacher", "student", "uniform_ffn", "depth_cut"]
     assert summary.solution is not None
     assert summary.solution.status == "proven"
     assert summary.student.params_m <= 0.026

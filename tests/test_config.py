@@ -50,6 +50,13 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
         ({"budgets": {"memory_mib": 0}}, "greater than 0"),
         ({"teacher": {}}, "teacher.source: required"),
         ({"name": "../up"}, "name"),
+        ({"budgets": {}}, "budgets: give at least one"),
+        ({"target": {"phases": ["prefill"]}, "budgets": {"speedup": {"decode": 2}}}, "add decode"),
+        (
+            {"target": {"phases": ["prefill"]}, "budgets": {"throughput_tokens_per_s": 2}},
+            "needs both phases",
+        ),
+        ({"target": {"dtype": "float16"}}, "target.dtype"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(change: dict[str, object], message: str) -> None:
@@ -75,3 +82,14 @@ def test_a_torn_override_is_refused(tmp_path: Path, override: str) -> None:
 def test_a_missing_file_says_what_writes_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nas init"):
         load_config(tmp_path / "absent.yaml")
+
+
+def test_names_that_are_files_beside_the_configuration_are_taken_from_there(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("{}")
+    path = _write(
+        tmp_path,
+        "name: a\nteacher: {source: x}\nbudgets: {speedup: 1.3}\nspace: space.yaml\n",
+    )
+    config = load_config(path)
+    assert config.space == str(tmp_path / "space.yaml")
+    assert config.teacher.source == "x"

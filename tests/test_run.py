@@ -52,8 +52,7 @@ def test_a_damaged_file_is_named_and_counts_as_not_done(run: RunDirectory, damag
     else:
         path.unlink()
     assert run.fetch("build/a", "k") is None
-    events = [json.loads(line) for line in run.path("events.jsonl").read_text().splitlines()]
-    assert {"event": "damaged", "file": "library/a.json"}.items() <= events[-1].items()
+    assert {"event": "damaged", "file": "library/a.json"}.items() <= [*run.events()][-1].items()
 
 
 def test_a_torn_record_counts_as_not_done(run: RunDirectory) -> None:
@@ -92,6 +91,14 @@ def test_a_foreign_folder_and_a_foreign_format_are_refused(tmp_path: Path) -> No
     other.path("run.json").write_text('{"format": 99}')
     with pytest.raises(ArtifactError, match="format 99"):
         RunDirectory.open(tmp_path / "other")
+
+
+def test_a_torn_event_stays_alone(run: RunDirectory) -> None:
+    run.event("first")
+    with run.path("events.jsonl").open("a") as handle:
+        handle.write('{"event": "to')
+    run.event("second")
+    assert [event["event"] for event in run.events()] == ["first", "second"]
 
 
 def _try_lock(root: Path, queue: multiprocessing.Queue[str]) -> None:

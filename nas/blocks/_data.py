@@ -41,13 +41,16 @@ class SlotData:
     @torch.no_grad()
     def error(self, block: Block | None) -> float:
         """MSE(teacher, block) / MSE(teacher, 0) on the held-out sequences; 1 for no block."""
-        x, y = self.x[-self.held_out :], self.y[-self.held_out :]
         if block is None:
             return 1.0
-        with autocast(x.device.type):
-            found = block(x, self.context)
-        lost = (found.float() - y).pow(2).sum()
-        return float(lost / y.pow(2).sum().clamp(min=1e-30))
+        lost = power = 0.0
+        for i in range(len(self.x) - self.held_out, len(self.x), self.chunk):
+            x, y = self.x[i : i + self.chunk], self.y[i : i + self.chunk]
+            with autocast(x.device.type):
+                found = block(x, self.context)
+            lost += float((found.float() - y).pow(2).sum())
+            power += float(y.pow(2).sum())
+        return lost / max(power, 1e-30)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nas.errors import PassError
+
 
 @dataclass
 class Moments:
-    """Second moments of features [samples, p] and targets [samples, q], summed over chunks."""
+    """Second moments of features [samples, p] and targets [samples, q].
+
+    Products are in the features' type, sums over chunks in float64.
+    """
 
     gram: Tensor
     cross: Tensor
@@ -21,17 +26,17 @@ class Moments:
     @classmethod
     def zeros(cls, features: int, targets: int, like: Tensor) -> Moments:
         return cls(
-            like.new_zeros(features, features),
-            like.new_zeros(features, targets),
-            like.new_zeros(features),
-            like.new_zeros(targets),
+            like.new_zeros(features, features, dtype=torch.float64),
+            like.new_zeros(features, targets, dtype=torch.float64),
+            like.new_zeros(features, dtype=torch.float64),
+            like.new_zeros(targets, dtype=torch.float64),
         )
 
     def add(self, features: Tensor, targets: Tensor) -> None:
         """Add a chunk; leading dimensions are flattened."""
         features, targets = features.flatten(0, -2), targets.flatten(0, -2)
-        self.gram.addmm_(features.T, features)
-        self.cross.addmm_(features.T, targets)
+        self.gram += features.T @ features
+        self.cross += features.T @ targets
         self.feature_sum += features.sum(0)
         self.target_sum += targets.sum(0)
         self.count += features.shape[0]
@@ -40,13 +45,18 @@ class Moments:
 def solve(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
     """Weight [q, p] that minimises |F W' - T|^2 + penalty |W|^2.
 
-    `ridge` is relative: the penalty is `ridge` times the mean of the Gram's diagonal.
+    `ridge` is relative: the penalty is `ridge` times the mean of the Gram's diagonal. Where
+    rounding has left the matrix indefinite it is raised tenfold at a time, up to a PassError.
     """
     wide = gram.double()
     penalty = ridge * wide.diagonal().mean().clamp(min=1e-12)
-    wide = wide + penalty * torch.eye(wide.shape[0], dtype=wide.dtype, device=wide.device)
-    solution = torch.cholesky_solve(cross.double(), torch.linalg.cholesky(wide))
-    return solution.T.to(gram.dtype)
+    for _ in range(8):
+        damped = wide + torch.diag_embed(penalty.expand(len(wide)))
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        if not failed:
+            return torch.cholesky_solve(cross.double(), factor).T.to(gram.dtype)
+        penalty = 10 * penalty
+    raise PassError("the activations are too ill-conditioned to regress on; raise build.ridge")
 
 
 def solve_affine(moments: Moments, ridge: float) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from nas.console._group import NasGroup, known_pass
 from nas.console._plain import PlainProgress
 from nas.console._results import print_outcome, solution_lines
 from nas.console._session import Form, Session
+from nas.console._sources import one_source
 
 __all__ = [
     "Form",
@@ -11,6 +12,7 @@ __all__ = [
     "PlainProgress",
     "Session",
     "known_pass",
+    "one_source",
     "print_outcome",
     "solution_lines",
 ]

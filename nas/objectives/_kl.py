@@ -46,7 +46,8 @@ class ReferenceKl:
     @torch.no_grad()
     def _distribution(self, start: int) -> Tensor:
         hidden = self._flat[start : start + ROWS].to(self._head.weight.dtype)
-        return torch.softmax(self._head(hidden).float(), -1)
+        logits: Tensor = self._head(hidden)
+        return torch.softmax(logits.float(), -1)
 
 
 def _kl_from_difference(p: Tensor, delta: Tensor) -> Tensor:
@@ -72,8 +73,9 @@ class _HeadKl(torch.autograd.Function):
         teacher_weight: Tensor,
     ) -> Tensor:
         needs_weight = weight.requires_grad
-        low = teacher_weight.dtype
-        cast = weight.to(low)
+        # float16 would lose the gradient's small entries
+        low = torch.bfloat16 if teacher_weight.dtype == torch.float16 else teacher_weight.dtype
+        cast, reference = weight.to(low), teacher_weight.to(low)
         grad_hidden = torch.empty_like(student)
         grad_weight = torch.zeros_like(weight) if needs_weight else None
         total = student.new_zeros((), dtype=torch.float32)
@@ -81,7 +83,7 @@ class _HeadKl(torch.autograd.Function):
             rows = slice(i, i + ROWS)
             hidden = student[rows].to(low)
             log_q = (hidden @ cast.T).float().log_softmax(-1)
-            log_p = (teacher[rows].to(low) @ teacher_weight.T).float().log_softmax(-1)
+            log_p = (teacher[rows].to(low) @ reference.T).float().log_softmax(-1)
             p = log_p.exp()
             total += (p * (log_p - log_q)).sum()
             grad = log_q.exp_().sub_(p).div_(len(student)).to(low)

@@ -34,26 +34,45 @@ class Artefacts:
         return candidates(self.context)
 
     @cached_property
-    def _measured_blocks(self) -> tuple[CostTable, tuple[Candidate, ...]]:
-        from nas.passes.baselines import baseline_candidates
+    def costs(self) -> CostTable:
+        """What every block of the space costs. Budgets that nothing can meet are refused here."""
         from nas.passes.measure import measure
         from nas.passes.solve import require_feasible
 
         table = measure(self.context, self.candidates)
         require_feasible(self.context, table, self.candidates)
-        return baseline_candidates(self.context, table)
+        return table
+
+    @cached_property
+    def _with_uniform(self) -> tuple[CostTable, tuple[Candidate, ...]]:
+        from nas.passes.baselines import baseline_candidates
+
+        return baseline_candidates(self.context, self.costs)
 
     @property
-    def costs(self) -> CostTable:
-        """What every block costs, the uniform baseline's included."""
-        return self._measured_blocks[0]
+    def all_costs(self) -> CostTable:
+        """The same, and what the blocks of the uniform baseline cost."""
+        return self._with_uniform[0]
 
     @cached_property
     def block_keys(self) -> dict[str, str]:
         from nas.passes.build import build
 
-        uniform = [c for c in self._measured_blocks[1] if c not in self.candidates]
-        return build(self.context, [*self.candidates, *uniform])
+        if "build" in self.context.run.closed:
+            return build(self.context, self.candidates)
+        return build(self.context, self.candidates, self._extra)
+
+    @cached_property
+    def baseline_keys(self) -> dict[str, str]:
+        """Blocks that only a baseline has. The budgets decide which, so they belong to solving; a
+        whole run makes them with the others, in one walk over the teacher."""
+        from nas.passes.build import build
+
+        return build(self.context, (), self._extra)
+
+    @property
+    def _extra(self) -> tuple[Candidate, ...]:
+        return tuple(c for c in self._with_uniform[1] if c not in self.candidates)
 
     @cached_property
     def scores(self) -> dict[str, np.ndarray]:
@@ -74,14 +93,15 @@ class Artefacts:
         from nas.passes.solve import architecture_of
 
         student = architecture_of(self.context.shape, self.candidates, self.solution)
-        uniform = self._measured_blocks[1]
+        uniform = self._with_uniform[1]
         return {"student": student} | baseline_architectures(self.context, self.costs, uniform)
 
     @cached_property
     def student_keys(self) -> dict[str, str]:
         from nas.passes.students import distill_students
 
-        return distill_students(self.context, self.architectures, self.block_keys)
+        keys = self.block_keys | self.baseline_keys
+        return distill_students(self.context, self.architectures, keys)
 
     @cached_property
     def exported(self) -> dict[str, str]:

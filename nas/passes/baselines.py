@@ -29,6 +29,9 @@ def uniform_width(context: PassContext, table: CostTable) -> int | None:
     """
     shape, multiple = context.shape, context.width_multiple
     widths = list(range(multiple, shape.ffn_width, multiple))
+    if context.config.target.meter == "table":  # it cannot measure a width that it does not hold
+        known = {key.removeprefix("ffn/w") for key in table.entries}
+        widths = [w for w in widths if str(w) in known]
     fits = [w for w in widths if _meets(context, _with_width(context, table, w), w)]
     if _meets(context, table, shape.ffn_width):
         return None
@@ -49,7 +52,7 @@ def uniform_table(context: PassContext, table: CostTable, width: int) -> CostTab
         return table
     full = GatedFeedForward(width=context.shape.ffn_width)
     requests = tuple(Request("ffn", phase, s) for phase in phases for s in (full, spec))
-    fresh = measure_requests(context, requests, f"uniform-{width}")
+    fresh = measure_requests(context, requests, f"solve/uniform-{width}")
     triples = []
     for phase in phases:
         drift = table.latency_ms("ffn", full, phase) / fresh.latency_ms("ffn", full, phase)

@@ -7,6 +7,7 @@ section 3.1), and they are dropped before the next slot. Memory does not grow wi
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from nas._numerics import autocast
 from nas.blocks import KINDS, Block, Built, SlotData, build_block
 from nas.chain import DecoderChain
 from nas.config import BuildConfig
+from nas.errors import ConfigError
 from nas.ir import Architecture, BlockSpec, Candidate, DecoderShape, KeepTeacher, Slot
 from nas.passes._context import PassContext
 from nas.passes.distill_blocks import Trained, train_blocks
@@ -38,15 +40,21 @@ class BlockRecord:
     seconds: float
 
 
-def build(context: PassContext, candidates: Iterable[Candidate]) -> dict[str, str]:
-    """Make every candidate that is not there yet; returns candidate id -> unit key."""
-    keys = block_keys(context, candidates)
+def build(
+    context: PassContext, candidates: Iterable[Candidate], extra: Iterable[Candidate] = ()
+) -> dict[str, str]:
+    """Make every block that is not there yet; returns candidate id -> unit key.
+
+    `extra` are blocks that only baselines need; their units belong to the pass solve.
+    """
+    units = {c: f"build/{c.id}" for c in candidates} | {c: f"solve/uniform/{c.id}" for c in extra}
+    keys = block_keys(context, units)
     missing: dict[Slot, list[Candidate]] = {}
-    for candidate in candidates:
-        if not context.run.fetch(f"build/{candidate.id}", keys[candidate.id]):
+    for candidate, unit in units.items():
+        if not context.run.fetch(unit, keys[candidate.id]):
             missing.setdefault(candidate.slot, []).append(candidate)
     if missing:
-        _walk(context, missing, keys)
+        _walk(context, missing, units, keys)
     return keys
 
 
@@ -57,7 +65,10 @@ def block_keys(context: PassContext, candidates: Iterable[Candidate]) -> dict[st
 
 
 def _walk(
-    context: PassContext, missing: Mapping[Slot, list[Candidate]], keys: Mapping[str, str]
+    context: PassContext,
+    missing: Mapping[Slot, list[Candidate]],
+    units: Mapping[Candidate, str],
+    keys: Mapping[str, str],
 ) -> None:
     chain, config = context.teacher.chain, context.config.build
     windows = _windows(context.text.train, config)
@@ -75,7 +86,8 @@ def _walk(
                 )
                 share = (time.perf_counter() - started) / len(candidates)
                 for candidate, built in zip(candidates, finished, strict=True):
-                    _store(context, candidate, keys[candidate.id], built, x.shape, share)
+                    unit, key = units[candidate], keys[candidate.id]
+                    _store(context, candidate, unit, key, built, x.shape, share)
                 advance(len(candidates))
             state += y
             del x, y
@@ -127,7 +139,12 @@ def _inherited(name: str, weights: Mapping[str, Tensor], own: Mapping[str, Tenso
 
 def _windows(train: Tensor, config: BuildConfig) -> Tensor:
     """The training windows to walk; at least one is fitted on and one held out."""
-    count = max(2, min(len(train), config.tokens // train.shape[1]))
+    count = min(len(train), config.tokens // train.shape[1])
+    if count < 2:
+        raise ConfigError(
+            f"build.tokens: {config.tokens} of {len(train)} training windows of {train.shape[1]} "
+            f"tokens give {count}; at least 2 are needed, one to fit on and one to judge"
+        )
     return train[:count]
 
 
@@ -157,7 +174,7 @@ def _slot_data(
     return SlotData(
         shape=chain.shape,
         slot_kind=slot.kind,
-        teacher=chain.teacher_branch(k),
+        teacher=copy.deepcopy(chain.teacher_branch(k)).float(),
         x=x,
         y=y,
         context=chain.context(x[:1, :, 0]),
@@ -169,6 +186,7 @@ def _slot_data(
 def _store(
     context: PassContext,
     candidate: Candidate,
+    unit: str,
     key: str,
     trained: Trained,
     size: torch.Size,
@@ -189,4 +207,4 @@ def _store(
     if block is not None:
         state = {name: tensor.contiguous() for name, tensor in block.state_dict().items()}
         files[f"{folder}/block.safetensors"] = lambda path: save_file(state, path)
-    context.run.store(f"build/{candidate.id}", key, files, vars(record), seconds)
+    context.run.store(unit, key, files, vars(record), seconds)

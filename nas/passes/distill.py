@@ -8,14 +8,12 @@ distillation goes on where the last checkpoint stands.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -27,6 +25,7 @@ from nas.objectives import cosine_distance, head_kl
 from nas.passes._context import PassContext
 from nas.passes.distill_blocks import cosine
 from nas.passes.score import scoring_copy
+from nas.run import RunDirectory, install
 
 
 @dataclass
@@ -98,7 +97,7 @@ def distill(
     """Train each student in place and store it as the unit `distill/<name>` with its key."""
     config = context.config.distill
     learners = {name: _learner(chain, config) for name, chain in students.items()}
-    checkpoint = _Checkpoint(context.run.path("checkpoints", "distill"), keys)
+    checkpoint = _Checkpoint(context.run, keys)
     done = checkpoint.restore(learners)
     if done:
         context.progress.say(f"distillation goes on after step {done}")
@@ -208,14 +207,13 @@ def _store(context: PassContext, name: str, key: str, learner: _Learner) -> None
 class _Checkpoint:
     """Weights, optimiser moments and loss curves of all learners after some step."""
 
-    def __init__(self, folder: Path, keys: Mapping[str, str]) -> None:
-        self.folder = folder
+    def __init__(self, run: RunDirectory, keys: Mapping[str, str]) -> None:
+        self.run = run
+        self.path = run.path("checkpoints", "distill.safetensors")
         self.keys = dict(keys)
 
     def save(self, learners: Mapping[str, _Learner], step: int) -> None:
         """Write beside the previous checkpoint, then take its place."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        target, temporary = self.folder / "state.safetensors", self.folder / "state.tmp"
         tensors: dict[str, Tensor] = {}
         for name, learner in learners.items():
             for index, parameter in enumerate(_trained(learner)):
@@ -224,15 +222,23 @@ class _Checkpoint:
                     tensors[f"{name}/{index}/{moment}"] = value
         curves = {name: vars(learner.curve) for name, learner in learners.items()}
         metadata = {"step": str(step), "keys": json.dumps(self.keys), "curves": json.dumps(curves)}
-        save_file(tensors, temporary, metadata)
-        temporary.replace(target)
+        install(self.path, lambda path: save_file(tensors, path, metadata))
 
     def restore(self, learners: Mapping[str, _Learner]) -> int:
-        """Load the checkpoint of the very same units; returns the steps done (0: none)."""
-        path = self.folder / "state.safetensors"
-        if not path.exists():
+        """Load the checkpoint of the very same units; returns the steps done (0: none).
+
+        A torn checkpoint is named in the events, and distillation starts anew.
+        """
+        if not self.path.exists():
             return 0
-        with safe_open(path, framework="pt") as file:
+        try:
+            return self._load(learners)
+        except (SafetensorError, KeyError, ValueError) as error:
+            self.run.event("damaged", unit="distill", file=str(self.path), error=str(error))
+            return 0
+
+    def _load(self, learners: Mapping[str, _Learner]) -> int:
+        with safe_open(self.path, framework="pt") as file:
             metadata = file.metadata()
             if json.loads(metadata["keys"]) != self.keys:
                 return 0
@@ -244,7 +250,7 @@ class _Checkpoint:
         return step
 
     def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.path.unlink(missing_ok=True)
 
 
 def _trained(learner: _Learner) -> list[Tensor]:
@@ -255,4 +261,6 @@ def _restore_parameter(file: safe_open, prefix: str, learner: _Learner, paramete
     with torch.no_grad():
         parameter.copy_(file.get_tensor(prefix + "value"))
     moments = [n for n in ("step", "exp_avg", "exp_avg_sq") if prefix + n in file.keys()]  # noqa: SIM118
-    learner.optimiser.state[parameter] = {n: file.get_tensor(prefix + n) for n in moments}
+    learner.optimiser.state[parameter] = {
+        n: file.get_tensor(prefix + n).to(parameter.device) for n in moments
+    }

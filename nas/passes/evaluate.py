@@ -100,6 +100,7 @@ def _free_running(context: PassContext, students: Mapping[str, Any]) -> dict[str
     if not config.generations:
         return {}
     prompts = context.text.evaluate[: config.generations, : config.prompt_tokens]
+    prompts = prompts.to(context.teacher.chain.embed.weight.device)
     expected = greedy_tokens(context.teacher.chain, prompts, config.generate_tokens)
     found = {}
     for name, student in students.items():
@@ -143,7 +144,7 @@ def evaluate_tasks(
             )
             data = _task_record(result)
             seconds = time.perf_counter() - started
-            files = {f"evaluation/task-{path.stem}.json": json_writer(data)}
+            files = {f"evaluation/{unit.split('/')[1]}.json": json_writer(data)}
             record = context.run.store(unit, key, files, data, seconds)
         results.append(record.data)
     return results

@@ -1,11 +1,13 @@
 """Export: the student as files that a runtime loads, each behind a gate.
 
 Teacher and baselines are exported to ONNX too, by the same code: a speed-up is only as honest as
-what it is measured against.
+what it is measured against. Files are written beside their place, checked there, and take it only
+when the gate has passed: a failed export leaves the earlier files as they were.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +17,7 @@ from typing import Any
 import torch
 
 from nas.chain import DecoderChain
+from nas.errors import ConfigError
 from nas.ir import Architecture
 from nas.passes._context import PassContext
 from nas.passes.students import distilled
@@ -24,24 +27,43 @@ _HUGGINGFACE_TOLERANCE = 1e-4
 """Largest difference of float32 logits; both sides are torch."""
 _ONNX_TOLERANCE = 1e-3
 """The same for another runtime, which sums in another order."""
+_LOW_PRECISION_TOLERANCE = 1.0
+"""The same for a network computed in 16 bits, against float32: it finds a wrong graph, an overflow
+or a lost mask, not a rounding."""
 
-Write = Callable[[PassContext, str, DecoderChain], tuple[Path, dict[str, Any]]]
+Write = Callable[[PassContext, DecoderChain, Path], dict[str, Any]]
 
 
 def export(
     context: PassContext, architectures: Mapping[str, Architecture], keys: Mapping[str, str]
 ) -> None:
     """Write every file that the configuration asks for. A failed gate raises PassError."""
-    formats = context.config.export.formats
-    if "huggingface" in formats:
-        _unit(context, "huggingface", "student", keys["student"], architectures, _huggingface)
-    if "onnx" in formats:
-        every = {"teacher": Architecture(), **architectures}
+    config, target = context.config.export, context.config.target
+    every = {"teacher": Architecture(), **architectures}
+    source = {"teacher": context.teacher_key, **keys}
+    gate = config.greedy_tokens
+    if "tensorrt_rtx" in config.formats:
+        _compute_capabilities(context)  # refuse before anything is written
+    if "huggingface" in config.formats:
+        key = content_key("huggingface", source["student"], gate)
+        _unit(context, "huggingface", "student", "student", key, every, _huggingface)
+    if "onnx" in config.formats:
         for name in every:
-            key = keys.get(name, context.teacher_key)
-            _unit(context, "onnx", name, key, every, _onnx)
-    if "tensorrt_rtx" in formats:
-        _unit(context, "tensorrt_rtx", "student", keys["student"], architectures, _engines)
+            key = content_key("onnx", source[name], gate)
+            _unit(context, "onnx", name, f"onnx/{name}", key, every, _onnx)
+    if "tensorrt_rtx" in config.formats:
+        sizes = (target.batch, target.prompt_tokens, target.output_tokens)
+        sms = _compute_capabilities(context)
+        key = content_key("tensorrt_rtx", source["student"], gate, config.engine_dtype, sms, sizes)
+        _unit(context, "tensorrt_rtx", "student", "engines", key, every, _engines)
+
+
+def export_units(context: PassContext, names: tuple[str, ...]) -> list[str]:
+    """Names of the units that the configuration asks for, in order."""
+    formats = context.config.export.formats
+    units = ["export/huggingface-student"] if "huggingface" in formats else []
+    units += [f"export/onnx-{name}" for name in names] if "onnx" in formats else []
+    return units + (["export/tensorrt_rtx-student"] if "tensorrt_rtx" in formats else [])
 
 
 def onnx_path(context: PassContext, name: str) -> Path:
@@ -53,27 +75,35 @@ def _unit(
     context: PassContext,
     kind: str,
     name: str,
-    source_key: str,
+    folder: str,
+    key: str,
     architectures: Mapping[str, Architecture],
     write: Write,
 ) -> None:
     unit = f"export/{kind}-{name}"
-    key = content_key("export", kind, source_key, context.config.export, context.config.target)
     if context.run.fetch(unit, key) is not None:
         return
     context.progress.say(f"exporting {name} to {kind}")
     started = time.perf_counter()
     chain = _chain(context, name, architectures[name])
-    folder, record = write(context, name, chain)
-    relative = str(folder.relative_to(context.run.root))
-    data = {"folder": relative, **record}
-    context.run.adopt(unit, key, [relative], data, time.perf_counter() - started)
+    final = context.run.path(folder)
+    unchecked = final.with_name(f".{final.name}.unchecked")
+    shutil.rmtree(unchecked, ignore_errors=True)
+    try:
+        record = write(context, chain, unchecked)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(unchecked, final)
+    finally:
+        shutil.rmtree(unchecked, ignore_errors=True)
+    data = {"folder": folder, **record}
+    context.run.adopt(unit, key, [folder], data, time.perf_counter() - started)
 
 
 def _chain(context: PassContext, name: str, architecture: Architecture) -> DecoderChain:
-    if name == "teacher":
-        return context.teacher.chain
-    return distilled(context, name, architecture)
+    """The model in float32, which is what files and gates are made in."""
+    teacher = context.teacher.chain
+    chain = teacher if name == "teacher" else distilled(context, name, architecture)
+    return chain.in_dtype(torch.float32)
 
 
 def _gate_ids(context: PassContext) -> torch.Tensor:
@@ -81,15 +111,12 @@ def _gate_ids(context: PassContext) -> torch.Tensor:
     return context.text.evaluate[:2, :48]
 
 
-def _huggingface(
-    context: PassContext, name: str, chain: DecoderChain
-) -> tuple[Path, dict[str, Any]]:
+def _huggingface(context: PassContext, chain: DecoderChain, folder: Path) -> dict[str, Any]:
     from nas.backends.huggingface import check_huggingface, export_huggingface
 
-    folder = context.run.path("student")
+    tokens = context.config.export.greedy_tokens
     title = context.config.name
     artifact = export_huggingface(chain, context.teacher.tokenizer, folder, name=title)
-    tokens = context.config.export.greedy_tokens
     report = check_huggingface(
         artifact,
         chain,
@@ -97,22 +124,66 @@ def _huggingface(
         greedy_tokens=tokens,
         tolerance=_HUGGINGFACE_TOLERANCE,
     )
-    return folder, {"gates": _gates(report.max_logits_difference, _HUGGINGFACE_TOLERANCE, tokens)}
+    return {"gates": _gates(report.max_logits_difference, _HUGGINGFACE_TOLERANCE, tokens)}
 
 
-def _onnx(context: PassContext, name: str, chain: DecoderChain) -> tuple[Path, dict[str, Any]]:
-    from nas.backends.onnx import check_onnx, export_onnx, write_genai_config
+def _onnx(context: PassContext, chain: DecoderChain, folder: Path) -> dict[str, Any]:
+    from nas.backends.onnx import export_onnx, write_genai_config
 
-    folder = context.run.path("onnx", name)
-    shutil.rmtree(folder, ignore_errors=True)
     artifact = export_onnx(chain, folder, dtype="float32")
-    tokens = context.config.export.greedy_tokens
-    report = check_onnx(
-        artifact, chain, _gate_ids(context), greedy_tokens=tokens, tolerance=_ONNX_TOLERANCE
-    )
+    gates = _check_onnx(context, artifact, chain, _ONNX_TOLERANCE)
     write_genai_config(chain.shape, folder)
     context.teacher.tokenizer.save_pretrained(str(folder))
-    return folder, {"gates": _gates(report.max_logits_difference, _ONNX_TOLERANCE, tokens)}
+    return {"gates": gates}
+
+
+def _engines(context: PassContext, chain: DecoderChain, folder: Path) -> dict[str, Any]:
+    """Engines for every compute capability, and the ONNX file that they are built from."""
+    from nas.backends.onnx import export_onnx
+    from nas.backends.tensorrt_rtx import EngineShapes, build_engine
+
+    target, dtype = context.config.target, context.config.export.engine_dtype
+    artifact = export_onnx(chain, folder / f"onnx-{dtype}", dtype=dtype)
+    gates = []
+    if dtype != "bfloat16":  # ONNX Runtime does not run bfloat16 on a CPU
+        gates = _check_onnx(context, artifact, chain, _LOW_PRECISION_TOLERANCE)
+    shapes = EngineShapes(
+        batch=target.batch,
+        prompt_tokens=target.prompt_tokens,
+        max_tokens=target.prompt_tokens + target.output_tokens,
+    )
+    engines = []
+    for sm in _compute_capabilities(context):
+        engine = build_engine(
+            artifact.path, folder, sm=sm, dtype=dtype, shapes=shapes, name=context.config.name
+        )
+        engines.append(str(engine.path.relative_to(folder)))
+    return {"engines": engines, "gates": gates}
+
+
+def _check_onnx(
+    context: PassContext, artifact: Any, chain: DecoderChain, tolerance: float
+) -> list[dict[str, Any]]:
+    from nas.backends.onnx import check_onnx
+
+    tokens = context.config.export.greedy_tokens
+    report = check_onnx(
+        artifact, chain, _gate_ids(context), greedy_tokens=tokens, tolerance=tolerance
+    )
+    return _gates(report.max_logits_difference, tolerance, tokens)
+
+
+def _compute_capabilities(context: PassContext) -> tuple[int, ...]:
+    from hardware_profiles import load_profile
+
+    hardware = context.config.target.hardware
+    sms = context.config.export.sm or tuple(load_profile(hardware).tensorrt_rtx_sms)
+    if not sms:
+        raise ConfigError(
+            f"export.sm: the profile {hardware} names no compute capability that TensorRT-RTX "
+            "builds for; give one, such as [89], or drop tensorrt_rtx from export.formats"
+        )
+    return sms
 
 
 def _gates(difference: float, limit: float, tokens: int) -> list[dict[str, Any]]:
@@ -120,29 +191,3 @@ def _gates(difference: float, limit: float, tokens: int) -> list[dict[str, Any]]
         {"name": "logits", "passed": True, "value": difference, "limit": limit},
         {"name": "greedy", "passed": True, "detail": f"{tokens} tokens through the cache equal"},
     ]
-
-
-def _engines(context: PassContext, name: str, chain: DecoderChain) -> tuple[Path, dict[str, Any]]:
-    from hardware_profiles import load_profile
-    from nas.backends.onnx import export_onnx
-    from nas.backends.tensorrt_rtx import EngineShapes, build_engine
-
-    config, target = context.config.export, context.config.target
-    dtype = config.engine_dtype
-    source = context.run.path("onnx", f"{name}-{dtype}")
-    shutil.rmtree(source, ignore_errors=True)
-    artifact = export_onnx(chain, source, dtype=dtype)
-    sms = config.sm or tuple(load_profile(target.hardware).tensorrt_rtx_sms)
-    shapes = EngineShapes(
-        batch=target.batch,
-        prompt_tokens=target.prompt_tokens,
-        max_tokens=target.prompt_tokens + target.output_tokens,
-    )
-    folder = context.run.path("engines")
-    engines = []
-    for sm in sms:
-        engine = build_engine(
-            artifact.path, folder, sm=sm, dtype=dtype, shapes=shapes, name=context.config.name
-        )
-        engines.append(str(engine.path.relative_to(context.run.root)))
-    return folder, {"engines": engines, "gates": []}

@@ -5,50 +5,55 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from nas.ir import BlockSpec, Candidate, DecoderShape, KeepTeacher, Slot
+from hardware_profiles import load_profile
+from nas.ir import BlockSpec, Candidate, KeepTeacher, Slot
 from nas.meters import CostTable, Request, create_meter, requests_for
 from nas.passes._context import PassContext
-from nas.run import content_key, json_writer
+from nas.run import content_key, file_digest, json_writer
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _MIB = 2**20
 
 
-def measure(
-    context: PassContext, candidates: Iterable[Candidate], name: str = "costs"
-) -> CostTable:
+def measure(context: PassContext, candidates: Iterable[Candidate]) -> CostTable:
     """The cost table of the candidates and the teacher's own blocks."""
-    target = context.config.target
-    requests = requests_for(context.shape, candidates, target.phases)
-    return measure_requests(context, requests, name)
+    requests = requests_for(context.shape, candidates, context.config.target.phases)
+    return measure_requests(context, requests, "measure/costs")
 
 
-def measure_requests(
-    context: PassContext, requests: tuple[Request, ...], name: str = "costs"
-) -> CostTable:
-    """Measure `requests` as the unit `measure/<name>`."""
+def measure_requests(context: PassContext, requests: tuple[Request, ...], unit: str) -> CostTable:
+    """Measure `requests` as the unit `unit`; its file is named after it."""
     target = context.config.target
     meter = create_meter(target, context.shape)
     conditions = {phase: meter.conditions(phase) for phase in target.phases}
-    table_digest = target.table.read_bytes().hex() if target.table else None
     wanted = sorted(f"{r.key}:{r.phase}" for r in requests)
     key = content_key(
-        "measure", context.shape, conditions, target.repeats, target.meter, wanted, table_digest
+        "measure", context.shape, conditions, target.repeats, target.meter, wanted, _source(context)
     )
-    record = context.run.fetch(f"measure/{name}", key)
+    record = context.run.fetch(unit, key)
     if record is not None:
         return CostTable.model_validate(record.data)
     context.progress.say(f"measuring {len(requests)} block and phase pairs with {target.meter}")
     started = time.perf_counter()
     table = meter.cost_table(requests)
     context.run.store(
-        f"measure/{name}",
+        unit,
         key,
-        {f"costs/{name}.json": json_writer(table)},
+        {f"costs/{unit.split('/')[-1]}.json": json_writer(table)},
         table.model_dump(mode="json"),
         time.perf_counter() - started,
     )
     return table
+
+
+def _source(context: PassContext) -> object:
+    """What a meter's answers depend on beside the conditions."""
+    target = context.config.target
+    if target.meter == "table" and target.table is not None:
+        return file_digest(target.table) if target.table.is_file() else "absent"
+    if target.meter == "roofline" and target.hardware != "local":
+        return load_profile(target.hardware)
+    return None
 
 
 def option_costs(
@@ -112,16 +117,3 @@ def _request(costs: dict[str, float], output_tokens: int) -> dict[str, float]:
     if "prefill_ms" not in costs or "decode_ms" not in costs:
         return {}
     return {"request_ms": costs["prefill_ms"] + output_tokens * costs["decode_ms"]}
-
-
-def parameters_m(shape: DecoderShape, choice: Iterable[tuple[Slot, BlockSpec]]) -> float:
-    """Millions of parameters of a network."""
-    from nas.blocks import KINDS
-
-    total = (2 - shape.tied_embeddings) * shape.vocab_size * shape.hidden_size + shape.hidden_size
-    for slot, spec in choice:
-        resolved = shape.resolve(slot, spec)
-        if resolved.kind != "skip":
-            kind = KINDS[resolved.kind]
-            total += kind.parameters(shape, slot.kind, resolved) + shape.hidden_size
-    return total / 1e6

@@ -44,11 +44,12 @@ class Plan(BaseModel):
 
 def make_plan(config: RunConfig) -> Plan:
     """Forecast a run from the configuration and the teacher's shape; no weights are read."""
-    from nas.teachers import read_shape
+    from nas.teachers import read_shape, require_device
 
     shape = read_shape(config.teacher)
     multiple = load_profile(config.target.hardware).width_multiple
     candidates = load_space(config.space).candidates(shape, multiple)
+    require_device(config.teacher.device)
     rate = matrix_rate_gflops(config.teacher.device)
     work = _Work(config, shape, candidates)
     rows = (

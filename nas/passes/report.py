@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
@@ -13,6 +12,7 @@ import numpy as np
 
 from nas.ir import Architecture, BlockSpec, KeepTeacher, Option, Phase, Slot
 from nas.passes._context import PassContext
+from nas.passes.export import export_units
 from nas.passes.measure import fixed_costs, total_costs
 from nas.passes.solve import make_problem
 from nas.report import (
@@ -88,7 +88,7 @@ def summarise(artefacts: Artefacts) -> Summary:
         models=tuple(_models(artefacts)),
         tasks=tuple(TaskSummary.model_validate(t) for t in artefacts.tasks),
         passes=tuple(_passes(context)),
-        files=tuple(_files(context)),
+        files=tuple(_files(context, ("teacher", *artefacts.architectures))),
     )
 
 
@@ -173,7 +173,7 @@ def _model(
     artefacts: Artefacts, name: str, architecture: Architecture, teacher: ModelSummary | None
 ) -> ModelSummary:
     context = artefacts.context
-    costs = total_costs(context, artefacts.costs, architecture.items(context.shape))
+    costs = total_costs(context, artefacts.all_costs, architecture.items(context.shape))
     roles = {"teacher": "teacher", "student": "student"}
     latency = []
     for phase in artefacts.costs.phases:
@@ -238,13 +238,15 @@ def _distillation(context: PassContext, name: str) -> DistillationSummary | None
     if name == "teacher" or record is None:
         return None
     config, curve = context.config.distill, record.data
+    length = context.config.data.sequence_length
+    step_tokens = max(1, config.batch_tokens // length) * length
     losses = [
         config.kl_weight * kl + config.cosine_weight * cos
         for kl, cos in zip(curve["kl"], curve["cosine"], strict=True)
     ]
     return DistillationSummary(
         steps=len(losses),
-        tokens=len(losses) * config.batch_tokens,
+        tokens=len(losses) * step_tokens,
         seconds=curve["seconds"],
         curve_steps=tuple(range(1, len(losses) + 1)),
         curve_losses=tuple(losses),
@@ -254,8 +256,7 @@ def _distillation(context: PassContext, name: str) -> DistillationSummary | None
 def _passes(context: PassContext) -> Iterable[PassSummary]:
     """What each pass cost when it last had work to do, from the event log."""
     latest: dict[str, dict[str, Any]] = {}
-    for line in context.run.path("events.jsonl").read_text(encoding="utf-8").splitlines():
-        event = json.loads(line)
+    for event in context.run.events():
         if event["event"] == "pass":
             latest[event["name"]] = event
     for name, event in latest.items():
@@ -267,16 +268,14 @@ def _passes(context: PassContext) -> Iterable[PassSummary]:
         )
 
 
-def _files(context: PassContext) -> Iterable[FileSummary]:
+def _files(context: PassContext, names: tuple[str, ...]) -> Iterable[FileSummary]:
     """Exported folders, each with the gates that it passed."""
-    for path in sorted(context.run.path("units", "export").glob("*.json")):
-        record = context.run.require(f"export/{path.stem}")
-        kind = path.stem.split("-")[0]
+    for unit in export_units(context, names):
+        record = context.run.require(unit)
         sizes = [context.run.path(file).stat().st_size for file in record.files]
-        first = min(record.files) if record.files else str(path)
         yield FileSummary(
-            path=str(record.data.get("folder", Path(first).parent)),
-            kind=kind,
+            path=record.data["folder"],
+            kind=unit.split("/")[1].split("-")[0],
             bytes=sum(sizes),
             gates=tuple(Gate.model_validate(gate) for gate in record.data["gates"]),
         )

@@ -88,7 +88,9 @@ def _score_slots(
                 started = time.perf_counter()
                 columns = {}
                 for candidate in wanted[slot]:
-                    block = load_block(context.run.root, chain.shape, slot, candidate.spec)
+                    block = load_block(
+                        context.run.root, chain.shape, slot, candidate.spec, str(ids.device)
+                    )
                     kl = divergence(_swap(context, chain, k, prefix, block, rotary))
                     columns[candidate.spec.label] = kl.double().cpu().numpy()
                     advance(1)

@@ -44,7 +44,8 @@ def assembled(context: PassContext, architecture: Architecture) -> DecoderChain:
     """A student before distillation. Parts that will not be trained are the teacher's own."""
     teacher = context.teacher.chain
     student = assemble(teacher, architecture, context.run.root)
-    if not context.config.distill.train_embeddings:
+    same = teacher.embed.weight.dtype == student.embed.weight.dtype
+    if same and not context.config.distill.train_embeddings:
         student.embed.weight = teacher.embed.weight
         student.head.weight = teacher.head.weight
     return student

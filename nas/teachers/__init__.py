@@ -4,7 +4,7 @@ from nas.teachers._chain import chain_from_model
 from nas.teachers._families import FAMILIES
 from nas.teachers._resolve import local_path
 from nas.teachers._stamp import source_stamp
-from nas.teachers._teacher import Teacher, load_teacher, read_shape
+from nas.teachers._teacher import Teacher, load_teacher, read_shape, require_device
 
 __all__ = [
     "FAMILIES",
@@ -13,5 +13,6 @@ __all__ = [
     "load_teacher",
     "local_path",
     "read_shape",
+    "require_device",
     "source_stamp",
 ]

@@ -63,6 +63,10 @@ def build_chain(
     if shape.tied_embeddings:
         chain.head.weight = chain.embed.weight
     chain.rotary = rotary_embedding(shape).to(device)
+    if dtype != torch.float32:
+        chain.residual_dtype = (
+            torch.float32
+        )  # else small differences drown in the stream's rounding
     chain.eval().requires_grad_(False)
     return chain
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
+from nas._quiet import quiet
 from nas.errors import CapabilityError, ConfigError
 from nas.ir import DecoderShape
 from nas.teachers._base import TeacherSource
 from nas.teachers._digest import digest_files
 from nas.teachers._families import family_of
 from nas.teachers._names import HUGGING_FACE
-from nas._quiet import quiet
 from nas.teachers._tokenizer import load_tokenizer
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nas.errors import ConfigError
 from nas._quiet import quiet
+from nas.errors import ConfigError
 
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 

@@ -59,7 +59,7 @@ def load_teacher(config: TeacherConfig) -> Teacher:
 
     Raises as `read_shape`, and CapabilityError where the device is missing.
     """
-    _require_device(config.device)
+    require_device(config.device)
     source = resolve(config, weights=True)
     shape = source.shape()
     tokenizer = _tokenizer(config, source)
@@ -86,7 +86,8 @@ def _fingerprint(digest: str, shape: DecoderShape, dtype: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _require_device(device: str) -> None:
+def require_device(device: str) -> None:
+    """Raise CapabilityError where torch cannot use `device`."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

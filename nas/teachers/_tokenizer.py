@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nas.errors import ConfigError
 from nas._quiet import quiet
+from nas.errors import ConfigError
 
 
 def load_tokenizer(

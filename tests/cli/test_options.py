@@ -9,6 +9,10 @@ from nas.compiler import PASSES
 
 FORMAT, QUIET, SET = "-f --format", "-q --quiet", "--set"
 ON_RUN = ["run", QUIET, SET]
+LIBRARY = [
+    *("--library", "--objective", "--max", "--min", "--solutions", "--differ"),
+    *("--time-limit", "--solver", "--sweep"),
+]
 VERBS = {
     "init": ["file"],
     "ls": [FORMAT, "--runs", "kind"],
@@ -23,7 +27,7 @@ VERBS = {
     "measure": ON_RUN,
     "build": ON_RUN,
     "score": ON_RUN,
-    "solve": [*ON_RUN, FORMAT],
+    "solve": [*ON_RUN, FORMAT, *LIBRARY],
     "distill": ON_RUN,
     "export": ON_RUN,
     "profile": ON_RUN,

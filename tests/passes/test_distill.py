@@ -85,3 +85,16 @@ def test_embeddings_are_trained_only_where_asked(artefacts: Callable[..., Artefa
     _distill(free)
     trained = _weights(free.context, "student")["embed.weight"]
     assert not torch.equal(trained, free.context.teacher.chain.embed.weight)
+
+
+def test_a_torn_checkpoint_is_named_and_distillation_starts_anew(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    view = artefacts()
+    path = view.context.run.path("checkpoints", "distill.safetensors")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"torn")
+    _distill(view)
+    damaged = [e for e in view.context.run.events() if e["event"] == "damaged"]
+    assert [event["file"] for event in damaged] == [str(path)]
+    assert len(view.context.run.require("distill/student").data["kl"]) == 4

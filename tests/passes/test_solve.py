@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nas.errors import ConfigError, InfeasibleError
+from nas.errors import InfeasibleError
 from nas.ir import KeepTeacher
 from nas.passes import Artefacts
 from nas.passes.measure import total_costs
@@ -79,6 +79,16 @@ def test_an_infeasible_budget_is_refused_before_anything_is_built(
     assert artefacts(budgets={"speedup": reachable * 0.999}).solution.objective is not None
 
 
-def test_no_budget_at_all_is_a_configuration_error(artefacts: Callable[..., Artefacts]) -> None:
-    with pytest.raises(ConfigError, match="give at least one"):
-        artefacts(budgets={}).costs  # noqa: B018
+def test_another_latency_budget_is_solved_without_measuring_or_building(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    settings = {"space": "decoder", "target": {"hardware": "x86-avx512-amx"}}
+    first = artefacts(budgets={"speedup": 1.05}, **settings)
+    first.architectures  # noqa: B018
+    again = artefacts(budgets={"speedup": 1.2}, **settings)
+    again.context.run.closed = frozenset({"teacher", "data", "space", "measure", "build", "score"})
+    assert again.solution.objective is not None
+    assert first.solution.objective is not None
+    assert again.solution.objective > first.solution.objective
+    assert set(again.context.run.tally.done) <= {"solve"}
+    assert again.student_keys.keys() == again.architectures.keys()

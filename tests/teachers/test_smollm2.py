@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from nas._quiet import quiet
 from nas.config import TeacherConfig
 from nas.teachers import load_teacher
-from nas._quiet import quiet
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 

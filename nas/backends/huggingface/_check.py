@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nas._quiet import quiet
 from nas.backends.huggingface._artifact import HuggingFaceArtifact, HuggingFaceReport
 from nas.backends.huggingface._export import CODE_FILES, code_path
 from nas.backends.huggingface._load import load_student
 from nas.chain import DecoderChain
 from nas.errors import PassError
 from nas.evaluation import greedy_tokens as chain_greedy
-from nas._quiet import quiet
 
 TOLERANCE = 1e-4
 
@@ -37,7 +37,7 @@ def check_huggingface(
         if (artifact.folder / code).read_bytes() != code_path(code).read_bytes():
             raise PassError(f"{artifact.folder / code} is not what nas ships; export it again")
     reference = _in_float32(chain, artifact)
-    model = _load(artifact)
+    model = _load(artifact).to(chain.norm.weight.device)
     ids = ids.to(model.device)
     worst = _logits_difference(model, reference, ids)
     if not worst <= tolerance:

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from nas.errors import ArtifactError, PassError
 
 MARKER = "configuration_nas.py"
@@ -32,8 +34,9 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
             if folder.exists():
                 os.replace(folder, Path(scratch) / "old")
             os.replace(fresh, folder)
-    except OSError as error:
-        raise PassError(f"{folder} cannot be written: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PassError(f"{folder} cannot be written: {reason}") from error
 
 
 def _flush(folder: Path) -> None:

@@ -24,8 +24,9 @@ def elimination_order(
 
     Removing channel i and refitting the rest costs |w_i|^2 / (H^-1)_ii, with H the ridged Gram and
     w_i the column of the current refit (optimal brain surgeon; whole columns: arXiv 2302.04089).
-    At least `steps` rounds lie between the full width and none. The inverse and the refit are
-    downdated by block elimination, so there is one inversion in all.
+    The rounds do not depend on which widths are asked for; at least `steps` of them lie between the
+    full width and none. Inverse and refit are downdated by block elimination, so there is one
+    inversion in all.
     """
     total = gram.shape[0]
     hessian = gram.double()
@@ -33,15 +34,16 @@ def elimination_order(
     inverse, refit = torch.linalg.inv(hessian), down.double().T
     alive = torch.arange(total, device=gram.device)
     kept: dict[int, Tensor] = {}
-    largest_cut = max(1, total // steps)
-    for width in sorted(widths, reverse=True):
-        while len(alive) > width:
-            cut = min(largest_cut, len(alive) - width)
-            order = (refit.pow(2).sum(1) / inverse.diagonal()).argsort(descending=True)
-            stay, leave = order[: len(alive) - cut].sort().values, order[len(alive) - cut :]
-            inverse, refit = _without(inverse, refit, stay, leave)
-            alive = alive[stay]
-        kept[width] = alive
+    cut = max(1, total // steps)
+    while len(kept) < len(set(widths)):
+        order = (refit.pow(2).sum(1) / inverse.diagonal()).argsort(descending=True)
+        left = max(0, len(alive) - cut)
+        for width in widths:
+            if left < width <= len(alive):
+                kept[width] = alive[order[:width]].sort().values
+        stay = order[:left].sort().values
+        inverse, refit = _without(inverse, refit, stay, order[left:])
+        alive = alive[stay]
     return kept
 
 

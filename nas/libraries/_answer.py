@@ -1,0 +1,83 @@
+"""An answer as it is written out: the solution beside its limits, or why there is none."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from nas.ir.problem import Budget, Problem, Solution, Status
+from nas.solvers import BudgetDiagnosis, Infeasibility, duals_in_words
+
+
+class Relaxation(BaseModel):
+    """The one limit that has to change least, relatively, when all others stay."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget: str
+    limit: float
+
+
+class Diagnosis(BaseModel):
+    """Why nothing is feasible.
+
+    `conflict` is a smallest set of budgets that cannot hold together, empty where the search for it
+    was cut short. `tightest` is the tightest feasible value of each budget alone. `relaxation` is
+    None where no single limit is enough. `explanation` says it in words.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    conflict: tuple[str, ...]
+    tightest: dict[str, float]
+    relaxation: Relaxation | None
+    budgets: tuple[BudgetDiagnosis, ...]
+    explanation: str
+
+    @classmethod
+    def of(cls, found: Infeasibility) -> Self:
+        reached = {budget.name: budget.with_others for budget in found.budgets}
+        limit = None if found.relaxation is None else reached[found.relaxation]
+        return cls(
+            conflict=found.conflict,
+            tightest=found.tightest,
+            relaxation=None
+            if found.relaxation is None or limit is None
+            else Relaxation(budget=found.relaxation, limit=limit),
+            budgets=found.budgets,
+            explanation=found.explain(),
+        )
+
+
+class Answer(BaseModel):
+    """A verified solution (see `nas.ir.Solution`), the budgets it meets, and their prices in words.
+
+    With status `infeasible` there are no numbers and no choice, and `infeasibility` is set.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: Status
+    objective: float | None
+    bound: float | None
+    lp_bound: float | None
+    gap: float | None
+    costs: dict[str, float]
+    budgets: tuple[Budget, ...]
+    slack: dict[str, float]
+    duals: dict[str, float]
+    prices: tuple[str, ...]
+    choice: dict[str, str]
+    solver: str
+    seconds: float
+    infeasibility: Diagnosis | None = None
+
+    @classmethod
+    def of(cls, problem: Problem, solution: Solution, why: Diagnosis | None = None) -> Self:
+        return cls(
+            **solution.model_dump(exclude={"tightest"}),
+            budgets=problem.budgets,
+            prices=() if why else tuple(duals_in_words(problem, solution)),
+            infeasibility=why,
+        )

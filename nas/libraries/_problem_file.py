@@ -1,0 +1,78 @@
+"""Our own layout: the `problem.json` that runs keep beside each solution (`nas.ir.Problem`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from nas.errors import ArtifactError
+from nas.ir.problem import Budget
+from nas.libraries._json import Node
+from nas.libraries._library import BlockLibrary, Row
+
+LOSS = "loss"
+
+
+def is_problem(data: Node) -> bool:
+    """Whether `data` is a problem and no library with a layer called slots."""
+    slots = data.get("slots")
+    listed = isinstance(slots, Node) and all(isinstance(v, list) for v in slots.values())
+    return listed and data.keys() <= {"slots", "budgets"}
+
+
+def from_problem(data: Node, path: Path) -> BlockLibrary:
+    """Columns are `loss`, which is the objective, and the names of the costs."""
+    slots = data["slots"]
+    repeated = data.repeated or slots.repeated
+    if repeated is not None:
+        raise ArtifactError(f"{path}: {repeated} stands there twice; keep one of them")
+    if not slots:
+        raise ArtifactError(f"{path}: the problem is empty; give at least one slot")
+    rows = {slot: _slot(slot, options, path) for slot, options in slots.items()}
+    return BlockLibrary(path, rows, _budgets(data.get("budgets", []), path), objective=LOSS)
+
+
+def _slot(slot: str, options: list[Any], path: Path) -> dict[str, Row]:
+    if not options:
+        raise ArtifactError(f"{path}: slot {slot} has no variant; give it one or leave it out")
+    rows: dict[str, Row] = {}
+    for i, option in enumerate(options):
+        variant = option.get("variant") if isinstance(option, Node) else None
+        if not isinstance(variant, str):
+            raise ArtifactError(f"{path}: slot {slot}: option {i} names no variant")
+        if variant in rows:
+            raise ArtifactError(
+                f"{path}: slot {slot}: variant {variant} stands there twice; keep one of them"
+            )
+        rows[variant] = _row(option, f"{path}: slot {slot}, variant {variant}")
+    return rows
+
+
+def _row(option: Node, where: str) -> Row:
+    costs = option.get("costs")
+    repeated = option.repeated or (costs.repeated if isinstance(costs, Node) else None)
+    if repeated is not None:
+        raise ArtifactError(f"{where}: {repeated} stands there twice; keep one of them")
+    if not isinstance(costs, Node) or option.keys() != {"variant", LOSS, "costs"}:
+        raise ArtifactError(
+            f"{where}: has {', '.join(option)}; an option holds variant, loss and costs by name"
+        )
+    if LOSS in costs:
+        raise ArtifactError(f"{where}: a cost is called loss, as the objective; rename it")
+    return {LOSS: option[LOSS], **costs}
+
+
+def _budgets(listed: Any, path: Path) -> tuple[Budget, ...]:
+    if not isinstance(listed, list):
+        raise ArtifactError(f"{path}: budgets is no list")
+    budgets = []
+    for i, data in enumerate(listed):
+        try:
+            budgets.append(Budget.model_validate(data, strict=True))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, (i, *first["loc"])))
+            raise ArtifactError(f"{path}: budgets.{where}: {first['msg']}") from error
+    return tuple(budgets)

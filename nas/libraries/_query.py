@@ -1,0 +1,141 @@
+"""What is asked of a library: objective, limits, how many answers, how long to look."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from nas.errors import ConfigError
+
+Sense = Literal["max", "min"]
+_MOST_POINTS = 1000
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The sum of column `path` over the slots is at most (`max`) or at least (`min`) `value`."""
+
+    path: str
+    value: float
+    sense: Sense
+
+    @property
+    def option(self) -> str:
+        """The option that it was given with."""
+        return f"--{self.sense}"
+
+    @classmethod
+    def parse(cls, text: str, sense: Sense) -> Self:
+        """From `PATH=VALUE`; raises ConfigError."""
+        path, equals, value = text.partition("=")
+        if not (path and equals):
+            raise ConfigError(f"--{sense} {text}: write PATH=VALUE, such as stats.memory_mib=80000")
+        return cls(path, _number(value, f"--{sense} {text}"), sense)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """`count` upper limits of column `path`, evenly from `low` to `high`."""
+
+    path: str
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From `PATH=LOW:HIGH:COUNT`; raises ConfigError."""
+        path, _, values = text.partition("=")
+        parts = values.split(":")
+        where = f"--sweep {text}"
+        if not path or len(parts) != 3 or not parts[2].isdecimal():
+            raise ConfigError(
+                f"{where}: write PATH=LOW:HIGH:COUNT, such as stats.runtime_ms=40000:60000:11"
+            )
+        low, high, count = _number(parts[0], where), _number(parts[1], where), int(parts[2])
+        if not low < high:
+            raise ConfigError(f"{where}: LOW must be less than HIGH")
+        if not 2 <= count <= _MOST_POINTS:
+            raise ConfigError(f"{where}: COUNT is {count}; give 2 to {_MOST_POINTS}")
+        return cls(path, low, high, count)
+
+    @property
+    def values(self) -> list[float]:
+        """The limits, ascending; both ends are exact."""
+        steps = self.count - 1
+        share = [i / steps for i in range(self.count)]
+        return [self.low * (1 - s) + self.high * s for s in share]
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question. `differ` is the number of slots in which any two of `solutions` differ."""
+
+    objective: str | None = None
+    limits: tuple[Limit, ...] = ()
+    solutions: int | None = None
+    differ: int | None = None
+    time_limit_s: float | None = None
+    solver: str = "mip"
+    sweep: Sweep | None = None
+
+    def __post_init__(self) -> None:
+        if self.solutions is not None and self.sweep is not None:
+            raise ConfigError("--solutions and --sweep: give one of them")
+        if self.solutions is None and self.differ is not None:
+            raise ConfigError("--differ says how --solutions differ; give --solutions, too")
+        limit_s = self.time_limit_s
+        if limit_s is not None and not (math.isfinite(limit_s) and limit_s > 0):
+            raise ConfigError(f"--time-limit {limit_s:g}: give a positive number of seconds")
+        self._refuse_repeats()
+
+    def _refuse_repeats(self) -> None:
+        seen: set[tuple[str, Sense]] = set()
+        for limit in self.limits:
+            if (limit.path, limit.sense) in seen:
+                raise ConfigError(f"{limit.option} {limit.path}: given twice; keep one of them")
+            if self.sweep is not None and limit.path == self.sweep.path:
+                raise ConfigError(
+                    f"{limit.option} {limit.path}: --sweep sets the limits of this column; "
+                    "leave one of the two out"
+                )
+            seen.add((limit.path, limit.sense))
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        objective: str | None = None,
+        most: Sequence[str] = (),
+        least: Sequence[str] = (),
+        solutions: int | None = None,
+        differ: int | None = None,
+        time_limit_s: float | None = None,
+        solver: str = "mip",
+        sweep: str | None = None,
+    ) -> Self:
+        """From the words of a command line; raises ConfigError naming the option."""
+        return cls(
+            objective=objective,
+            limits=(
+                *(Limit.parse(text, "max") for text in most),
+                *(Limit.parse(text, "min") for text in least),
+            ),
+            solutions=solutions,
+            differ=differ,
+            time_limit_s=time_limit_s,
+            solver=solver,
+            sweep=None if sweep is None else Sweep.parse(sweep),
+        )
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = math.nan if "_" in text else float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConfigError(f"{where}: {text!r} is no number; write one such as 80000 or 8e4")
+    return value

@@ -1,0 +1,146 @@
+"""`nas solve --library`: forms of the answer, exit codes, and what does not go together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Nas
+from tests.libraries.files import puzzle_data, write_csv, write_json
+
+MEMORY = "stats.memory_mib"
+FIELDS = {
+    *("status", "objective", "bound", "lp_bound", "gap", "costs", "budgets", "slack", "duals"),
+    *("prices", "choice", "solver", "seconds", "infeasibility"),
+}
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    return write_json(tmp_path / "library.json", puzzle_data(6, 5))
+
+
+@pytest.fixture
+def asked(library: Path) -> list[object]:
+    return ["solve", "--library", library, "--objective", "metrics.kl_div"]
+
+
+def test_json_has_every_field_of_the_answer(nas: Nas, asked: list[object]) -> None:
+    result = nas(*asked, "--max", f"{MEMORY}=3000", "--max", "stats.runtime_ms=1900", "-f", "json")
+
+    answer = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert answer.keys() == FIELDS
+    assert answer["status"] == "proven"
+    assert len(answer["choice"]) == 6
+    assert answer["infeasibility"] is None
+
+
+def test_yaml_and_csv_give_the_same_choice(nas: Nas, asked: list[object], tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "library.csv", puzzle_data(6, 5))
+    limit = ("--max", f"{MEMORY}=3000")
+
+    first = nas(*asked, *limit, "-f", "yaml")
+    second = nas("solve", "--library", table, "--objective", "kl_div", *limit, "-f", "json")
+
+    assert yaml.safe_load(first.stdout)["choice"] == json.loads(second.stdout)["choice"]
+
+
+def test_the_table_says_what_is_chosen_and_what_a_budget_is_worth(
+    nas: Nas, asked: list[object]
+) -> None:
+    result = nas(*asked, "--max", f"{MEMORY}=3000")
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("proven: ")
+    assert "<= 3000" in result.stdout
+    assert f"1 MiB more of {MEMORY} would lower the loss by" in result.stdout
+    assert "layer_* " in result.stdout
+
+
+def test_several_solutions_are_a_list(nas: Nas, asked: list[object]) -> None:
+    options = ("--max", f"{MEMORY}=3000", "--solutions", 3, "--differ", 2, "--time-limit", 30)
+
+    as_json, as_table = nas(*asked, *options, "-f", "json"), nas(*asked, *options)
+
+    assert [a["status"] for a in json.loads(as_json.stdout)] == ["proven"] * 3
+    assert as_table.stdout.count("proven") == 3
+
+
+def test_a_sweep_is_a_list_and_a_table_with_bars(nas: Nas, asked: list[object]) -> None:
+    options = ("--sweep", f"{MEMORY}=1000:5000:6")
+
+    as_json, as_table = nas(*asked, *options, "-f", "json"), nas(*asked, *options)
+
+    points = json.loads(as_json.stdout)
+    assert [p["objective"] for p in points] == sorted(
+        (p["objective"] for p in points), reverse=True
+    )
+    assert f"limit of {MEMORY}" in as_table.stdout
+    assert "####" in as_table.stdout
+
+
+@pytest.mark.parametrize("several", [(), ("--solutions", 2)])
+def test_infeasible_exits_with_3_and_the_reason(
+    nas: Nas, asked: list[object], several: tuple[object, ...]
+) -> None:
+    result = nas(*asked, "--max", f"{MEMORY}=1", *several, "-f", "json")
+
+    assert result.exit_code == 3
+    assert f"no choice meets the budget {MEMORY}" in result.stderr
+    assert "cheapest way out" in result.stderr
+    found = json.loads(result.stdout)
+    answer = found[0] if several else found
+    assert answer["status"] == "infeasible"
+    assert answer["infeasibility"]["conflict"] == [MEMORY]
+    assert answer["infeasibility"]["tightest"][MEMORY] > 1
+    assert answer["infeasibility"]["relaxation"]["limit"] > 1
+
+
+def test_infeasible_as_a_table_leaves_stdout_empty(nas: Nas, asked: list[object]) -> None:
+    result = nas(*asked, "--max", f"{MEMORY}=1")
+
+    assert (result.exit_code, result.stdout) == (3, "")
+
+
+def test_a_damaged_library_is_a_failure_and_a_wrong_path_a_mistake(
+    nas: Nas, asked: list[object], tmp_path: Path
+) -> None:
+    data = puzzle_data(2, 2)
+    data["layer_1"]["v0"]["metrics"]["kl_div"] = float("nan")
+    damaged = write_json(tmp_path / "bad.json", data)
+
+    broken = nas("solve", "--library", damaged, "--objective", "metrics.kl_div")
+    unknown = nas(*asked, "--max", "stats.memory_mb=3")
+    absent = nas("solve", "--library", "none.json", "--objective", "x")
+
+    assert broken.exit_code == 1
+    assert "slot layer_1, variant v0: metrics.kl_div is nan" in broken.stderr
+    assert unknown.exit_code == 2
+    assert f"did you mean {MEMORY}?" in unknown.stderr
+    assert absent.exit_code == 2
+    assert "none.json: no such file" in absent.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "give one of RUN and --library, not neither"),
+        (("runs/x", "--library", "a.json"), "give one of RUN and --library, not both"),
+        (("runs/x", "--max", "a=1"), "--max goes with --library only"),
+        (("runs/x", "--solver", "mip"), "--solver goes with --library only"),
+        (("--library", "a.json", "--set", "seed=1"), "--set goes with RUN only"),
+        (("--library", "a.json", "--solutions", "0"), "--solutions"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    nas: Nas, arguments: tuple[str, ...], words: str
+) -> None:
+    result = nas("solve", *arguments)
+
+    assert result.exit_code == 2
+    assert words in result.stderr

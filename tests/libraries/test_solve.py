@@ -1,0 +1,243 @@
+"""Answers are optimal, differ as asked, form a front, and explain what cannot be met."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nas.errors import ConfigError, PassError
+from nas.libraries import Answer, Query, answer_tables, read_library, solve_library
+from nas.libraries._show import places
+from tests.libraries.files import best_by_hand, heaviest, puzzle_data, total, write_json
+
+KL, MEMORY, RUNTIME = "metrics.kl_div", "stats.memory_mib", "stats.runtime_ms"
+
+
+def ask(path: Path, **options: object) -> Answer | list[Answer]:
+    query = Query.parse(objective=KL, **options)  # type: ignore[arg-type]
+    return solve_library(read_library(path), query).found
+
+
+def one(found: Answer | list[Answer]) -> Answer:
+    assert isinstance(found, Answer)
+    return found
+
+
+def many(found: Answer | list[Answer]) -> list[Answer]:
+    assert isinstance(found, list)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_small_library_is_solved_as_by_trying_everything(tmp_path: Path, seed: int) -> None:
+    data = puzzle_data(5, 5, seed)
+    path = write_json(tmp_path / "small.json", data)
+    memory, runtime = 0.5 * heaviest(data, MEMORY), 0.45 * heaviest(data, RUNTIME)
+
+    answer = one(ask(path, most=[f"{MEMORY}={memory!r}", f"{RUNTIME}={runtime!r}"]))
+
+    assert answer.status == "proven"
+    expected = best_by_hand(data, memory_mib=memory, runtime_ms=runtime)
+    assert answer.objective == pytest.approx(expected, rel=1e-9)
+    assert answer.objective == pytest.approx(total(data, KL, answer.choice), rel=1e-12)
+    assert answer.costs[MEMORY] == pytest.approx(total(data, MEMORY, answer.choice), rel=1e-12)
+    assert answer.slack[RUNTIME] == pytest.approx(runtime - answer.costs[RUNTIME])
+
+
+def test_eighty_layers_of_54_variants_are_proven_optimal(tmp_path: Path) -> None:
+    data = puzzle_data(80, 54)
+    path = write_json(tmp_path / "large.json", data)
+    limits = [f"{c}={0.6 * heaviest(data, c)}" for c in (MEMORY, RUNTIME)]
+
+    answer = one(ask(path, most=limits))
+
+    assert answer.status == "proven"
+    assert answer.gap is not None
+    assert answer.gap <= 1e-6
+    assert answer.bound is not None
+    assert answer.lp_bound is not None
+    assert answer.objective is not None
+    assert answer.lp_bound <= answer.bound <= answer.objective
+    assert all(slack >= 0 for slack in answer.slack.values())
+    assert max(answer.duals.values()) > 0
+    assert "would lower the loss by" in " ".join(answer.prices)
+
+
+def test_a_lower_and_an_upper_limit_of_a_column_hold_together(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", puzzle_data(4, 4))
+
+    answer = one(ask(path, most=[f"{MEMORY}=2600"], least=[f"{MEMORY}=2400"]))
+
+    assert 2400 <= answer.costs[MEMORY] <= 2600
+    assert set(answer.slack) == {MEMORY, f"{MEMORY}.min"}
+
+
+def test_solutions_differ_in_as_many_slots_as_asked(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", puzzle_data(8, 6))
+
+    answers = many(ask(path, most=[f"{MEMORY}=4000"], solutions=4, differ=3))
+
+    assert len(answers) == 4
+    for i, answer in enumerate(answers):
+        for other in answers[:i]:
+            assert sum(answer.choice[s] != other.choice[s] for s in answer.choice) >= 3
+    objectives = [answer.objective for answer in answers]
+    assert objectives == sorted(objectives, key=lambda value: value or 0.0)
+
+
+def test_fewer_solutions_than_asked_are_noted(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", puzzle_data(2, 2))
+    query = Query.parse(objective=KL, solutions=9)
+
+    answers = solve_library(read_library(path), query)
+
+    assert len(many(answers.found)) == 4
+    assert answers.notes == ("4 of 9 solutions: no further one differs in 1 slots",)
+
+
+def test_a_sweep_is_a_front_of_optimal_points(tmp_path: Path) -> None:
+    data = puzzle_data(4, 5)
+    path = write_json(tmp_path / "a.json", data)
+
+    points = many(ask(path, sweep=f"{MEMORY}=500:6000:12"))
+
+    costs = [point.costs[MEMORY] for point in points]
+    losses = [point.objective or 0.0 for point in points]
+    assert len(points) > 3
+    assert costs == sorted(costs)
+    assert losses == sorted(losses, reverse=True)
+    assert len(set(losses)) == len(losses)
+    for point in points:
+        limit = point.budgets[0].limit
+        assert point.status == "proven"
+        assert point.objective == pytest.approx(best_by_hand(data, memory_mib=limit))
+
+
+def test_an_infeasible_query_names_the_conflict_and_a_way_out(tmp_path: Path) -> None:
+    data = puzzle_data(4, 4)
+    path = write_json(tmp_path / "a.json", data)
+    least = sum(min(v["stats"]["memory_mib"] for v in s.values()) for s in data.values())
+
+    limits = [f"{MEMORY}={least / 2}", f"{RUNTIME}=9999"]
+    answer = one(ask(path, most=limits))
+
+    assert (answer.status, answer.objective, answer.choice) == ("infeasible", None, {})
+    why = answer.infeasibility
+    assert why is not None
+    assert why.conflict == (MEMORY,)
+    assert why.tightest[MEMORY] == pytest.approx(least)
+    assert why.relaxation is not None
+    assert why.relaxation.budget == MEMORY
+    assert why.relaxation.limit == pytest.approx(least)
+    relaxed = f"{MEMORY}={why.relaxation.limit!r}"
+    assert one(ask(path, most=[relaxed, limits[1]])).status == "proven"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"solutions": 3, "most": [f"{MEMORY}=1"]}, {"sweep": f"{MEMORY}=1:2:3"}],
+)
+def test_an_infeasible_query_for_several_gives_one_reason(
+    tmp_path: Path, options: dict[str, object]
+) -> None:
+    path = write_json(tmp_path / "a.json", puzzle_data(4, 4))
+
+    (answer,) = many(ask(path, **options))
+
+    assert answer.infeasibility is not None
+    assert answer.infeasibility.conflict == (MEMORY,)
+    assert list(answer_tables([answer])) == []
+
+
+def test_a_diagnosis_cut_short_still_says_what_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*_: object, **__: object) -> None:
+        raise PassError("no time")
+
+    monkeypatch.setattr("nas.libraries._solve.diagnose", late)
+    path = write_json(tmp_path / "a.json", puzzle_data(4, 4))
+
+    why = one(ask(path, most=[f"{MEMORY}=1"])).infeasibility
+
+    assert why is not None
+    assert why.conflict == ()
+    assert MEMORY in why.tightest
+    assert "(no time)" in why.explanation
+
+
+def test_an_answer_that_fails_its_certificate_is_not_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nas.solvers import MipSolver
+
+    honest = MipSolver.solve
+
+    def wrong(self: MipSolver, *args: object, **options: object) -> object:
+        found = honest(self, *args, **options)  # type: ignore[arg-type]
+        return found.model_copy(update={"objective": (found.objective or 0.0) + 0.01})
+
+    monkeypatch.setattr(MipSolver, "solve", wrong)
+    path = write_json(tmp_path / "a.json", puzzle_data(4, 4))
+
+    with pytest.raises(PassError, match="fails its certificate"):
+        ask(path, most=[f"{MEMORY}=2000"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"most": ["memory"]}, "write PATH=VALUE"),
+        ({"most": ["memory=much"]}, "'much' is no number"),
+        ({"most": ["memory=nan"]}, "'nan' is no number"),
+        ({"least": ["memory=1_0"]}, "'1_0' is no number"),
+        ({"most": ["m=1", "m=2"]}, "--max m: given twice"),
+        ({"most": ["m=1"], "sweep": "m=1:2:3"}, "--sweep sets the limits"),
+        ({"sweep": "m=1:2"}, "write PATH=LOW:HIGH:COUNT"),
+        ({"sweep": "m=2:1:3"}, "LOW must be less than HIGH"),
+        ({"sweep": "m=1:2:1"}, "COUNT is 1"),
+        ({"sweep": "m=1:2:99999"}, "COUNT is 99999"),
+        ({"sweep": "m=1:2:3", "solutions": 2}, "give one of them"),
+        ({"differ": 2}, "give --solutions, too"),
+        ({"time_limit_s": 0.0}, "give a positive number of seconds"),
+        ({"time_limit_s": float("inf")}, "give a positive number of seconds"),
+    ],
+)
+def test_a_query_without_sense_is_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Query.parse(objective=KL, **options)  # type: ignore[arg-type]
+
+    assert words in str(caught.value)
+
+
+def test_an_unknown_solver_is_refused(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", puzzle_data(2, 2))
+
+    with pytest.raises(ConfigError, match="did you mean 'greedy'"):
+        ask(path, solver="gredy")
+
+
+def test_a_heuristic_answers_with_its_gap(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", puzzle_data(10, 8))
+
+    answer = one(ask(path, most=[f"{MEMORY}=5000"], solver="greedy"))
+
+    assert (answer.status, answer.solver) == ("incumbent", "greedy")
+    assert answer.gap is not None
+
+
+@pytest.mark.parametrize(
+    ("slots", "words"),
+    [
+        (["layer_0", "layer_1", "layer_2", "layer_7"], "layer_* 0-2 7"),
+        (["3", "4", "6"], "3-4 6"),
+        (
+            ["layers.0.ffn", "layers.0.attention", "layers.1.ffn"],
+            "layers.*.ffn 0-1; layers.*.attention 0",
+        ),
+        (["stem", "layer_01"], "stem; layer_01"),
+    ],
+)
+def test_slots_are_named_in_few_words(slots: list[str], words: str) -> None:
+    assert places(slots) == words
