@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -38,21 +37,19 @@ def main() -> int:
     source = f"data.sources=[{{kind: file, path: {options.text.resolve()}}}]"
     try:
         config = load_config(options.config, [source, *options.overrides])
-        started = time.perf_counter()
         run = RunDirectory.create(options.output)
         outcome = compile_run(config, run, Session().progress)
-        seconds = time.perf_counter() - started
     except NasError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     assert outcome.summary_path is not None
-    table = "\n".join(_lines(load_summary(outcome.summary_path), options.text.name, seconds))
+    table = "\n".join(_lines(load_summary(outcome.summary_path), options.text.name))
     _install(table)
     print(table)
     return 0
 
 
-def _lines(summary: Summary, text: str, seconds: float) -> Iterable[str]:
+def _lines(summary: Summary, text: str) -> Iterable[str]:
     conditions = summary.target.conditions[0]
     yield f"Teacher {summary.teacher.source.split('/')[-1]}, text `{text}`, last tenth held out:"
     yield (
@@ -68,7 +65,8 @@ def _lines(summary: Summary, text: str, seconds: float) -> Iterable[str]:
     steps = summary.student.distillation
     if steps is not None:
         yield f"Distillation: {steps.steps} steps, {steps.tokens:,} tokens for each model."
-    yield f"This call took {seconds / 60:.0f} minutes.\n"
+    minutes = sum(step.seconds for step in summary.passes) / 60
+    yield f"All passes together took {minutes:.0f} minutes.\n"
     yield (
         "| model | prefill tok/s | speed-up | predicted error | decode speed-up | params M "
         "| KL before | KL | perplexity | ratio | top-1 | greedy |"

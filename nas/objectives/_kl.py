@@ -47,7 +47,8 @@ class ReferenceKl:
     def _distribution(self, start: int) -> Tensor:
         hidden = self._flat[start : start + ROWS].to(self._head.weight.dtype)
         logits: Tensor = self._head(hidden)
-        return torch.softmax(logits.float(), -1)
+        p: Tensor = logits.float().softmax(-1)
+        return p
 
 
 def _kl_from_difference(p: Tensor, delta: Tensor) -> Tensor:

@@ -20,6 +20,15 @@ from nas.teachers._names import HUGGING_FACE
 from nas.teachers._tokenizer import load_tokenizer
 
 
+_READ_BESIDE = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
+
+
 class FolderSource(TeacherSource):
     """Weights come from safetensors only; no code of the folder is run to read them."""
 
@@ -51,7 +60,9 @@ class FolderSource(TeacherSource):
         return load_tokenizer(str(self.folder), trust_remote_code=self.trust_remote_code)
 
     def digest(self) -> str:
-        return digest_files(set(self._files.values()))
+        """Over the weights, and over what decides how they and the text are read."""
+        beside = (self.folder / name for name in _READ_BESIDE)
+        return digest_files({*self._files.values(), *(path for path in beside if path.is_file())})
 
     @cached_property
     def _files(self) -> dict[str, Path]:

@@ -7,5 +7,5 @@ from nas.teachers._resolve import resolve
 
 
 def source_stamp(config: TeacherConfig) -> str:
-    """Digest over the bytes of the teacher's weight files; raises as `load_teacher`."""
+    """Digest over the bytes of the teacher's files; raises as `load_teacher`."""
     return resolve(config, weights=True).digest()
