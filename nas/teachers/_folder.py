@@ -19,7 +19,6 @@ from nas.teachers._families import family_of
 from nas.teachers._names import HUGGING_FACE
 from nas.teachers._tokenizer import load_tokenizer
 
-
 _READ_BESIDE = (
     "config.json",
     "tokenizer.json",
