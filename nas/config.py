@@ -247,7 +247,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _budgets_can_be_measured(self) -> Self:
-        if not any(value is not None for value in vars(self.budgets).values()):
+        if all(value in (None, PhaseLimits()) for value in vars(self.budgets).values()):
             raise ValueError("budgets: give at least one, such as budgets.speedup=1.5")
         measured = set(self.target.phases)
         if self.budgets.throughput_tokens_per_s and measured != {"prefill", "decode"}:

@@ -31,7 +31,7 @@ class Package:
     @property
     def command(self) -> str:
         """Adds the package."""
-        return f"pip install 'nas-compiler{f'[{self.extra}]' if self.extra else ''}'"
+        return f"pip install -e '.{f'[{self.extra}]' if self.extra else ''}'"
 
 
 CORE = (

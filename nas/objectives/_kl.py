@@ -53,9 +53,9 @@ class ReferenceKl:
 
 def _kl_from_difference(p: Tensor, delta: Tensor) -> Tensor:
     """log E_p[exp d] - E_p[d] of each row, with the largest d taken out of the exponential."""
-    mean = torch.linalg.vecdot(p, delta)
+    mean: Tensor = torch.linalg.vecdot(p, delta)
     top = delta.amax(-1, keepdim=True)
-    log_mean = torch.linalg.vecdot(p, delta.sub_(top).exp_()).clamp(min=1e-38).log()
+    log_mean: Tensor = torch.linalg.vecdot(p, delta.sub_(top).exp_()).clamp(min=1e-38).log()
     return (log_mean + top.squeeze(-1) - mean).clamp(min=0)
 
 

@@ -21,9 +21,8 @@ from nas.passes.solve import make_budgets
 from nas.passes.space import uniform_candidates
 from nas.run import content_key
 
-
 _GRACE = 1.03
-"""Predictions of different networks err by a few per cent against each other; the baselines get it."""
+"""Predictions of unlike networks err against each other; the baselines get the difference."""
 
 
 def uniform_width(context: PassContext, table: CostTable) -> int | None:

@@ -199,7 +199,7 @@ def test_without_the_package_the_command_is_named(
     network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    with pytest.raises(CapabilityError, match=r"pip install 'nas-compiler\[rtx\]'"):
+    with pytest.raises(CapabilityError, match=r"pip install -e '.\[rtx\]'"):
         build(network, tmp_path)
 
 

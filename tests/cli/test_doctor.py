@@ -34,7 +34,7 @@ def test_an_absent_optional_package_is_no_error_and_has_its_command(
     result = nas("doctor")
 
     assert result.exit_code == 0
-    assert "pip install 'nas-compiler[rtx]'" in result.stdout
+    assert "pip install -e '.[rtx]'" in result.stdout
 
 
 @pytest.mark.parametrize(

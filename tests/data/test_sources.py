@@ -140,5 +140,5 @@ def test_datasets_errors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_datasets_package_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(CapabilityError, match=r"pip install 'nas-compiler\[datasets\]'"):
+    with pytest.raises(CapabilityError, match=r"pip install -e '.\[datasets\]'"):
         list(DatasetSource(DatasetText(name="s")).documents())
