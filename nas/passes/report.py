@@ -136,7 +136,7 @@ def _option(
 ) -> OptionSummary:
     shape, name = artefacts.context.shape, f"{slot.id}/{option.variant}"
     spec = specs.get(name, KeepTeacher())
-    kept = width_kept(spec, kv_heads=shape.kv_heads, ffn_width=shape.ffn_width)
+    kept = width_kept(spec, shape)
     costs = {**option.costs, "kv_mib": option.costs["kv_mib_per_sequence"]}
     named = Option(variant=option.variant, loss=option.loss, costs=costs)
     scores = artefacts.scores.get(name)

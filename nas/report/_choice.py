@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, model_validator
 from nas.ir import (
     BlockSpec,
     Budget,
+    DecoderShape,
     GatedFeedForward,
     GroupedQueryAttention,
     KeepTeacher,
@@ -158,14 +159,19 @@ class BudgetSummary(Record):
         )
 
 
-def width_kept(block: BlockSpec, *, kv_heads: int, ffn_width: int) -> float:
-    """Share of the teacher's KV heads or FFN width that a block keeps; 0 for linear and skip."""
+def width_kept(block: BlockSpec, shape: DecoderShape) -> float:
+    """Share of the teacher's heads or FFN width that a block keeps; 0 for linear and skip.
+
+    The heads are the query heads where some are left out, else the KV heads.
+    """
     if isinstance(block, KeepTeacher):
         return 1.0
     if isinstance(block, GroupedQueryAttention):
-        return min(1.0, block.kv_heads / kv_heads)
+        if block.query_heads is not None:
+            return min(1.0, block.query_heads / shape.query_heads)
+        return min(1.0, block.kv_heads / shape.kv_heads)
     if isinstance(block, GatedFeedForward):
-        return min(1.0, block.width / ffn_width)
+        return min(1.0, block.width / shape.ffn_width)
     return 0.0
 
 

@@ -201,7 +201,11 @@ def test_folder_says_what_it_is(artifact: HuggingFaceArtifact, chain: DecoderCha
     register_auto_classes()
     config = json.loads((artifact.folder / "config.json").read_text())
     assert config["per_layer_config"]["0"] == {"skip": ["attention", "mlp"]}
-    assert config["per_layer_config"]["2"] == {"mlp_block": "linear", "num_key_value_heads": 1}
+    assert config["per_layer_config"]["2"] == {
+        "mlp_block": "linear",
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
     assert config["intermediate_size"] == chain.shape.ffn_width
     generation = json.loads((artifact.folder / "generation_config.json").read_text())
     assert generation["eos_token_id"] == 257
