@@ -209,7 +209,7 @@ def test_folder_says_what_it_is(artifact: HuggingFaceArtifact, chain: DecoderCha
     assert config["intermediate_size"] == chain.shape.ffn_width
     generation = json.loads((artifact.folder / "generation_config.json").read_text())
     assert generation["eos_token_id"] == 257
-    assert "| 2 | kv1 | linear |" in (artifact.folder / "README.md").read_text()
+    assert "| 2 | h2kv1 | linear |" in (artifact.folder / "README.md").read_text()
     tokenizer = AutoTokenizer.from_pretrained(artifact.folder)
     assert tokenizer("teach").input_ids == tiny_tokenizer()("teach").input_ids
     assert artifact.parameters == sum(p.numel() for p in chain.parameters())
