@@ -22,6 +22,7 @@ PASS_VERBS = {
     "measure": "measure every distinct block on the target",
     "build": "make every candidate from the teacher",
     "score": "what swapping in each candidate costs",
+    "refine": "move to where the realised KL is lower",
     "distill": "global distillation of student and baselines",
     "export": "write and check the files",
     "profile": "measure the exported networks end to end",
@@ -31,7 +32,7 @@ SECTIONS = {
     "Start": ("init", "ls", "doctor", "validate", "plan", "run"),
     "Read a run": ("status", "show", "diff"),
     "One pass of a run": (
-        *("space", "measure", "build", "score", "solve"),
+        *("space", "measure", "build", "score", "solve", "refine"),
         *("distill", "export", "profile", "evaluate", "report"),
     ),
 }

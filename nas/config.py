@@ -170,10 +170,13 @@ class BuildConfig(Section):
 
 
 class ScoreConfig(Section):
-    """`replace_one`: KL(teacher || teacher with one block swapped), computed from the slot on."""
+    """`replace_one`: KL(teacher || teacher with one block swapped), computed from the slot on.
+    `one_backward`: the same to second order, for all candidates at once, from `draws` backward
+    passes over the scoring text with labels drawn from the teacher."""
 
-    method: Literal["replace_one"] = "replace_one"
+    method: Literal["replace_one", "one_backward"] = "replace_one"
     batch_sequences: PositiveInt = 8
+    draws: PositiveInt = 8
 
 
 class SolveConfig(Section):
@@ -182,6 +185,20 @@ class SolveConfig(Section):
     solver: str = "mip"
     time_limit_s: PositiveFloat = 60.0
     gap: PositiveFloat = 1e-6
+
+
+class RefineConfig(Section):
+    """Steps away from the solution of the summed scores, each confirmed by the KL it realises.
+
+    In each of `rounds` the network is expanded to second order about the present choice, swaps and
+    pairs of swaps included; the best choice within `radius` slots of it is realised and kept where
+    its KL on the scoring text is lower, else the radius is halved. `options` bounds the candidates
+    of a slot that are looked at; `draws` is as in `score`."""
+
+    rounds: int = Field(default=0, ge=0)
+    radius: PositiveInt = 12
+    options: PositiveInt = 5
+    draws: PositiveInt = 6
 
 
 class DistillConfig(Section):
@@ -239,6 +256,7 @@ class RunConfig(Section):
     build: BuildConfig = BuildConfig()
     score: ScoreConfig = ScoreConfig()
     solve: SolveConfig = SolveConfig()
+    refine: RefineConfig = RefineConfig()
     baselines: tuple[BaselineName, ...] = ("uniform_ffn", "depth_cut")
     distill: DistillConfig = DistillConfig()
     export: ExportConfig = ExportConfig()

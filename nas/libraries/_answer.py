@@ -76,7 +76,7 @@ class Answer(BaseModel):
     @classmethod
     def of(cls, problem: Problem, solution: Solution, why: Diagnosis | None = None) -> Self:
         return cls(
-            **solution.model_dump(exclude={"tightest"}),
+            **solution.model_dump(exclude={"tightest", "realised_kl"}),
             budgets=problem.budgets,
             prices=() if why else tuple(duals_in_words(problem, solution)),
             infeasibility=why,

@@ -87,14 +87,30 @@ class Artefacts:
         return solve(self.context, self.costs, self.candidates, self.scores)
 
     @cached_property
+    def refined(self) -> Solution:
+        """The solution after refinement: what becomes the student."""
+        if self.context.config.refine.rounds == 0:
+            return self.solution
+        from nas.passes.refine import refine
+        from nas.passes.solve import make_problem
+
+        problem = make_problem(self.context, self.costs, self.candidates, self.scores)
+        return refine(self.context, problem, self.candidates, self.block_keys, self.solution)
+
+    @cached_property
+    def baselines(self) -> dict[str, Architecture]:
+        """What the student is compared with, under the same budgets."""
+        from nas.passes.baselines import baseline_architectures
+
+        return baseline_architectures(self.context, self.costs, self._with_uniform[1])
+
+    @cached_property
     def architectures(self) -> dict[str, Architecture]:
         """The student, then the baselines."""
-        from nas.passes.baselines import baseline_architectures
         from nas.passes.solve import architecture_of
 
-        student = architecture_of(self.context.shape, self.candidates, self.solution)
-        uniform = self._with_uniform[1]
-        return {"student": student} | baseline_architectures(self.context, self.costs, uniform)
+        student = architecture_of(self.context.shape, self.candidates, self.refined)
+        return {"student": student} | self.baselines
 
     @cached_property
     def student_keys(self) -> dict[str, str]:

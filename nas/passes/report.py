@@ -65,7 +65,7 @@ def summarise(artefacts: Artefacts) -> Summary:
     """The run as one validated record."""
     context, config = artefacts.context, artefacts.context.config
     problem = make_problem(context, artefacts.costs, artefacts.candidates, artefacts.scores)
-    solution = artefacts.solution
+    solution = artefacts.refined
     phases = config.target.phases
     return Summary(
         name=config.name,
@@ -124,7 +124,7 @@ def _costs(values: dict[str, float]) -> Costs:
 
 
 def _slots(artefacts: Artefacts, options: dict[str, tuple[Option, ...]]) -> Iterable[SlotSummary]:
-    shape, chosen = artefacts.context.shape, artefacts.solution.choice
+    shape, chosen = artefacts.context.shape, artefacts.refined.choice
     specs: dict[str, BlockSpec] = {c.id: c.spec for c in artefacts.candidates}
     for slot in shape.slots():
         rows = tuple(_option(artefacts, slot, option, specs) for option in options[slot.id])

@@ -1,5 +1,6 @@
 """Solvers: from a problem (options, losses, costs, budgets) to a choice with its certificate."""
 
+from nas.solvers._answer import with_choice
 from nas.solvers._base import PROVEN_GAP, Difference, Solver
 from nas.solvers._certificate import verify
 from nas.solvers._diverse import diverse
@@ -7,6 +8,7 @@ from nas.solvers._evolution import EvolutionSolver
 from nas.solvers._greedy import EqualSplitSolver, GreedySolver
 from nas.solvers._infeasible import BudgetDiagnosis, Infeasibility, diagnose, raise_infeasible
 from nas.solvers._mip import MipSolver
+from nas.solvers._quadratic import Quadratic, improve, option_names
 from nas.solvers._random import RandomSolver
 from nas.solvers._registry import create_solver, solver_names
 from nas.solvers._sweep import sweep, with_limit
@@ -21,16 +23,20 @@ __all__ = [
     "GreedySolver",
     "Infeasibility",
     "MipSolver",
+    "Quadratic",
     "RandomSolver",
     "Solver",
     "create_solver",
     "diagnose",
     "diverse",
     "duals_in_words",
+    "improve",
+    "option_names",
     "raise_infeasible",
     "solver_names",
     "sweep",
     "unit_of",
     "verify",
+    "with_choice",
     "with_limit",
 ]

@@ -28,6 +28,7 @@ VERBS = {
     "build": ON_RUN,
     "score": ON_RUN,
     "solve": [*ON_RUN, FORMAT, *LIBRARY],
+    "refine": ON_RUN,
     "distill": ON_RUN,
     "export": ON_RUN,
     "profile": ON_RUN,
