@@ -73,6 +73,7 @@ export:
 evaluate:
   generations: 8
   tasks: []                     # JSONL files: query, choices, gold
+  lm_eval: []                   # tasks of lm-evaluation-harness: [hellaswag, arc_easy]
 
 seed: 0
 """

@@ -13,6 +13,7 @@ from nas.run import RunDirectory, content_key, json_writer
 
 if TYPE_CHECKING:
     from nas.data import TextData
+    from nas.evaluation import Harness
     from nas.teachers import Teacher
 
 
@@ -88,6 +89,13 @@ class PassContext:
         }
         self.run.store("data", self.data_key, files, text.split.model_dump(mode="json"))
         return text
+
+    @cached_property
+    def harness(self) -> Harness:
+        """lm-evaluation-harness; raises CapabilityError where it is not installed."""
+        from nas.evaluation import Harness
+
+        return Harness(silent=isinstance(self.progress, SilentProgress))
 
     @cached_property
     def width_multiple(self) -> int:
