@@ -5,7 +5,13 @@ from nas.solvers._certificate import verify
 from nas.solvers._diverse import diverse
 from nas.solvers._evolution import EvolutionSolver
 from nas.solvers._greedy import EqualSplitSolver, GreedySolver
-from nas.solvers._infeasible import BudgetDiagnosis, Infeasibility, diagnose, raise_infeasible
+from nas.solvers._infeasible import (
+    BudgetDiagnosis,
+    Infeasibility,
+    Quotient,
+    diagnose,
+    raise_infeasible,
+)
 from nas.solvers._mip import MipSolver
 from nas.solvers._random import RandomSolver
 from nas.solvers._registry import create_solver, solver_names
@@ -21,6 +27,7 @@ __all__ = [
     "GreedySolver",
     "Infeasibility",
     "MipSolver",
+    "Quotient",
     "RandomSolver",
     "Solver",
     "create_solver",
