@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +19,9 @@ from pydantic import (
 )
 
 from nas.errors import ConfigError
+
+Key = tuple[str, ...]
+"""The parts of a dotted key of the configuration."""
 
 
 class Section(BaseModel):
@@ -268,13 +271,17 @@ class RunConfig(Section):
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Defaults, then the YAML file, then `KEY=VALUE` overrides; raises ConfigError.
 
-    Relative paths inside the file are taken from the file's folder.
+    Relative paths inside the file start at the file's folder, those of overrides at the current
+    one, where they were typed.
     """
     data = _read_yaml(path)
-    for override in overrides:
-        _apply_override(data, override)
+    typed = [_apply_override(data, override) for override in overrides]
     config = validate_config(data, str(path))
-    return _anchor_names(_anchor_paths(config, path.parent), path.parent)
+
+    def folder_of(key: Key) -> Path:
+        return Path.cwd() if any(key[: len(t)] == t for t in typed) else path.parent
+
+    return _anchor_names(_anchor_paths(config, folder_of), folder_of)
 
 
 def validate_config(data: Mapping[str, Any], where: str) -> RunConfig:
@@ -300,7 +307,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _apply_override(data: dict[str, Any], override: str) -> None:
+def _apply_override(data: dict[str, Any], override: str) -> Key:
+    """Put the value in its place; returns the key."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override}: expected KEY=VALUE, as in budgets.latency_ms=12")
@@ -315,6 +323,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         section[leaf] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: not a YAML value: {error}") from error
+    return (*parents, leaf)
 
 
 def _describe(problem: Any, where: str) -> str | None:
@@ -348,31 +357,39 @@ def _known_keys(location: Sequence[str | int]) -> list[str]:
     return sorted(model.model_fields)
 
 
-def _anchor_names(config: RunConfig, folder: Path) -> RunConfig:
-    """Names that may also be paths are taken from the file's folder where they exist there."""
+def _anchor_names(config: RunConfig, folder_of: Callable[[Key], Path]) -> RunConfig:
+    """Names that may also be paths are paths where such a file or folder exists."""
 
-    def anchor(name: str) -> str:
-        near = folder / name
+    def anchor(name: str, *key: str) -> str:
+        near = folder_of(key) / name
         return str(near.resolve()) if near.exists() else name
 
-    teacher = config.teacher.model_copy(update={"source": anchor(config.teacher.source)})
+    teacher, target = config.teacher, config.target
+    named = {"source": anchor(teacher.source, "teacher", "source")}
     if teacher.tokenizer is not None:
-        teacher = teacher.model_copy(update={"tokenizer": anchor(teacher.tokenizer)})
-    target = config.target.model_copy(update={"hardware": anchor(config.target.hardware)})
-    changes = {"teacher": teacher, "target": target, "space": anchor(config.space)}
-    return config.model_copy(update=changes)
+        named["tokenizer"] = anchor(teacher.tokenizer, "teacher", "tokenizer")
+    hardware = anchor(target.hardware, "target", "hardware")
+    return config.model_copy(
+        update={
+            "teacher": teacher.model_copy(update=named),
+            "target": target.model_copy(update={"hardware": hardware}),
+            "space": anchor(config.space, "space"),
+        }
+    )
 
 
-def _anchor_paths(config: RunConfig, folder: Path) -> RunConfig:
-    def anchor(value: Any) -> Any:
+def _anchor_paths(config: RunConfig, folder_of: Callable[[Key], Path]) -> RunConfig:
+    def anchor(value: Any, key: Key) -> Any:
         if isinstance(value, Path):
-            return value if value.is_absolute() else (folder / value).resolve()
+            return value if value.is_absolute() else (folder_of(key) / value).resolve()
         if isinstance(value, Section):
-            changed = {name: anchor(getattr(value, name)) for name in type(value).model_fields}
-            return value.model_copy(update=changed)
+            fields = type(value).model_fields
+            return value.model_copy(
+                update={name: anchor(getattr(value, name), (*key, name)) for name in fields}
+            )
         if isinstance(value, tuple):
-            return tuple(anchor(item) for item in value)
+            return tuple(anchor(item, key) for item in value)
         return value
 
-    anchored: RunConfig = anchor(config)
+    anchored: RunConfig = anchor(config, ())
     return anchored

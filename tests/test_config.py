@@ -42,6 +42,52 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "override",
+    [
+        "data.sources=[{kind: file, path: a.txt}]",
+        "data={sources: [{kind: file, path: a.txt}]}",
+    ],
+)
+def test_paths_of_overrides_start_where_they_are_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    path = _write(
+        tmp_path,
+        "name: a\nteacher: {source: x}\nbudgets: {speedup: 1.3}\n"
+        "data: {sources: [{kind: file, path: old.txt}], sequence_length: 64}\n"
+        "evaluate: {tasks: [b.jsonl]}\n",
+    )
+    monkeypatch.chdir(tmp_path / "here")
+    config = load_config(path, [override])
+    (source,) = config.data.sources
+    assert source.kind == "file"
+    assert source.path == tmp_path / "here" / "a.txt"
+    assert config.evaluate.tasks == (tmp_path / "b.jsonl",)
+    (untouched,) = load_config(path, ["data.sequence_length=32"]).data.sources
+    assert untouched.kind == "file"
+    assert untouched.path == tmp_path / "old.txt"
+
+
+def test_names_of_overrides_are_paths_where_such_a_file_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    for folder in (tmp_path, tmp_path / "here"):
+        (folder / "near.yaml").touch()
+    path = _write(
+        tmp_path, "name: a\nteacher: {source: x}\nbudgets: {speedup: 1.3}\nspace: near.yaml\n"
+    )
+    monkeypatch.chdir(tmp_path / "here")
+    names = ["teacher.source", "teacher.tokenizer", "target.hardware"]
+    config = load_config(path, [f"{name}=near.yaml" for name in names])
+    found = config.teacher.source, config.teacher.tokenizer, config.target.hardware
+    assert found == (str(tmp_path / "here" / "near.yaml"),) * 3
+    assert config.space == str(tmp_path / "near.yaml")
+    assert load_config(path, ["space=decoder"]).space == "decoder"
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"budgets": {"latncy_ms": 3}}, "budgets.latncy_ms: unknown key; did you mean latency_ms?"),
