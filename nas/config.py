@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -18,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from nas._config_errors import describe
 from nas.errors import ConfigError
 
 Key = tuple[str, ...]
@@ -289,8 +289,7 @@ def validate_config(data: Mapping[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        lines = [_describe(problem, where) for problem in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(filter(None, lines)))) from None
+        raise ConfigError(describe(error, RunConfig, where)) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -324,37 +323,6 @@ def _apply_override(data: dict[str, Any], override: str) -> Key:
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: not a YAML value: {error}") from error
     return (*parents, leaf)
-
-
-def _describe(problem: Any, where: str) -> str | None:
-    location = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(problem["loc"][:-1])
-        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else f"; known keys: {', '.join(known)}"
-        return f"{where}: {location}: unknown key{hint if known else ''}"
-    if location.endswith(".PhaseLimits"):
-        return None  # the other reading of a bare number, which the user did not mean
-    location = location.removesuffix(".constrained-float")
-    if problem["type"] == "value_error" and not location:
-        return f"{where}: {problem['ctx']['error']}"
-    if problem["type"] == "missing":
-        return f"{where}: {location}: required"
-    return f"{where}: {location}: {problem['msg']} (found {problem['input']!r})"
-
-
-def _known_keys(location: Sequence[str | int]) -> list[str]:
-    """Field names of the section at `location`, as far as it can be told from the types alone."""
-    model: type[BaseModel] = RunConfig
-    for part in location:
-        field = model.model_fields.get(str(part))
-        candidates = [field.annotation] if field else []
-        candidates += list(getattr(field.annotation, "__args__", ())) if field else []
-        sections = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not sections:
-            return []
-        model = sections[0]
-    return sorted(model.model_fields)
 
 
 def _anchor_names(config: RunConfig, folder_of: Callable[[Key], Path]) -> RunConfig:

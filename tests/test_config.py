@@ -103,6 +103,9 @@ def test_names_of_overrides_are_paths_where_such_a_file_is_typed(
             "needs both phases",
         ),
         ({"target": {"dtype": "float16"}}, "target.dtype"),
+        ({"data": {"sources": 3}}, "data.sources: Input should be a valid"),
+        ({"teacher": 3}, "teacher: Input should be a valid"),
+        ({"baselines": ["uniform"]}, "baselines[0]: Input should be 'uniform_ffn' or 'depth_cut'"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(change: dict[str, object], message: str) -> None:
@@ -110,6 +113,63 @@ def test_a_wrong_value_is_named_with_its_place(change: dict[str, object], messag
         validate_config({**MINIMAL, **change}, "c.yaml")
     assert message in str(error.value)
     assert str(error.value).startswith("c.yaml: ")
+
+
+def _sources(*sources: object) -> dict[str, object]:
+    return {"data": {"sources": sources}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            _sources({"kind": "python_docs"}, {"kind": "file", "path": "a", "pth": "b"}),
+            "data.sources[1].pth: unknown key; did you mean path?",
+        ),
+        (
+            _sources({"kind": "teacher_samples", "temprature": 1}),
+            "data.sources[0].temprature: unknown key; did you mean temperature?",
+        ),
+        (
+            _sources({"kind": "python_docs", "path": "a"}),
+            "data.sources[0].path: unknown key; known keys: kind",
+        ),
+        (_sources({"kind": "jsonl"}), "data.sources[0].path: required"),
+        (
+            _sources({"kind": "teacher_sample"}),
+            "data.sources[0].kind: no kind is named 'teacher_sample'; did you mean "
+            "teacher_samples?",
+        ),
+        (
+            _sources({"path": "a"}),
+            "data.sources[0].kind: required; one of file, jsonl, datasets, python_docs, "
+            "teacher_samples",
+        ),
+        (
+            {"budgets": {"latency_ms": {"prefil": 3}}},
+            "budgets.latency_ms.prefil: unknown key; did you mean prefill?",
+        ),
+        (
+            {"budgets": {"speedup": {"decode": 0}}},
+            "budgets.speedup.decode: Input should be greater than 0 (found 0)",
+        ),
+        (
+            {"budgets": {"speedup": 0}},
+            "budgets.speedup: Input should be greater than 0 (found 0)",
+        ),
+        (
+            {"budgets": {"speedup": "fast"}},
+            "budgets.speedup: Input should be a valid number, unable to parse string as a number "
+            "(found 'fast')",
+        ),
+    ],
+)
+def test_a_mistake_where_one_of_several_sections_may_stand_is_one_line_with_its_key(
+    change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        validate_config({**MINIMAL, **change}, "c.yaml")
+    assert str(error.value) == f"c.yaml: {message}"
 
 
 @pytest.mark.parametrize("text", ["- a list\n", "name: [torn\n", ""])
