@@ -4,7 +4,7 @@ from nas.evaluation._bootstrap import Retained, accuracy_retained
 from nas.evaluation._greedy import Agreement, compare_tokens, greedy_agreement, greedy_tokens
 from nas.evaluation._items import Cloze, MultipleChoice, read_items
 from nas.evaluation._language import LanguageQuality, language_quality
-from nas.evaluation._lm_eval import Harness, HarnessResult, require_lm_eval
+from nas.evaluation._lm_eval import Harness, HarnessResult
 from nas.evaluation._tasks import TaskResult, TaskScore, evaluate_task
 
 __all__ = [
@@ -24,5 +24,4 @@ __all__ = [
     "greedy_tokens",
     "language_quality",
     "read_items",
-    "require_lm_eval",
 ]

@@ -38,11 +38,6 @@ class HarnessResult:
     retained: Retained | None
 
 
-def require_lm_eval() -> None:
-    """Raise CapabilityError, with the command that adds it, where the package is missing."""
-    _module("lm_eval")
-
-
 class Harness:
     """The harness and its index of tasks, which takes seconds to read.
 

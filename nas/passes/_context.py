@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.config import RunConfig
+from nas.config import RunConfig, TeacherSamplesText
 from nas.ir import DecoderShape
 from nas.progress import Progress, SilentProgress
 from nas.run import RunDirectory, content_key, json_writer
@@ -89,6 +89,21 @@ class PassContext:
         }
         self.run.store("data", self.data_key, files, text.split.model_dump(mode="json"))
         return text
+
+    def require_text(self) -> None:
+        """Raise ConfigError for text that is missing, empty or too short.
+
+        Text that is sampled from the teacher is not: that takes minutes, and may not be needed.
+        """
+        record = self.run.record("data")
+        if record is not None and record.key == self.data_key:
+            return
+        if any(isinstance(source, TeacherSamplesText) for source in self.config.data.sources):
+            from nas.data import check_text
+
+            check_text(self.config.data, self.teacher, self.config.seed)
+        else:
+            self.text  # noqa: B018  # made now rather than at the first use
 
     @cached_property
     def harness(self) -> Harness:

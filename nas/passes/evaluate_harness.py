@@ -29,15 +29,14 @@ class _Unit:
 def evaluate_harness(context: PassContext, architecture: Architecture, student_key: str) -> Rows:
     """Accuracy of teacher and student on the tasks of `evaluate.lm_eval`, a row a metric.
 
-    Raises CapabilityError without the package and ConfigError for a task that it does not know,
-    before anything is evaluated.
+    Raises CapabilityError without the package, and as `Harness.compare`.
     """
     limit = context.config.evaluate.limit
     found: dict[str, Rows] = {}
     missing = []
     for task in dict.fromkeys(context.config.evaluate.lm_eval):
         key = content_key("lm_eval", student_key, context.teacher_key, task, limit)
-        unit = _Unit(task, f"evaluate/lm_eval-{_file_name(task)}", key)
+        unit = _Unit(task, _unit_name(task), key)
         record = context.run.fetch(unit.name, key)
         if record is None:
             missing.append(unit)
@@ -52,7 +51,6 @@ def evaluate_harness(context: PassContext, architecture: Architecture, student_k
 def _evaluate(
     context: PassContext, architecture: Architecture, units: Sequence[_Unit]
 ) -> dict[str, Rows]:
-    context.harness.check(unit.task for unit in units)
     teacher, limit = context.teacher, context.config.evaluate.limit
     student = distilled(context, "student", architecture)
     found = {}
@@ -69,6 +67,16 @@ def _evaluate(
     return found
 
 
-def _file_name(task: str) -> str:
+def require_known(context: PassContext) -> None:
+    """Raise ConfigError for a task of `evaluate.lm_eval` that the harness does not know, and
+    CapabilityError without the package; tasks that were evaluated before are known."""
+    tasks = context.config.evaluate.lm_eval
+    new = [task for task in tasks if context.run.record(_unit_name(task)) is None]
+    if new:
+        context.harness.check(new)
+
+
+def _unit_name(task: str) -> str:
     """Unlike for unlike tasks, without the characters that some tasks' names have."""
-    return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', task)}-{content_key(task)[:6]}"
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", task)
+    return f"evaluate/lm_eval-{readable}-{content_key(task)[:6]}"

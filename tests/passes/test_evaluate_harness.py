@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nas.errors import CapabilityError, ConfigError
+from nas.errors import CapabilityError
 from nas.passes import Artefacts
 from tests.harness import RecordingHarness, Sample, sample
 
@@ -50,13 +50,3 @@ def test_a_finished_task_needs_no_package(artefacts: Make, monkeypatch: pytest.M
         with pytest.raises(CapabilityError):
             _ = _run(artefacts, "boolq").tasks
     assert _run(artefacts, "piqa").tasks == rows
-
-
-def test_an_unknown_task_is_refused_before_any_is_evaluated(
-    artefacts: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    harness = RecordingHarness(_by_weights, ("piqa",))
-    harness.install(monkeypatch)
-    with pytest.raises(ConfigError, match="no task 'pica'"):
-        _ = _run(artefacts, "piqa", "pica").tasks
-    assert not harness.asked
