@@ -80,6 +80,7 @@ class Harness:
         return [
             _beside(task, metric, right, found[task, metric])
             for (task, metric), right in expected.items()
+            if (task, metric) in found
         ]
 
     def _answers(
@@ -148,8 +149,8 @@ def _explained(name: str) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PassError(
-            f"lm-evaluation-harness cannot run {name!r}: {reason}; its dataset comes from the hub, "
-            f"check network and access"
+            f"lm-evaluation-harness cannot run {name!r}: {reason} (datasets come from the hub: "
+            f"check network and access)"
         ) from error
 
 

@@ -93,7 +93,8 @@ class PassContext:
     def require_text(self) -> None:
         """Raise ConfigError for text that is missing, empty or too short.
 
-        Text that is sampled from the teacher is not: that takes minutes, and may not be needed.
+        Nothing is sampled from the teacher yet: that takes minutes, and the budgets may turn out to
+        be infeasible.
         """
         record = self.run.record("data")
         if record is not None and record.key == self.data_key:
@@ -103,7 +104,7 @@ class PassContext:
 
             check_text(self.config.data, self.teacher, self.config.seed)
         else:
-            self.text  # noqa: B018  # made now rather than at the first use
+            self.text  # noqa: B018
 
     @cached_property
     def harness(self) -> Harness:
