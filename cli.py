@@ -400,6 +400,13 @@ def _solve_run(session: Session, run: Path, overrides: tuple[str, ...], form: Fo
     multiple=True,
     help="JSONL file of multiple-choice or cloze questions. Repeatable.",
 )
+@click.option(
+    "--lm-eval",
+    "lm_eval",
+    metavar="NAME",
+    multiple=True,
+    help="Task of lm-evaluation-harness, such as hellaswag. Repeatable.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many questions a task.")
 @set_option
 @quiet_option
@@ -408,16 +415,20 @@ def evaluate(
     session: Session,
     run: Path,
     tasks: tuple[Path, ...],
+    lm_eval: tuple[str, ...],
     limit: int | None,
     overrides: tuple[str, ...],
 ) -> None:
-    """Quality of the student beside the teacher; --task adds task files."""
+    """Quality of the student beside the teacher.
+
+    --task adds task files, --lm-eval tasks of lm-evaluation-harness.
+    """
     from nas.compiler import compile_run
     from nas.console import print_outcome
     from nas.readers import open_run, with_tasks
 
     directory = open_run(run)
-    config = with_tasks(directory, overrides, tasks, limit)
+    config = with_tasks(directory, overrides, files=tasks, lm_eval=lm_eval, limit=limit)
     session.works_on(run, resumable=True)
     outcome = compile_run(config, directory, session.progress, start="evaluate", stop="report")
     print_outcome(session, run, outcome)

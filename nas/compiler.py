@@ -15,6 +15,7 @@ from nas.errors import ConfigError
 from nas.ir import Solution
 from nas.passes import Artefacts, PassContext
 from nas.passes.plan import Plan, PlanRow, make_plan
+from nas.passes.preflight import preflight
 from nas.progress import Progress
 from nas.run import RunDirectory, write_atomically
 
@@ -79,7 +80,8 @@ def compile_run(
 ) -> Outcome:
     """Run the passes from `start` to `stop`, both included. Finished units are never redone.
 
-    Passes before `start` must be up to date, else ArtifactError says which to run.
+    Passes before `start` must be up to date, else ArtifactError says which to run. What a pass
+    would refuse for its configuration, text or tasks is refused before the first of them.
     """
     names = [p.name for p in PASSES]
     first = _index(names, start, 0)
@@ -92,6 +94,7 @@ def compile_run(
         artefacts = Artefacts(PassContext(config, run, progress))
         for step in PASSES[:first]:
             step.run(artefacts)
+        preflight(artefacts.context, names[first : last + 1])
         _write_config(run, config)
         for step in PASSES[first : last + 1]:
             outcome.seconds[step.name] = _timed(run, step, artefacts)

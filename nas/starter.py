@@ -76,6 +76,7 @@ export:
 evaluate:
   generations: 8
   tasks: []                     # JSONL files: query, choices, gold
+  lm_eval: []                   # tasks of lm-evaluation-harness: [hellaswag, arc_easy]
 
 seed: 0
 """

@@ -140,12 +140,15 @@ class Artefacts:
 
     @cached_property
     def tasks(self) -> list[dict[str, Any]]:
-        """Accuracy on every task file that the configuration names."""
+        """Accuracy on every task file, and every task of lm-evaluation-harness, of the
+        configuration."""
         from nas.passes.evaluate import evaluate_tasks
+        from nas.passes.evaluate_harness import evaluate_harness
 
         config, key = self.context.config.evaluate, self.student_keys["student"]
         student = self.architectures["student"]
-        return evaluate_tasks(self.context, student, key, config.tasks, config.limit)
+        files = evaluate_tasks(self.context, student, key, config.tasks, config.limit)
+        return files + evaluate_harness(self.context, student, key)
 
     @cached_property
     def report(self) -> Path:

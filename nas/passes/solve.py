@@ -23,7 +23,7 @@ from nas.meters import CostTable
 from nas.passes._context import PassContext
 from nas.passes.measure import fixed_costs, option_costs, teacher_costs
 from nas.run import content_key, json_writer
-from nas.solvers import MipSolver, create_solver, diagnose, verify
+from nas.solvers import MipSolver, Quotient, create_solver, diagnose, verify
 
 
 def solve(
@@ -65,19 +65,14 @@ def require_feasible(
 
 
 def _refuse(context: PassContext, problem: Problem, table: CostTable) -> NoReturn:
-    """InfeasibleError with the tightest feasible values in the units that the user wrote."""
+    """InfeasibleError with the diagnosis and the tightest values in the terms the user wrote."""
+    teacher = teacher_costs(context, table)
+    quotients = {f"speedup.{p}": Quotient(teacher[f"{p}_ms"], "times") for p in table.phases}
+    tokens = _request_tokens(context.config)
+    quotients["throughput_tokens_per_s"] = Quotient(1000.0 * tokens, "token/s")
     found = diagnose(problem, time_limit_s=context.config.solve.time_limit_s)
-    teacher, target = teacher_costs(context, table), context.config.target
-    tightest = {}
-    for budget in found.budgets:
-        value = budget.alone
-        if budget.name.startswith("speedup."):
-            value = teacher[budget.cost] / value
-        elif budget.name == "throughput_tokens_per_s":
-            tokens = target.batch * (target.prompt_tokens + target.output_tokens)
-            value = 1000.0 * tokens / value
-        tightest[budget.name] = value
-    raise InfeasibleError(found.explain(), tightest=tightest)
+    found = found.written_as(quotients)
+    raise InfeasibleError(found.explain(), tightest=found.tightest)
 
 
 def make_problem(
@@ -138,7 +133,13 @@ def _phase_limits(
 
 
 def _throughput(config: RunConfig) -> Iterable[tuple[str, str, float]]:
-    wanted, target = config.budgets.throughput_tokens_per_s, config.target
+    wanted = config.budgets.throughput_tokens_per_s
     if wanted is not None:
-        tokens = target.batch * (target.prompt_tokens + target.output_tokens)
-        yield "throughput_tokens_per_s", "request_ms", 1000.0 * tokens / wanted
+        limit_ms = 1000.0 * _request_tokens(config) / wanted
+        yield "throughput_tokens_per_s", "request_ms", limit_ms
+
+
+def _request_tokens(config: RunConfig) -> int:
+    """Prompt and output of all sequences of a request."""
+    target = config.target
+    return target.batch * (target.prompt_tokens + target.output_tokens)

@@ -6,7 +6,13 @@ from nas.solvers._certificate import verify
 from nas.solvers._diverse import diverse
 from nas.solvers._evolution import EvolutionSolver
 from nas.solvers._greedy import EqualSplitSolver, GreedySolver
-from nas.solvers._infeasible import BudgetDiagnosis, Infeasibility, diagnose, raise_infeasible
+from nas.solvers._infeasible import (
+    BudgetDiagnosis,
+    Infeasibility,
+    Quotient,
+    diagnose,
+    raise_infeasible,
+)
 from nas.solvers._mip import MipSolver
 from nas.solvers._quadratic import Quadratic, improve, option_names
 from nas.solvers._random import RandomSolver
@@ -24,6 +30,7 @@ __all__ = [
     "Infeasibility",
     "MipSolver",
     "Quadratic",
+    "Quotient",
     "RandomSolver",
     "Solver",
     "create_solver",

@@ -20,6 +20,7 @@ from nas.backends.huggingface import (
     export_huggingface,
     load_student,
     register_auto_classes,
+    transformers_model,
 )
 from nas.chain import DecoderChain
 from nas.errors import ArtifactError, PassError
@@ -81,6 +82,16 @@ def test_folder_computes_what_the_chain_computes(variant: str, tmp_path: Path) -
     assert restored.shape == chain.shape
     assert restored.architecture == chain.architecture
     assert torch.equal(restored(tiny_ids()), chain(tiny_ids()))
+
+
+@pytest.mark.parametrize("variant", _VARIANTS)
+def test_model_in_memory_computes_what_the_chain_computes(variant: str) -> None:
+    settings, architecture = _VARIANTS[variant]
+    chain = tiny_chain(tiny_shape(**settings), architecture)
+    model, ids = transformers_model(chain), tiny_ids()
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids).logits, chain(ids), atol=1e-4, rtol=0)
+    assert model.model.embed_tokens.weight.data_ptr() == chain.embed.weight.data_ptr()
 
 
 def test_gate_names_the_difference_of_altered_weights(

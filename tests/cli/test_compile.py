@@ -161,6 +161,20 @@ def test_evaluate_adds_task_files_to_those_of_the_run(
     assert compiler.passes == ("evaluate", "report")
 
 
+def test_evaluate_adds_tasks_of_the_harness_to_those_of_the_run(
+    nas: Nas, config: Path, compiler: FakeCompiler, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "r", config, ["evaluate.lm_eval=[piqa]"])
+
+    options = ["--lm-eval", "hellaswag", "--lm-eval", "piqa", "--limit", "100"]
+    result = nas("evaluate", run.root, *options)
+
+    assert result.exit_code == 0, result.stderr
+    assert compiler.config is not None
+    assert compiler.config.evaluate.lm_eval == ("piqa", "hellaswag")
+    assert compiler.config.evaluate.limit == 100
+
+
 def test_evaluate_refuses_a_task_file_that_is_not_there(
     nas: Nas, config: Path, compiler: FakeCompiler, tmp_path: Path
 ) -> None:

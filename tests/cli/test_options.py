@@ -32,7 +32,7 @@ VERBS = {
     "distill": ON_RUN,
     "export": ON_RUN,
     "profile": ON_RUN,
-    "evaluate": [*ON_RUN, "--limit", "--task"],
+    "evaluate": [*ON_RUN, "--limit", "--lm-eval", "--task"],
     "report": ON_RUN,
 }
 
