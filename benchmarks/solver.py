@@ -24,7 +24,7 @@ from nas.errors import PassError
 from nas.ir.problem import Budget, Option, Problem
 from nas.solvers import create_solver, diverse, verify
 
-BASELINES = ("greedy", "equal_split", "evolution", "random")
+BASELINES = ("greedy", "equal_split", "evolution", "random", "depth_cut")
 COSTS = ("runtime_ms", "memory_mib", "energy_mj")
 SHARES = {2: (0.5, 0.5), 3: (0.5, 0.5, 0.35)}
 
@@ -74,7 +74,7 @@ def _options(size: Size, generator: np.random.Generator, weight: float) -> tuple
             noise = generator.lognormal(0.0, 0.15, size=4)
             options.append(
                 Option(
-                    variant=f"a{a}-f{f}",
+                    variant=_variant("attn", a, attention) + "-" + _variant("ffn", f, ffn),
                     loss=0.1 * weight * lost * noise[0],
                     costs={
                         "runtime_ms": (0.1 + 0.7 * attention + 0.3 * ffn) * noise[1],
@@ -84,6 +84,10 @@ def _options(size: Size, generator: np.random.Generator, weight: float) -> tuple
                 )
             )
     return tuple(options)
+
+
+def _variant(part: str, index: int, kept: float) -> str:
+    return f"{part}_{index}" if kept else f"{part}_no_op"
 
 
 def baseline_ratio(problem: Problem, name: str, optimum: float) -> str:

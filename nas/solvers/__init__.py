@@ -2,6 +2,7 @@
 
 from nas.solvers._base import PROVEN_GAP, Difference, Solver
 from nas.solvers._certificate import verify
+from nas.solvers._depth_cut import DepthCutSolver
 from nas.solvers._diverse import diverse
 from nas.solvers._evolution import EvolutionSolver
 from nas.solvers._greedy import EqualSplitSolver, GreedySolver
@@ -15,6 +16,7 @@ from nas.solvers._words import duals_in_words, unit_of
 __all__ = [
     "PROVEN_GAP",
     "BudgetDiagnosis",
+    "DepthCutSolver",
     "Difference",
     "EqualSplitSolver",
     "EvolutionSolver",

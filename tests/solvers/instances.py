@@ -29,11 +29,14 @@ def make_problem(
 
 
 def random_problem(seed: int, slots: int = 12, options: int = 6, share: float = 0.5) -> Problem:
-    """Two `max` budgets on latency_ms and memory_mib at `share` of the heaviest network."""
+    """Two `max` budgets on latency_ms and memory_mib at `share` of the heaviest network.
+
+    Each slot is a layer; its lightest option, `skip`, loses most.
+    """
     source = random.Random(seed)
     table = {
         f"s{i}": {
-            f"v{j}": (
+            f"v{j}" if j else "skip": (
                 source.random() * (1 - j / (options - 1)) ** 2 if j else 1.0 + source.random(),
                 j + source.random(),
                 100 * (j + source.random()),
