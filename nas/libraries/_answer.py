@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
 from nas.ir.problem import Budget, Problem, Solution, Status
+from nas.libraries._plane import Plane
 from nas.solvers import BudgetDiagnosis, Infeasibility, duals_in_words
 
 
@@ -81,3 +83,21 @@ class Answer(BaseModel):
             prices=() if why else tuple(duals_in_words(problem, solution)),
             infeasibility=why,
         )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """`found` as it was asked for; a single `Answer` unless several were.
+
+    `notes` is what a reader should know beside them, `plane` the plot of a sweep over two budgets.
+    """
+
+    found: Answer | list[Answer]
+    notes: tuple[str, ...] = ()
+    plane: Plane | None = None
+
+    @property
+    def infeasible(self) -> Diagnosis | None:
+        """Why there is no answer, None where there is one."""
+        first = self.found[0] if isinstance(self.found, list) else self.found
+        return first.infeasibility

@@ -11,14 +11,21 @@ from nas._tables import table
 from nas._words import duration, number
 from nas.ir.problem import Budget
 from nas.libraries._answer import Answer
+from nas.libraries._heat import heat_map
+from nas.libraries._plane import Plane
 from nas.solvers import unit_of
 
 _BAR = 24
 _LAYER = re.compile(r"\d+")
 
 
-def answer_tables(found: Answer | list[Answer]) -> Iterable[RenderableType]:
-    """The one answer in full; several as an overview, and where they differ from the first."""
+def answer_tables(
+    found: Answer | list[Answer], plane: Plane | None = None
+) -> Iterable[RenderableType]:
+    """The one answer in full; several as an overview, and where they differ from the first.
+
+    A sweep over two budgets gets a heat map, too.
+    """
     answers = found if isinstance(found, list) else [found]
     if answers[0].infeasibility is not None:
         return
@@ -26,6 +33,8 @@ def answer_tables(found: Answer | list[Answer]) -> Iterable[RenderableType]:
         yield _overview(answers)
         if len(answers) == 1:
             yield from _answer(answers[0])
+        if plane is not None:
+            yield from heat_map(plane)
         return
     yield from _answer(found)
 

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from nas.config import BudgetsConfig, RunConfig
+from nas.config import BudgetsConfig, TargetConfig
 from nas.errors import InfeasibleError
 from nas.ir import (
     Architecture,
@@ -102,13 +102,15 @@ def make_problem(
     )
 
 
-def make_budgets(context: PassContext, table: CostTable) -> tuple[Budget, ...]:
-    """The user's budgets as limits on sums of costs."""
-    budgets, config = context.config.budgets, context.config
+def make_budgets(
+    context: PassContext, table: CostTable, budgets: BudgetsConfig | None = None
+) -> tuple[Budget, ...]:
+    """The user's budgets as limits on sums of costs; by default those of the configuration."""
+    budgets = budgets or context.config.budgets
     fixed = fixed_costs(context, table)
     limits = [
         *_phase_limits(budgets, teacher_costs(context, table)),
-        *_throughput(config),
+        *_throughput(budgets, context.config.target),
         *(
             (name, name, float(limit))
             for name in ("memory_mib", "kv_mib_per_sequence", "params_m")
@@ -137,8 +139,8 @@ def _phase_limits(
         yield f"speedup.{phase}", f"{phase}_ms", teacher[f"{phase}_ms"] / factor
 
 
-def _throughput(config: RunConfig) -> Iterable[tuple[str, str, float]]:
-    wanted, target = config.budgets.throughput_tokens_per_s, config.target
+def _throughput(budgets: BudgetsConfig, target: TargetConfig) -> Iterable[tuple[str, str, float]]:
+    wanted = budgets.throughput_tokens_per_s
     if wanted is not None:
         tokens = target.batch * (target.prompt_tokens + target.output_tokens)
         yield "throughput_tokens_per_s", "request_ms", 1000.0 * tokens / wanted

@@ -1,6 +1,6 @@
 """Solvers: from a problem (options, losses, costs, budgets) to a choice with its certificate."""
 
-from nas.solvers._base import PROVEN_GAP, Difference, Solver
+from nas.solvers._base import PROVEN_GAP, Difference, Known, Solver
 from nas.solvers._certificate import verify
 from nas.solvers._depth_cut import DepthCutSolver
 from nas.solvers._diverse import diverse
@@ -10,7 +10,7 @@ from nas.solvers._infeasible import BudgetDiagnosis, Infeasibility, diagnose, ra
 from nas.solvers._mip import MipSolver
 from nas.solvers._random import RandomSolver
 from nas.solvers._registry import create_solver, solver_names
-from nas.solvers._sweep import sweep, with_limit
+from nas.solvers._sweep import SweepPoint, front, sweep, with_limit
 from nas.solvers._words import duals_in_words, unit_of
 
 __all__ = [
@@ -22,13 +22,16 @@ __all__ = [
     "EvolutionSolver",
     "GreedySolver",
     "Infeasibility",
+    "Known",
     "MipSolver",
     "RandomSolver",
     "Solver",
+    "SweepPoint",
     "create_solver",
     "diagnose",
     "diverse",
     "duals_in_words",
+    "front",
     "raise_infeasible",
     "solver_names",
     "sweep",

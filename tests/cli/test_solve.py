@@ -84,6 +84,19 @@ def test_a_sweep_is_a_list_and_a_table_with_bars(nas: Nas, asked: list[object]) 
     assert "####" in as_table.stdout
 
 
+def test_two_sweeps_are_a_list_and_a_heat_map(nas: Nas, asked: list[object]) -> None:
+    options = ("--sweep", f"{MEMORY}=1000:5000:6", "--sweep", "runtime_ms=500:3000:4")
+
+    as_json, as_table = nas(*asked, *options, "-f", "json"), nas(*asked, *options)
+
+    points = json.loads(as_json.stdout)
+    assert all(len(point["budgets"]) == 2 and point["status"] == "proven" for point in points)
+    assert "of 24 points left out" in as_json.stderr
+    assert "limit of runtime_ms" in as_table.stdout
+    assert f"loss by {MEMORY} (down) and runtime_ms (across)" in as_table.stdout
+    assert "blank: infeasible" in as_table.stdout
+
+
 @pytest.mark.parametrize("several", [(), ("--solutions", 2)])
 def test_infeasible_exits_with_3_and_the_reason(
     nas: Nas, asked: list[object], several: tuple[object, ...]
