@@ -13,7 +13,7 @@ import click
 from nas.console import Form, NasGroup, Session, known_pass, one_source
 
 if TYPE_CHECKING:
-    from nas.libraries import Answers, Query
+    from nas.libraries import Answers, Diverse, Query
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,7 +38,7 @@ SECTIONS = {
 }
 LIBRARY_OPTIONS = (
     *("objective", "most", "least", "solutions"),
-    *("differ", "time_limit", "solver"),
+    *("differ", "diverse", "time_limit", "solver"),
 )
 LISTED = ("spaces", "hardware", "solvers", "meters", "passes", "runs")
 
@@ -316,6 +316,12 @@ for _name, _title in PASS_VERBS.items():
     help="Slots in which any two of the solutions differ, at least; default: 1.",
 )
 @click.option(
+    "--diverse",
+    type=click.Choice(["greedily", "jointly"]),
+    help="One solution after the other, each the best that is left (default), or all at once with "
+    "the least sum.",
+)
+@click.option(
     "--time-limit", metavar="S", type=float, help="Seconds for each solution; default: no limit."
 )
 @click.option(
@@ -342,6 +348,7 @@ def solve(
     least: tuple[str, ...],
     solutions: int | None,
     differ: int | None,
+    diverse: Diverse | None,
     time_limit: float | None,
     solver: str,
     sweeps: tuple[str, ...],
@@ -362,6 +369,7 @@ def solve(
             least=least,
             solutions=solutions,
             differ=differ,
+            diverse=diverse,
             time_limit_s=time_limit,
             solver=solver,
             sweeps=sweeps,

@@ -1,10 +1,10 @@
 """Block libraries that no run made: read a file, ask for a choice, get certified answers."""
 
-from nas.libraries._answer import Answer, Answers, Diagnosis, Relaxation
+from nas.libraries._answer import Answer, Answers, Diagnosis, JointAnswer, Relaxation
 from nas.libraries._front import solve_front
 from nas.libraries._library import BlockLibrary
 from nas.libraries._plane import Axis, Plane
-from nas.libraries._query import Query, Sweep, check_sweeps
+from nas.libraries._query import Diverse, Query, Sweep, check_sweeps
 from nas.libraries._read import read_library
 from nas.libraries._show import answer_tables
 from nas.libraries._solve import solve_library
@@ -15,6 +15,8 @@ __all__ = [
     "Axis",
     "BlockLibrary",
     "Diagnosis",
+    "Diverse",
+    "JointAnswer",
     "Plane",
     "Query",
     "Relaxation",

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nas.ir.problem import Budget, Problem, Solution, Status
 from nas.libraries._plane import Plane
-from nas.solvers import BudgetDiagnosis, Infeasibility, duals_in_words
+from nas.solvers import BudgetDiagnosis, Infeasibility, JointSolution, duals_in_words
 
 
 class Relaxation(BaseModel):
@@ -85,6 +85,31 @@ class Answer(BaseModel):
         )
 
 
+class JointAnswer(BaseModel):
+    """Several solutions found at once, and what is proven of their sum (`JointSolution`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: Status
+    objective: float | None
+    bound: float | None
+    lp_bound: float | None
+    gap: float | None
+    differ: int
+    greedy_objective: float | None
+    solutions: tuple[Answer, ...]
+    seconds: float
+    infeasibility: Diagnosis | None = None
+
+    @classmethod
+    def of(cls, problem: Problem, found: JointSolution, why: Diagnosis | None = None) -> Self:
+        return cls(
+            **found.model_dump(exclude={"solutions"}),
+            solutions=tuple(Answer.of(problem, solution) for solution in found.solutions),
+            infeasibility=why,
+        )
+
+
 @dataclass(frozen=True)
 class Answers:
     """`found` as it was asked for; a single `Answer` unless several were.
@@ -92,7 +117,7 @@ class Answers:
     `notes` is what a reader should know beside them, `plane` the plot of a sweep over two budgets.
     """
 
-    found: Answer | list[Answer]
+    found: Answer | list[Answer] | JointAnswer
     notes: tuple[str, ...] = ()
     plane: Plane | None = None
 

@@ -10,6 +10,7 @@ from typing import Literal, Self
 from nas.errors import ConfigError
 
 Sense = Literal["max", "min"]
+Diverse = Literal["greedily", "jointly"]
 _MOST_POINTS = 1000
 _MOST_AXES = 2
 
@@ -72,12 +73,14 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Query:
-    """One question. `differ` is the number of slots in which any two of `solutions` differ."""
+    """One question. `differ` is the number of slots in which any two of `solutions` differ, and
+    `diverse` how they are found, by default greedily."""
 
     objective: str | None = None
     limits: tuple[Limit, ...] = ()
     solutions: int | None = None
     differ: int | None = None
+    diverse: Diverse | None = None
     time_limit_s: float | None = None
     solver: str = "mip"
     sweeps: tuple[Sweep, ...] = ()
@@ -85,6 +88,10 @@ class Query:
     def __post_init__(self) -> None:
         if self.solutions is not None and self.sweeps:
             raise ConfigError("--solutions and --sweep: give one of them")
+        if self.solutions is None and self.diverse is not None:
+            raise ConfigError("--diverse says how --solutions are found; give --solutions, too")
+        if self.diverse == "jointly" and self.solver != "mip":
+            raise ConfigError(f"--solver {self.solver}: --diverse jointly takes mip only")
         check_sweeps(self.sweeps)
         if self.solutions is None and self.differ is not None:
             raise ConfigError("--differ says how --solutions differ; give --solutions, too")
@@ -114,6 +121,7 @@ class Query:
         least: Sequence[str] = (),
         solutions: int | None = None,
         differ: int | None = None,
+        diverse: Diverse | None = None,
         time_limit_s: float | None = None,
         solver: str = "mip",
         sweeps: Sequence[str] = (),
@@ -127,6 +135,7 @@ class Query:
             ),
             solutions=solutions,
             differ=differ,
+            diverse=diverse,
             time_limit_s=time_limit_s,
             solver=solver,
             sweeps=tuple(Sweep.parse(text) for text in sweeps),

@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nas.ir.problem import Problem
-from nas.libraries._answer import Answer, Answers
+from nas.libraries._answer import Answer, Answers, JointAnswer
 from nas.libraries._certify import certified
 from nas.libraries._front import solve_front
 from nas.libraries._library import BlockLibrary
 from nas.libraries._plane import Axis
 from nas.libraries._problem import make_problem, uncounted
 from nas.libraries._query import Query, Sweep
-from nas.solvers import Difference, Solver, create_solver, diverse, verify
+from nas.solvers import (
+    Difference,
+    Solver,
+    create_solver,
+    diverse,
+    diverse_jointly,
+    verify,
+    verify_joint,
+)
 
 
 def solve_library(library: BlockLibrary, query: Query) -> Answers:
@@ -33,6 +41,9 @@ def solve_library(library: BlockLibrary, query: Query) -> Answers:
         axes = [_axis(asked) for asked in query.sweeps]
         front = solve_front(problem, axes, solver, query.time_limit_s)
         return replace(front, notes=(*notes, *front.notes))
+    if query.solutions is not None and query.diverse == "jointly":
+        joint, more = _jointly(problem, query, solver)
+        return Answers(joint, (*notes, *more))
     if query.solutions is not None:
         answers, more = _several(problem, query, solver)
         return Answers(answers, (*notes, *more))
@@ -52,8 +63,22 @@ def _several(
         earlier = [Difference(choice=s.choice, at_least=differ) for s in solutions[:i]]
         verify(problem, solution, forbid=earlier)
         answers.append(Answer.of(problem, solution))
-    short = f"{len(answers)} of {wanted} solutions: no further one differs in {differ} slots"
-    return answers, () if len(answers) == wanted else (short,)
+    return answers, _short(len(answers), wanted, differ)
+
+
+def _jointly(problem: Problem, query: Query, solver: Solver) -> tuple[JointAnswer, tuple[str, ...]]:
+    wanted, differ, limit_s = query.solutions or 1, query.differ or 1, query.time_limit_s
+    found = diverse_jointly(problem, wanted, differ, time_limit_s=limit_s)
+    verify_joint(problem, found)
+    if not found.solutions:
+        return JointAnswer.of(problem, found, _refused(problem, solver, limit_s).infeasibility), ()
+    return JointAnswer.of(problem, found), _short(len(found.solutions), wanted, differ)
+
+
+def _short(count: int, wanted: int, differ: int) -> tuple[str, ...]:
+    if count == wanted:
+        return ()
+    return (f"{count} of {wanted} solutions: no further one differs in {differ} slots",)
 
 
 def _axis(asked: Sweep) -> Axis:

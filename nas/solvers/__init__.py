@@ -1,12 +1,13 @@
 """Solvers: from a problem (options, losses, costs, budgets) to a choice with its certificate."""
 
 from nas.solvers._base import PROVEN_GAP, Difference, Known, Solver
-from nas.solvers._certificate import verify
+from nas.solvers._certificate import verify, verify_joint
 from nas.solvers._depth_cut import DepthCutSolver
 from nas.solvers._diverse import diverse
 from nas.solvers._evolution import EvolutionSolver
 from nas.solvers._greedy import EqualSplitSolver, GreedySolver
 from nas.solvers._infeasible import BudgetDiagnosis, Infeasibility, diagnose, raise_infeasible
+from nas.solvers._joint import JointSolution, diverse_jointly
 from nas.solvers._mip import MipSolver
 from nas.solvers._random import RandomSolver
 from nas.solvers._registry import create_solver, solver_names
@@ -22,6 +23,7 @@ __all__ = [
     "EvolutionSolver",
     "GreedySolver",
     "Infeasibility",
+    "JointSolution",
     "Known",
     "MipSolver",
     "RandomSolver",
@@ -30,6 +32,7 @@ __all__ = [
     "create_solver",
     "diagnose",
     "diverse",
+    "diverse_jointly",
     "duals_in_words",
     "front",
     "raise_infeasible",
@@ -37,5 +40,6 @@ __all__ = [
     "sweep",
     "unit_of",
     "verify",
+    "verify_joint",
     "with_limit",
 ]

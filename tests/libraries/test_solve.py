@@ -10,6 +10,7 @@ from nas.errors import ConfigError, PassError
 from nas.libraries import (
     Answer,
     Axis,
+    JointAnswer,
     Plane,
     Query,
     answer_tables,
@@ -23,17 +24,17 @@ from tests.libraries.files import best_by_hand, heaviest, puzzle_data, total, wr
 KL, MEMORY, RUNTIME = "metrics.kl_div", "stats.memory_mib", "stats.runtime_ms"
 
 
-def ask(path: Path, **options: object) -> Answer | list[Answer]:
+def ask(path: Path, **options: object) -> Answer | list[Answer] | JointAnswer:
     query = Query.parse(objective=KL, **options)  # type: ignore[arg-type]
     return solve_library(read_library(path), query).found
 
 
-def one(found: Answer | list[Answer]) -> Answer:
+def one(found: Answer | list[Answer] | JointAnswer) -> Answer:
     assert isinstance(found, Answer)
     return found
 
 
-def many(found: Answer | list[Answer]) -> list[Answer]:
+def many(found: Answer | list[Answer] | JointAnswer) -> list[Answer]:
     assert isinstance(found, list)
     return found
 
@@ -93,6 +94,34 @@ def test_solutions_differ_in_as_many_slots_as_asked(tmp_path: Path) -> None:
             assert sum(answer.choice[s] != other.choice[s] for s in answer.choice) >= 3
     objectives = [answer.objective for answer in answers]
     assert objectives == sorted(objectives, key=lambda value: value or 0.0)
+
+
+def test_solutions_found_jointly_have_a_bound_on_their_sum(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", puzzle_data(5, 4))
+    asked = {"most": [f"{MEMORY}=2500"], "solutions": 3, "differ": 3}
+
+    joint, greedy = ask(path, diverse="jointly", **asked), many(ask(path, **asked))
+
+    assert isinstance(joint, JointAnswer)
+    assert joint.status == "proven"
+    assert joint.objective == pytest.approx(sum(a.objective or 0.0 for a in joint.solutions))
+    assert joint.greedy_objective == pytest.approx(sum(a.objective or 0.0 for a in greedy))
+    assert joint.bound is not None
+    assert joint.bound <= joint.objective <= joint.greedy_objective
+    for i, answer in enumerate(joint.solutions):
+        for other in joint.solutions[:i]:
+            assert sum(answer.choice[s] != other.choice[s] for s in answer.choice) >= 3
+
+
+def test_joint_solutions_of_nothing_feasible_have_a_reason(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", puzzle_data(4, 4))
+
+    joint = ask(path, most=[f"{MEMORY}=1"], solutions=3, diverse="jointly")
+
+    assert isinstance(joint, JointAnswer)
+    assert joint.infeasibility is not None
+    assert joint.infeasibility.conflict == (MEMORY,)
+    assert list(answer_tables(joint)) == []
 
 
 def test_fewer_solutions_than_asked_are_noted(tmp_path: Path) -> None:
@@ -248,6 +277,8 @@ def test_an_answer_that_fails_its_certificate_is_not_given(
         ({"sweeps": ["a=1:2:3", "b=1:2:3", "c=1:2:3"]}, "3 given"),
         ({"sweeps": ["a=1:2:40", "b=1:2:40"]}, "1600 points in all"),
         ({"sweeps": ["m=1:2:3"], "solutions": 2}, "give one of them"),
+        ({"diverse": "jointly"}, "--diverse says how --solutions are found"),
+        ({"diverse": "jointly", "solutions": 2, "solver": "greedy"}, "takes mip only"),
         ({"differ": 2}, "give --solutions, too"),
         ({"time_limit_s": 0.0}, "give a positive number of seconds"),
         ({"time_limit_s": float("inf")}, "give a positive number of seconds"),

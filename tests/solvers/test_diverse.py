@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
 from nas.errors import ConfigError
-from nas.ir.problem import Budget
+from nas.ir.problem import Budget, Problem, Solution
 from nas.solvers import (
     Difference,
     GreedySolver,
@@ -17,7 +18,7 @@ from nas.solvers import (
     unit_of,
     verify,
 )
-from tests.solvers.instances import make_problem, random_problem
+from tests.solvers.instances import hard_problem, make_problem, random_problem
 
 
 def test_diverse_solutions_differ_pairwise_and_get_no_better() -> None:
@@ -34,6 +35,22 @@ def test_diverse_solutions_differ_pairwise_and_get_no_better() -> None:
     for one, other in itertools.combinations(found, 2):
         assert sum(one.choice[s] != other.choice[s] for s in problem.slots) >= 5
         assert one.objective <= other.objective
+
+
+def test_the_bound_of_one_solution_holds_for_the_next() -> None:
+    """A second solve without time knows at least that it cannot beat the first."""
+
+    class Hurried(MipSolver):
+        def solve(self, problem: Problem, **options: Any) -> Solution:
+            if options["forbid"]:
+                options["time_limit_s"] = 1e-6
+            return super().solve(problem, **options)
+
+    problem = hard_problem(slots=10, options=6)
+    first, second = diverse(problem, 2, 1, solver=Hurried())
+    assert first.proven
+    assert second.status == "incumbent"
+    assert second.bound == first.objective
 
 
 def test_diverse_stops_when_nothing_else_exists() -> None:
