@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +13,7 @@ import click
 from nas.console import Form, NasGroup, Session, known_pass, one_source
 
 if TYPE_CHECKING:
-    from nas.libraries import Query
+    from nas.libraries import Answers, Diverse, Query
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,7 +39,7 @@ SECTIONS = {
 }
 LIBRARY_OPTIONS = (
     *("objective", "most", "least", "solutions"),
-    *("differ", "time_limit", "solver", "sweep"),
+    *("differ", "diverse", "time_limit", "solver"),
 )
 LISTED = ("spaces", "hardware", "solvers", "meters", "passes", "runs")
 
@@ -316,6 +317,12 @@ for _name, _title in PASS_VERBS.items():
     help="Slots in which any two of the solutions differ, at least; default: 1.",
 )
 @click.option(
+    "--diverse",
+    type=click.Choice(["greedily", "jointly"]),
+    help="One solution after the other, each the best that is left (default), or all at once with "
+    "the least sum.",
+)
+@click.option(
     "--time-limit", metavar="S", type=float, help="Seconds for each solution; default: no limit."
 )
 @click.option(
@@ -323,8 +330,11 @@ for _name, _title in PASS_VERBS.items():
 )
 @click.option(
     "--sweep",
+    "sweeps",
     metavar="PATH=LOW:HIGH:COUNT",
-    help="The front over COUNT upper limits of a column, from LOW to HIGH.",
+    multiple=True,
+    help="The front over COUNT limits from LOW to HIGH: of a budget of the RUN, or upper limits of "
+    "a column of the library. Given twice: over every pair, with a heat map.",
 )
 @quiet_option
 @format_option
@@ -339,15 +349,16 @@ def solve(
     least: tuple[str, ...],
     solutions: int | None,
     differ: int | None,
+    diverse: Diverse | None,
     time_limit: float | None,
     solver: str,
-    sweep: str | None,
+    sweeps: tuple[str, ...],
     form: Form,
 ) -> None:
     """Pick one block a slot, of a RUN or of a library.
 
-    With a RUN, --set tries other budgets; takes seconds and writes to solutions/ only. With
-    --library FILE, the options name its columns and nothing is written.
+    With a RUN, --set tries other budgets; takes seconds and writes to solutions/ only, with --sweep
+    nothing at all. With --library FILE, the options name its columns and nothing is written.
     """
     one_source(context, run=("overrides",), library=LIBRARY_OPTIONS)
     if library is not None:
@@ -359,21 +370,43 @@ def solve(
             least=least,
             solutions=solutions,
             differ=differ,
+            diverse=diverse,
             time_limit_s=time_limit,
             solver=solver,
-            sweep=sweep,
+            sweeps=sweeps,
         )
         _solve_library(context.obj, library, query, form)
+    elif run is not None and sweeps:
+        _sweep_run(context.obj, run, overrides, sweeps, form)
     elif run is not None:
         _solve_run(context.obj, run, overrides, form)
 
 
 def _solve_library(session: Session, path: Path, query: Query, form: Form) -> None:
-    from nas.errors import InfeasibleError
-    from nas.libraries import answer_tables, read_library, solve_library
+    from nas.libraries import read_library, solve_library
 
-    answers = solve_library(read_library(path), query)
-    session.emit(answers.found, form, answer_tables)
+    _show_answers(session, solve_library(read_library(path), query), form)
+
+
+def _sweep_run(
+    session: Session, run: Path, overrides: tuple[str, ...], sweeps: tuple[str, ...], form: Form
+) -> None:
+    from nas.compiler import sweep_again
+    from nas.libraries import Sweep
+    from nas.readers import open_run, read_config
+
+    asked = [Sweep.parse(text) for text in sweeps]
+    directory = open_run(run)
+    config = read_config(directory, overrides)
+    session.works_on(run, resumable=True)
+    _show_answers(session, sweep_again(config, directory, asked, session.progress), form)
+
+
+def _show_answers(session: Session, answers: Answers, form: Form) -> None:
+    from nas.errors import InfeasibleError
+    from nas.libraries import answer_tables
+
+    session.emit(answers.found, form, partial(answer_tables, plane=answers.plane))
     for note in answers.notes:
         session.note(f"note: {note}")
     if answers.infeasible is not None:

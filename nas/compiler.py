@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -19,6 +20,9 @@ from nas.passes.preflight import preflight
 from nas.progress import Progress
 from nas.run import RunDirectory, write_atomically
 
+if TYPE_CHECKING:
+    from nas.libraries import Answers, Sweep
+
 __all__ = [
     "PASSES",
     "Outcome",
@@ -28,6 +32,7 @@ __all__ = [
     "compile_run",
     "make_plan",
     "solve_again",
+    "sweep_again",
 ]
 
 
@@ -53,6 +58,9 @@ PASSES: tuple[Pass, ...] = (
     Pass("evaluate", "quality on held-out text and tasks", lambda a: (a.quality, a.tasks)),
     Pass("report", "write summary.json and report.html", lambda a: a.report),
 )
+
+
+_BEFORE_SOLVING = frozenset({"teacher", "data", "space", "measure", "build", "score"})
 
 
 @dataclass
@@ -108,8 +116,24 @@ def compile_run(
 def solve_again(config: RunConfig, run: RunDirectory, progress: Progress | None = None) -> Solution:
     """Solve under the budgets of `config`; what comes before must be there and is not touched."""
     with run.locked():
-        run.closed = frozenset({"teacher", "data", "space", "measure", "build", "score"})
+        run.closed = _BEFORE_SOLVING
         return Artefacts(PassContext(config, run, progress)).solution
+
+
+def sweep_again(
+    config: RunConfig,
+    run: RunDirectory,
+    sweeps: Sequence[Sweep],
+    progress: Progress | None = None,
+) -> Answers:
+    """The front over one or two budgets of a run; nothing is written."""
+    from nas.passes.sweep import loosened, sweep
+
+    with run.locked():
+        run.closed = _BEFORE_SOLVING
+        artefacts = Artefacts(PassContext(loosened(config, sweeps), run, progress))
+        parts = artefacts.costs, artefacts.candidates, artefacts.scores
+        return sweep(artefacts.context, *parts, sweeps)
 
 
 def _timed(run: RunDirectory, step: Pass, artefacts: Artefacts) -> float:

@@ -286,6 +286,19 @@ class RunConfig(Section):
         return self
 
 
+def with_budget(config: RunConfig, path: str, value: float, where: str) -> RunConfig:
+    """A copy with another limit for `path`, such as `memory_mib`, `latency_ms` (of prefill) or
+    `latency_ms.decode`; all other limits stay. Raises ConfigError, its lines opened by `where`.
+    """
+    name, _, phase = path.partition(".")
+    budgets = config.budgets.model_dump(exclude_none=True)
+    if name in ("latency_ms", "speedup"):
+        budgets[name] = {**config.budgets.limits(name), phase or "prefill": value}
+    else:
+        budgets[path] = value
+    return validate_config({**config.model_dump(), "budgets": budgets}, where)
+
+
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Defaults, then the YAML file, then `KEY=VALUE` overrides; raises ConfigError.
 

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from nas.config import BudgetsConfig, RunConfig
+from nas.config import BudgetsConfig, TargetConfig
 from nas.errors import InfeasibleError
 from nas.ir import (
     Architecture,
@@ -68,7 +68,7 @@ def _refuse(context: PassContext, problem: Problem, table: CostTable) -> NoRetur
     """InfeasibleError with the diagnosis and the tightest values in the terms the user wrote."""
     teacher = teacher_costs(context, table)
     quotients = {f"speedup.{p}": Quotient(teacher[f"{p}_ms"], "times") for p in table.phases}
-    tokens = _request_tokens(context.config)
+    tokens = _request_tokens(context.config.target)
     quotients["throughput_tokens_per_s"] = Quotient(1000.0 * tokens, "token/s")
     found = diagnose(problem, time_limit_s=context.config.solve.time_limit_s)
     found = found.written_as(quotients)
@@ -97,13 +97,15 @@ def make_problem(
     )
 
 
-def make_budgets(context: PassContext, table: CostTable) -> tuple[Budget, ...]:
-    """The user's budgets as limits on sums of costs."""
-    budgets, config = context.config.budgets, context.config
+def make_budgets(
+    context: PassContext, table: CostTable, budgets: BudgetsConfig | None = None
+) -> tuple[Budget, ...]:
+    """The user's budgets as limits on sums of costs; by default those of the configuration."""
+    budgets = budgets or context.config.budgets
     fixed = fixed_costs(context, table)
     limits = [
         *_phase_limits(budgets, teacher_costs(context, table)),
-        *_throughput(config),
+        *_throughput(budgets, context.config.target),
         *(
             (name, name, float(limit))
             for name in ("memory_mib", "kv_mib_per_sequence", "params_m")
@@ -132,14 +134,13 @@ def _phase_limits(
         yield f"speedup.{phase}", f"{phase}_ms", teacher[f"{phase}_ms"] / factor
 
 
-def _throughput(config: RunConfig) -> Iterable[tuple[str, str, float]]:
-    wanted = config.budgets.throughput_tokens_per_s
+def _throughput(budgets: BudgetsConfig, target: TargetConfig) -> Iterable[tuple[str, str, float]]:
+    wanted = budgets.throughput_tokens_per_s
     if wanted is not None:
-        limit_ms = 1000.0 * _request_tokens(config) / wanted
+        limit_ms = 1000.0 * _request_tokens(target) / wanted
         yield "throughput_tokens_per_s", "request_ms", limit_ms
 
 
-def _request_tokens(config: RunConfig) -> int:
+def _request_tokens(target: TargetConfig) -> int:
     """Prompt and output of all sequences of a request."""
-    target = config.target
     return target.batch * (target.prompt_tokens + target.output_tokens)

@@ -19,7 +19,7 @@ from nas.solvers._answer import (
     infeasible,
     relative_gap,
 )
-from nas.solvers._base import PROVEN_GAP, Difference, Solver
+from nas.solvers._base import PROVEN_GAP, Difference, Known, Solver
 from nas.solvers._greedy import descend, marginal_greedy
 from nas.solvers._labels import search_labels
 from nas.solvers._program import build_program
@@ -33,13 +33,20 @@ _FIRST_SHARE = 0.15
 _SHARE_GROWTH = 1.35
 _MAX_THRESHOLDS = 16
 _MAX_CUTS = 50
+_SHORT_OF = 0.7
+"""Share of a similar problem's LP gap at which to look first: short of it, for a threshold too high
+costs more labels than one that is raised once or twice."""
 
 
 @dataclass
 class _State:
-    """Best pick so far and the proven bound; `closed` when the search space is used up."""
+    """Best pick so far and the proven bound; `closed` when the search space is used up.
+
+    `lp_gap` is the distance from LP bound to optimum of a similar problem, if one is known.
+    """
 
     bound: float
+    lp_gap: float | None = None
     pick: Ints | None = None
     loss: float = float("inf")
     closed: bool = False
@@ -71,6 +78,7 @@ class MipSolver(Solver):
         time_limit_s: float | None = None,
         gap: float = PROVEN_GAP,
         forbid: Sequence[Difference] = (),
+        known: Known | None = None,
     ) -> Solution:
         """As `Solver.solve`; raises CapabilityError when no MIP package is installed."""
         check_request(time_limit_s, gap)
@@ -79,7 +87,8 @@ class MipSolver(Solver):
         relaxation = relax(table, self._backend)
         if relaxation is None:
             return infeasible(problem, solver=self.name, seconds=clock.seconds)
-        state = self._search(table, relaxation, clock, gap)
+        state = _begin(table, relaxation, known or Known())
+        self._search(table, relaxation, state, clock, gap)
         if state.pick is None:
             if state.closed:
                 return infeasible(problem, solver=self.name, seconds=clock.seconds)
@@ -98,10 +107,9 @@ class MipSolver(Solver):
             seconds=clock.seconds,
         )
 
-    def _search(self, table: Table, relaxation: Relaxation, clock: Clock, gap: float) -> _State:
-        state = _State(bound=relaxation.bound)
-        for pick in _first_picks(table, relaxation):
-            state.offer(table, pick)
+    def _search(
+        self, table: Table, relaxation: Relaxation, state: _State, clock: Clock, gap: float
+    ) -> None:
         _raise_threshold(table, relaxation, state, clock, gap)
         reduced = relaxation.reduced[relaxation.columns]
         kept = _CORE_PER_SLOT * len(table.slots)
@@ -118,7 +126,6 @@ class MipSolver(Solver):
                 state.closed = found.outcome == "infeasible"
                 break
             kept = kept * _WIDEN if state.pick is None else len(reduced)
-        return state
 
     def _branch(
         self, table: Table, core: Ints, state: _State, clock: Clock, gap: float
@@ -145,12 +152,30 @@ class MipSolver(Solver):
                 return IntegerAnswer("unknown", None, found.bound)
 
 
+def _begin(table: Table, relaxation: Relaxation, known: Known) -> _State:
+    """Where the search starts: the better bound, and the best of the first picks."""
+    state = _State(bound=known.at_least(relaxation.bound), lp_gap=known.lp_gap)
+    picks = _first_picks(table, relaxation)
+    if known.choice is not None:
+        start = table.pick(known.choice)
+        picks.append(
+            descend(table, start) if table.feasible(start) else marginal_greedy(table, start)
+        )
+    for pick in picks:
+        state.offer(table, pick)
+    return state
+
+
 def _raise_threshold(
     table: Table, relaxation: Relaxation, state: _State, clock: Clock, gap: float
 ) -> None:
     """Label searches below a rising threshold until one succeeds, gives up, or none is needed."""
     reduced = relaxation.reduced[relaxation.columns]
     reach = _FIRST_SHARE * _reach(reduced, 2 * len(table.slots), relaxation.bound, state)
+    if state.lp_gap is not None:
+        reach = max(reach, _SHORT_OF * state.lp_gap)
+    # Nothing is found below a bound that is known already.
+    reach = max(reach, _SHARE_GROWTH * (state.bound - relaxation.bound))
     for _ in range(_MAX_THRESHOLDS):
         if _settled(state, gap) or reach <= 0:
             return
