@@ -21,7 +21,7 @@ from nas._numerics import autocast
 from nas.chain import DecoderChain
 from nas.config import DistillConfig
 from nas.errors import PassError
-from nas.objectives import cosine_distance, head_kl
+from nas.objectives import HeadGoal, cosine_distance, head_kl
 from nas.passes._context import PassContext
 from nas.passes.distill_blocks import cosine
 from nas.passes.score import scoring_copy
@@ -39,12 +39,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class _Goal:
-    """What the teacher says of a piece: state after each layer, and the head's input and weight."""
+    """What the teacher says of a piece: state after each layer, and its distribution."""
 
     ids: Tensor
     states: list[Tensor]
-    hidden: Tensor
-    head: Tensor
+    head: HeadGoal
 
 
 @dataclass
@@ -69,7 +68,7 @@ class _Learner:
                 tap=lambda k, s: _keep_layer(states, k, s),
             )
         hidden = self.chain.final_hidden(last).flatten(0, 1)
-        divergence = head_kl(hidden, self.chain.head.weight, goal.hidden, goal.head)
+        divergence = head_kl(hidden, self.chain.head.weight, goal.head)
         distances = [cosine_distance(s, t) for s, t in zip(states, goal.states, strict=True)]
         distance = torch.stack(distances).mean()
         loss = share * (config.kl_weight * divergence + config.cosine_weight * distance)
@@ -181,7 +180,8 @@ def _goal(teacher: DecoderChain, ids: Tensor) -> _Goal:
     last = teacher.run(
         teacher.embed_tokens(ids), teacher.context(ids), tap=lambda k, s: _keep_layer(states, k, s)
     )
-    return _Goal(ids, states, teacher.final_hidden(last).flatten(0, 1), teacher.head.weight)
+    hidden = teacher.final_hidden(last).flatten(0, 1)
+    return _Goal(ids, states, HeadGoal.of(hidden, teacher.head.weight))
 
 
 def _keep_layer(states: list[Tensor], k: int, state: Tensor) -> None:

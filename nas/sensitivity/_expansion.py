@@ -48,19 +48,19 @@ class Expansion:
         """Change of the KL by each swap alone, for each sequence [sequences, C]."""
         return np.asarray(self.slope + 0.5 * np.square(self.scalars).mean(axis=0))
 
-    def quadratic(self, options: Sequence[str]) -> Quadratic:
+    def quadratic(self, options: Sequence[Sequence[str]]) -> Quadratic:
         """The change of the KL as a function of the options chosen, in the order of `options`.
 
-        Options that were not expanded count as no change; keep them out of the search.
+        An option is a group of swaps that come together, most often one. A swap that was not
+        expanded counts as no change.
         """
-        products, _ = shrunk_products(self.scalars.reshape(-1, len(self.names)))
         at = {name: i for i, name in enumerate(self.names)}
-        rows = np.array([i for i, name in enumerate(options) if name in at])
-        known = np.array([at[options[i]] for i in rows])
-        linear, pair = np.zeros(len(options)), np.zeros((len(options), len(options)))
-        linear[rows] = self.slope.mean(axis=0)[known]
-        pair[np.ix_(rows, rows)] = 0.5 * products[np.ix_(known, known)]
-        return Quadratic(linear, pair)
+        member = np.zeros((len(self.names), len(options)))
+        for column, group in enumerate(options):
+            member[[at[name] for name in group if name in at], column] = 1.0
+        samples = self.scalars.reshape(-1, len(self.names)) @ member
+        products, _ = shrunk_products(samples)
+        return Quadratic(self.slope.mean(axis=0) @ member, 0.5 * products)
 
 
 def expand(

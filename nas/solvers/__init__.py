@@ -18,6 +18,7 @@ from nas.solvers._joint import JointSolution, diverse_jointly
 from nas.solvers._mip import MipSolver
 from nas.solvers._quadratic import Quadratic, improve, option_names
 from nas.solvers._random import RandomSolver
+from nas.solvers._refine import RefineStep, last_kept, refine_choice
 from nas.solvers._registry import create_solver, solver_names
 from nas.solvers._sweep import SweepPoint, front, sweep, with_limit
 from nas.solvers._words import duals_in_words, unit_of
@@ -37,6 +38,7 @@ __all__ = [
     "Quadratic",
     "Quotient",
     "RandomSolver",
+    "RefineStep",
     "Solver",
     "SweepPoint",
     "create_solver",
@@ -46,8 +48,10 @@ __all__ = [
     "duals_in_words",
     "front",
     "improve",
+    "last_kept",
     "option_names",
     "raise_infeasible",
+    "refine_choice",
     "solver_names",
     "sweep",
     "unit_of",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas.objectives import ReferenceKl, _kl, cosine_distance, head_kl
+from nas.objectives import HeadGoal, ReferenceKl, _kl, cosine_distance, head_kl
 
 
 def _plain(p_logits: torch.Tensor, q_logits: torch.Tensor) -> torch.Tensor:
@@ -60,7 +60,7 @@ def test_head_kl_and_its_gradients_are_those_of_the_plain_formula() -> None:
     teacher = _case((300,), seed=2)[0]
     student.requires_grad_(True)
     weight = head.weight.clone().requires_grad_(True)
-    loss = head_kl(student, weight, teacher, head.weight)
+    loss = head_kl(student, weight, HeadGoal.of(teacher, head.weight))
     loss.backward()
     again, own = student.detach().requires_grad_(True), weight.detach().requires_grad_(True)
     plain = _plain(teacher @ head.weight.T, again @ own.T).mean()

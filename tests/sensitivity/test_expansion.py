@@ -66,7 +66,7 @@ def test_pairs_say_what_two_swaps_cost_together(network: MixedNetwork) -> None:
     ids = tiny_ids(4, 12)
     swaps = {k: [NUDGED] for k in range(8)}
     found = expand(network, Architecture(), swaps, ids, draws=400, seed=0)
-    model, realise = found.quadratic(found.names), Realiser(network, ids)
+    model, realise = found.quadratic([[name] for name in found.names]), Realiser(network, ids)
     slots = [name.split("/")[0] for name in found.names]
     expected, summed, true = [], [], []
     for a in range(8):
@@ -97,9 +97,19 @@ def test_about_a_student_the_slope_is_the_gradient_of_its_kl(network: MixedNetwo
 
 def test_options_that_were_not_expanded_change_nothing(network: MixedNetwork) -> None:
     found = expand(network, Architecture(), {3: [NUDGED]}, tiny_ids(2, 8), draws=3, seed=0)
-    model = found.quadratic(("layers.0.ffn/teacher", *found.names))
+    model = found.quadratic([["layers.0.ffn/teacher"], [*found.names]])
     assert model.value(np.array([0])) == 0
     assert model.value(np.array([1])) == pytest.approx(found.single().mean())
+
+
+def test_an_option_may_be_several_swaps(network: MixedNetwork) -> None:
+    swaps = {k: [NUDGED] for k in range(4)}
+    found = expand(network, Architecture(), swaps, tiny_ids(3, 12), draws=200, seed=0)
+    names = found.names
+    single = found.quadratic([[name] for name in names])
+    grouped = found.quadratic([names[:2], names[2:]])
+    both = single.value(np.array([0, 1]))
+    assert grouped.value(np.array([0])) == pytest.approx(both, rel=0.05)
 
 
 def test_the_draws_are_the_seeds(network: MixedNetwork) -> None:

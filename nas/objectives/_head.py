@@ -1,0 +1,118 @@
+"""The KL at a large vocabulary's head and its gradients, in chunks of rows.
+
+Neither float32 logits [rows, vocab] nor their gradient outlive a chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.objectives._kl import ROWS
+
+
+@dataclass(frozen=True)
+class HeadGoal:
+    """The teacher's distribution over rows, made once for all students that learn from it.
+
+    `logits`: chunks [ROWS, vocab] in the number format of the teacher's head; `lse` [rows, 1]: the
+    logarithm of the sum of their exponentials, in float32.
+    """
+
+    logits: tuple[Tensor, ...]
+    lse: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, hidden: Tensor, weight: Tensor) -> HeadGoal:
+        """From the inputs of the head [rows, hidden] and its weight [vocab, hidden]."""
+        chunks = tuple(rows.to(weight.dtype) @ weight.T for rows in hidden.split(ROWS))
+        return cls(chunks, torch.cat([c.float().logsumexp(-1, keepdim=True) for c in chunks]))
+
+
+class _HeadKl(torch.autograd.Function):
+    """Mean KL(teacher || student) over rows, with the gradient made in the forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, weight: Tensor, goal: HeadGoal) -> Tensor:
+        needs_weight = weight.requires_grad
+        low = goal.logits[0].dtype
+        # float16 would lose the gradient's small entries
+        low = torch.bfloat16 if low == torch.float16 else low
+        cast = weight.to(low)
+        grad_hidden = torch.empty_like(student)
+        grad_weight = torch.zeros_like(weight) if needs_weight else None
+        total = student.new_zeros((), dtype=torch.float32)
+        # Buffers that every chunk uses again: fresh memory of this size costs more than the sums.
+        buffers = student.new_empty(3, ROWS, weight.shape[0], dtype=torch.float32)
+        for k, i in enumerate(range(0, len(student), ROWS)):
+            rows = slice(i, i + ROWS)
+            hidden = student[rows].to(low)
+            lost, grad = _chunk(hidden @ cast.T, goal.logits[k], goal.lse[rows], buffers)
+            total += lost
+            low_grad = grad.div_(len(student)).to(low)
+            grad_hidden[rows] = (low_grad @ cast).to(student.dtype)
+            if grad_weight is not None:
+                grad_weight += (low_grad.T @ hidden).to(weight.dtype)
+        ctx.save_for_backward(grad_hidden, *([] if grad_weight is None else [grad_weight]))
+        return total / len(student)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (scale,) = upstream
+        grad_hidden, *rest = ctx.saved_tensors
+        grad_weight = rest[0] * scale if rest else None
+        return grad_hidden * scale, grad_weight, None
+
+
+def _chunk(
+    logits: Tensor, goal: Tensor, goal_lse: Tensor, buffers: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Summed KL of a chunk, and its gradient q - p [rows, vocab], which lies in a buffer."""
+    q, p, gap = (buffer[: len(logits)] for buffer in buffers)
+    top = q.copy_(logits).amax(-1, keepdim=True)
+    total = q.sub_(top).exp_().sum(-1, keepdim=True)
+    q.div_(total)
+    p.copy_(goal).sub_(goal_lse).exp_()
+    # sum p (log p - log q), the normalisers apart
+    gap.copy_(goal).sub_(logits)
+    mean_gap = torch.bmm(p.unsqueeze(1), gap.unsqueeze(2)).sum()
+    lost = mean_gap + (top + total.log() - goal_lse).sum()
+    return lost, q.sub_(p)
+
+
+def head_kl(student: Tensor, weight: Tensor, goal: HeadGoal) -> Tensor:
+    """Mean KL(teacher || softmax(student W')) over rows [rows, hidden], in nats.
+
+    Differentiable in `student` and, where it asks for a gradient, in `weight` [vocab, hidden].
+    """
+    loss: Tensor = _HeadKl.apply(student, weight, goal)  # type: ignore[no-untyped-call]
+    return loss
+
+
+@torch.no_grad()
+def head_gradients(
+    hidden: Tensor, goal: Tensor | None, head: nn.Linear, draws: int, generator: torch.Generator
+) -> Tensor:
+    """Gradients with respect to the head's input [1 + draws, sequences, tokens, hidden].
+
+    The first is that of the summed KL(teacher || network), zero where `goal` is None; `goal` is the
+    teacher's input of the head. The others are those of the summed log q(y|x), each with its own
+    labels y drawn from the network's prediction q. All are in float32.
+    """
+    flat, weight = hidden.flatten(0, 1), head.weight
+    found = torch.zeros(1 + draws, *flat.shape, device=flat.device)
+    for i in range(0, len(flat), ROWS):
+        rows = slice(i, i + ROWS)
+        q = head(flat[rows].to(weight.dtype)).float().softmax(-1)
+        mean = (q.to(weight.dtype) @ weight).float()
+        labels = torch.multinomial(q, draws, replacement=True, generator=generator)
+        found[1:, rows] = weight[labels.T].float() - mean
+        if goal is not None:
+            p = head(goal.flatten(0, 1)[rows].to(weight.dtype)).float().softmax(-1)
+            found[0, rows] = ((q - p).to(weight.dtype) @ weight).float()
+    gradients: Tensor = found.unflatten(1, hidden.shape[:2])
+    return gradients
