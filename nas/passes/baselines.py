@@ -16,10 +16,11 @@ from nas.meters import CostTable
 from nas.objectives import ReferenceKl
 from nas.passes._context import PassContext
 from nas.passes.measure import measure_requests, total_costs
-from nas.passes.score import final_hidden, scoring_copy
+from nas.passes.score import scoring_copy
 from nas.passes.solve import make_budgets
 from nas.passes.space import uniform_candidates
 from nas.run import content_key
+from nas.sensitivity import final_hidden
 
 _GRACE = 1.03
 """Predictions of unlike networks err by a few per cent against each other; baselines get it."""

@@ -9,7 +9,7 @@ about the teacher (`nas.sensitivity`), which runs no candidate beyond its own bl
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from nas._numerics import compute_dtype
-from nas.blocks import Block, BlockContext
+from nas.blocks import BlockContext
 from nas.chain import DecoderChain
-from nas.ir import Architecture, Candidate, Slot
+from nas.ir import Architecture, BlockSpec, Candidate, Slot
 from nas.objectives import ReferenceKl
 from nas.passes._context import PassContext
 from nas.passes.build import load_block
 from nas.run import content_key
-from nas.sensitivity import MixedNetwork, expand
+from nas.sensitivity import MixedNetwork, expand, final_hidden
 
 
 class _Prefix(NamedTuple):
@@ -106,60 +106,61 @@ def _one_backward(
         _store(context, slot, keys[slot], {c.spec.label: columns[c.id] for c in group}, share)
 
 
-@torch.no_grad()
 def _replace_one(
     context: PassContext, wanted: Mapping[Slot, list[Candidate]], keys: Mapping[Slot, str]
 ) -> None:
-    chain = scoring_copy(context.teacher.chain)
-    ids = context.text.score.to(chain.embed.weight.device)
+    network = library_network(context)
+    ids = context.text.score.to(network.teacher.embed.weight.device)
+    batch = context.config.score.batch_sequences
+    with context.progress.task("score", sum(map(len, wanted.values()))) as advance:
+        started = time.perf_counter()
+        for slot, columns in replace_one(network, wanted, ids, batch, advance):
+            _store(context, slot, keys[slot], columns, time.perf_counter() - started)
+            started = time.perf_counter()
+
+
+@torch.no_grad()
+def replace_one(
+    network: MixedNetwork,
+    wanted: Mapping[Slot, list[Candidate]],
+    ids: Tensor,
+    batch: int,
+    advance: Callable[[int], None] = lambda candidates: None,
+) -> Iterator[tuple[Slot, dict[str, np.ndarray]]]:
+    """KL of each sequence of `ids` with each candidate swapped in, slot by slot, by label."""
+    chain = network.teacher
     rotary, state = chain.context(ids), chain.embed_tokens(ids)
     divergence = ReferenceKl(final_hidden(chain, chain.run(state, rotary)), chain.head)
     last = max(chain.slot_ids.index(slot) for slot in wanted)
-    with context.progress.task("score", sum(map(len, wanted.values()))) as advance:
-        for k, slot in enumerate(chain.slot_ids[: last + 1]):
-            module = chain.slot(k)
-            prefix = _Prefix(state, module.normed(state))
-            if slot in wanted:
-                started = time.perf_counter()
-                columns = {}
-                for candidate in wanted[slot]:
-                    block = load_block(
-                        context.run.root, chain.shape, slot, candidate.spec, str(ids.device)
-                    )
-                    kl = divergence(_swap(context, chain, k, prefix, block, rotary))
-                    columns[candidate.spec.label] = kl.double().cpu().numpy()
-                    advance(1)
-                _store(context, slot, keys[slot], columns, time.perf_counter() - started)
-            state = module(state, rotary)
+    for k, slot in enumerate(chain.slot_ids[: last + 1]):
+        module = chain.slot(k)
+        if slot in wanted:
+            prefix, columns = _Prefix(state, module.normed(state)), {}
+            for candidate in wanted[slot]:
+                swapped = _swap(network, k, prefix, candidate.spec, rotary, batch)
+                columns[candidate.spec.label] = divergence(swapped).double().cpu().numpy()
+                advance(1)
+            yield slot, columns
+        state = module(state, rotary)
 
 
 def _swap(
-    context: PassContext,
-    chain: DecoderChain,
+    network: MixedNetwork,
     k: int,
     prefix: _Prefix,
-    block: Block | None,
+    spec: BlockSpec,
     rotary: BlockContext,
+    batch: int,
 ) -> Tensor:
-    """Input of the head [sequences, tokens, hidden] with `block` in slot k."""
-    pieces = []
-    step = context.config.score.batch_sequences
-    for i in range(0, len(prefix.state), step):
-        rows = slice(i, i + step)
+    """Input of the head [sequences, tokens, hidden] with the block `spec` in slot k."""
+    chain, pieces = network.teacher, []
+    for i in range(0, len(prefix.state), batch):
+        rows = slice(i, i + batch)
         part = BlockContext(rotary.cos[rows], rotary.sin[rows], rotary.mask)
         state = prefix.state[rows]
-        if block is not None:
-            update = block.to(prefix.normed.dtype)(prefix.normed[rows], part)
-            state = state + update.to(state.dtype)
+        state = state + network.update(k, spec, prefix.normed[rows], part).to(state.dtype)
         pieces.append(final_hidden(chain, chain.run(state, part, start=k + 1)))
     return torch.cat(pieces)
-
-
-def final_hidden(chain: DecoderChain, state: Tensor) -> Tensor:
-    """Input of the head in float32: the norm is applied at full precision."""
-    wide = state.float()
-    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + chain.norm.eps)
-    return wide * chain.norm.weight.float()
 
 
 def _store(

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from nas.ir import Architecture, BlockSpec, KeepTeacher
 from nas.objectives import head_gradients
-from nas.sensitivity._network import MixedNetwork
+from nas.sensitivity._network import MixedNetwork, final_hidden
 from nas.sensitivity._shrinkage import shrunk_products
 from nas.solvers import Quadratic
 
@@ -133,7 +133,7 @@ def _boundary_gradients(
         for normed, state in network.walk_from(start, present, ids):
             inputs.append(normed.detach())
             states.append(state)
-        hidden = network.final_hidden(states[-1])
+        hidden = final_hidden(network.teacher, states[-1])
     goal = None
     if any(not isinstance(s, KeepTeacher) for s in present.choices.values()):
         with torch.no_grad():

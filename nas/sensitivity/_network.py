@@ -14,15 +14,16 @@ from nas.ir import Architecture, BlockSpec, KeepTeacher, Slot
 from nas.objectives import ReferenceKl
 
 Loader = Callable[[Slot, BlockSpec], Block | None]
-_KEPT_BLOCKS = 512
+_KEPT_BYTES = 2**30
 
 
 class MixedNetwork:
-    """Runs architectures. `load` reads a block of the library; the last few hundred are kept."""
+    """Runs architectures. `load` reads a block of the library; a GiB of those last used is kept."""
 
     def __init__(self, teacher: DecoderChain, load: Loader) -> None:
         self.teacher, self._load = teacher, load
         self._blocks: OrderedDict[str, Block | None] = OrderedDict()
+        self._kept_bytes = 0
 
     def block(self, k: int, spec: BlockSpec) -> Block | None:
         """The block of slot k in the teacher's number format; None for a skip."""
@@ -34,8 +35,9 @@ class MixedNetwork:
             block = self._load(slot, spec)
             dtype = self.teacher.norm.weight.dtype
             self._blocks[name] = None if block is None else block.to(dtype)
-            if len(self._blocks) > _KEPT_BLOCKS:
-                self._blocks.popitem(last=False)
+            self._kept_bytes += _bytes(self._blocks[name])
+            while self._kept_bytes > _KEPT_BYTES and len(self._blocks) > 1:
+                self._kept_bytes -= _bytes(self._blocks.popitem(last=False)[1])
         self._blocks.move_to_end(name)
         return self._blocks[name]
 
@@ -66,13 +68,18 @@ class MixedNetwork:
         state = self.teacher.embed_tokens(ids)
         for _, after in self.walk(architecture, ids):
             state = after
-        return self.final_hidden(state)
+        return final_hidden(self.teacher, state)
 
-    def final_hidden(self, state: Tensor) -> Tensor:
-        """The final norm at full precision."""
-        norm, wide = self.teacher.norm, state.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + norm.eps)
-        return wide * norm.weight.float()
+
+def _bytes(block: Block | None) -> int:
+    return 0 if block is None else sum(p.nbytes for p in block.parameters())
+
+
+def final_hidden(chain: DecoderChain, state: Tensor) -> Tensor:
+    """Input of the head in float32: the final norm is applied at full precision."""
+    wide = state.float()
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + chain.norm.eps)
+    return wide * chain.norm.weight.float()
 
 
 class Realiser:
