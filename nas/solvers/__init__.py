@@ -9,6 +9,7 @@ from nas.solvers._infeasible import BudgetDiagnosis, Infeasibility, diagnose, ra
 from nas.solvers._mip import MipSolver
 from nas.solvers._random import RandomSolver
 from nas.solvers._registry import create_solver, solver_names
+from nas.solvers._resolve import Resolved, Resolver
 from nas.solvers._sweep import sweep, with_limit
 from nas.solvers._words import duals_in_words, unit_of
 
@@ -22,6 +23,8 @@ __all__ = [
     "Infeasibility",
     "MipSolver",
     "RandomSolver",
+    "Resolved",
+    "Resolver",
     "Solver",
     "create_solver",
     "diagnose",

@@ -36,7 +36,7 @@ _MAX_CUTS = 50
 
 
 @dataclass
-class _State:
+class Search:
     """Best pick so far and the proven bound; `closed` when the search space is used up."""
 
     bound: float
@@ -79,7 +79,7 @@ class MipSolver(Solver):
         relaxation = relax(table, self._backend)
         if relaxation is None:
             return infeasible(problem, solver=self.name, seconds=clock.seconds)
-        state = self._search(table, relaxation, clock, gap)
+        state = self.search(table, relaxation, clock, gap)
         if state.pick is None:
             if state.closed:
                 return infeasible(problem, solver=self.name, seconds=clock.seconds)
@@ -98,14 +98,15 @@ class MipSolver(Solver):
             seconds=clock.seconds,
         )
 
-    def _search(self, table: Table, relaxation: Relaxation, clock: Clock, gap: float) -> _State:
-        state = _State(bound=relaxation.bound)
+    def search(self, table: Table, relaxation: Relaxation, clock: Clock, gap: float) -> Search:
+        """Search the whole of `table` until the gap is reached or the time is over."""
+        state = Search(bound=relaxation.bound)
         for pick in _first_picks(table, relaxation):
             state.offer(table, pick)
-        _raise_threshold(table, relaxation, state, clock, gap)
+        raise_threshold(table, relaxation, state, clock, gap)
         reduced = relaxation.reduced[relaxation.columns]
         kept = _CORE_PER_SLOT * len(table.slots)
-        while not _settled(state, gap) and not clock.over:
+        while not settled(state, gap) and not clock.over:
             reach = _reach(reduced, kept, relaxation.bound, state)
             inner = reduced <= reach
             found = self._branch(table, relaxation.columns[inner], state, clock, gap)
@@ -121,7 +122,7 @@ class MipSolver(Solver):
         return state
 
     def _branch(
-        self, table: Table, core: Ints, state: _State, clock: Clock, gap: float
+        self, table: Table, core: Ints, state: Search, clock: Clock, gap: float
     ) -> IntegerAnswer:
         """Branch and bound on the options `core`; picks come back as table indices.
 
@@ -145,14 +146,23 @@ class MipSolver(Solver):
                 return IntegerAnswer("unknown", None, found.bound)
 
 
-def _raise_threshold(
-    table: Table, relaxation: Relaxation, state: _State, clock: Clock, gap: float
+def raise_threshold(
+    table: Table,
+    relaxation: Relaxation,
+    state: Search,
+    clock: Clock,
+    gap: float,
+    *,
+    first_share: float = _FIRST_SHARE,
 ) -> None:
-    """Label searches below a rising threshold until one succeeds, gives up, or none is needed."""
+    """Label searches below a rising threshold until one succeeds, gives up, or none is needed.
+
+    The first threshold is `first_share` of the way to the incumbent: larger where that is good.
+    """
     reduced = relaxation.reduced[relaxation.columns]
-    reach = _FIRST_SHARE * _reach(reduced, 2 * len(table.slots), relaxation.bound, state)
+    reach = first_share * _reach(reduced, 2 * len(table.slots), relaxation.bound, state)
     for _ in range(_MAX_THRESHOLDS):
-        if _settled(state, gap) or reach <= 0:
+        if settled(state, gap) or reach <= 0:
             return
         threshold = min(relaxation.bound + reach, state.loss)
         found = search_labels(table, relaxation, threshold, clock)
@@ -172,7 +182,7 @@ def _first_picks(table: Table, relaxation: Relaxation) -> list[Ints | None]:
     ]
 
 
-def _reach(reduced: Floats, kept: int, lp_bound: float, state: _State) -> float:
+def _reach(reduced: Floats, kept: int, lp_bound: float, state: Search) -> float:
     """The reduced cost up to which options enter the core: about `kept` of them, fewer where the
     incumbent shows that the others are in no better pick."""
     by_rank = float(np.partition(reduced, min(kept, len(reduced)) - 1)[min(kept, len(reduced)) - 1])
@@ -187,12 +197,12 @@ def _bound_inside(found: IntegerAnswer, lp_bound: float) -> float:
     return lp_bound if found.bound is None else max(lp_bound, found.bound)
 
 
-def _absolute_gap(state: _State, gap: float) -> float:
+def _absolute_gap(state: Search, gap: float) -> float:
     """The difference in loss that `gap` allows wherever the optimum lies; 0 where it may be 0."""
     if state.bound < 0 < state.loss:
         return 0.0
     return 0.5 * gap * min(abs(state.bound), abs(state.loss))
 
 
-def _settled(state: _State, gap: float) -> bool:
+def settled(state: Search, gap: float) -> bool:
     return state.pick is not None and relative_gap(state.loss, state.bound) <= gap
