@@ -17,6 +17,7 @@ from nas.passes import Artefacts, PassContext
 from nas.passes.plan import Plan, PlanRow, make_plan
 from nas.progress import Progress
 from nas.run import RunDirectory, write_atomically
+from nas.uncertainty import JudgedSolution, Scrutiny
 
 __all__ = [
     "PASSES",
@@ -27,7 +28,10 @@ __all__ = [
     "compile_run",
     "make_plan",
     "solve_again",
+    "solve_and_judge",
 ]
+
+_BEFORE_SOLVE = frozenset({"teacher", "data", "space", "measure", "build", "score"})
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,23 @@ def compile_run(
 def solve_again(config: RunConfig, run: RunDirectory, progress: Progress | None = None) -> Solution:
     """Solve under the budgets of `config`; what comes before must be there and is not touched."""
     with run.locked():
-        run.closed = frozenset({"teacher", "data", "space", "measure", "build", "score"})
+        run.closed = _BEFORE_SOLVE
         return Artefacts(PassContext(config, run, progress)).solution
+
+
+def solve_and_judge(
+    config: RunConfig, run: RunDirectory, scrutiny: Scrutiny, progress: Progress | None = None
+) -> JudgedSolution:
+    """As `solve_again`, and how sure the answer is; nothing is stored of that."""
+    from nas.passes.solve import judge_solution
+
+    with run.locked():
+        run.closed = _BEFORE_SOLVE
+        found = Artefacts(PassContext(config, run, progress))
+        uncertainty = judge_solution(
+            found.context, found.costs, found.candidates, found.scores, found.solution, scrutiny
+        )
+        return JudgedSolution(**found.solution.model_dump(), uncertainty=uncertainty)
 
 
 def _timed(run: RunDirectory, step: Pass, artefacts: Artefacts) -> float:

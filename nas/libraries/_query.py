@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from nas.errors import ConfigError
+from nas.uncertainty import Scrutiny
 
 Sense = Literal["max", "min"]
 _MOST_POINTS = 1000
@@ -71,7 +72,10 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Query:
-    """One question. `differ` is the number of slots in which any two of `solutions` differ."""
+    """One question. `differ` is the number of slots in which any two of `solutions` differ.
+
+    With `scrutiny` the one answer is judged; `noise` is the relative standard deviation of losses.
+    """
 
     objective: str | None = None
     limits: tuple[Limit, ...] = ()
@@ -80,16 +84,29 @@ class Query:
     time_limit_s: float | None = None
     solver: str = "mip"
     sweep: Sweep | None = None
+    scrutiny: Scrutiny | None = None
+    noise: float | None = None
 
     def __post_init__(self) -> None:
         if self.solutions is not None and self.sweep is not None:
             raise ConfigError("--solutions and --sweep: give one of them")
         if self.solutions is None and self.differ is not None:
             raise ConfigError("--differ says how --solutions differ; give --solutions, too")
+        self._refuse_blind_scrutiny()
         limit_s = self.time_limit_s
         if limit_s is not None and not (math.isfinite(limit_s) and limit_s > 0):
             raise ConfigError(f"--time-limit {limit_s:g}: give a positive number of seconds")
         self._refuse_repeats()
+
+    def _refuse_blind_scrutiny(self) -> None:
+        if self.scrutiny is None:
+            if self.noise is not None:
+                raise ConfigError("--noise says how sure losses are; give --confidence, too")
+            return
+        if self.solutions is not None or self.sweep is not None:
+            raise ConfigError("--confidence judges one answer; leave --solutions and --sweep out")
+        if self.solver != "mip":
+            raise ConfigError(f"--confidence judges an optimum; --solver {self.solver} finds none")
 
     def _refuse_repeats(self) -> None:
         seen: set[tuple[str, Sense]] = set()
@@ -115,6 +132,8 @@ class Query:
         time_limit_s: float | None = None,
         solver: str = "mip",
         sweep: str | None = None,
+        scrutiny: Scrutiny | None = None,
+        noise: float | None = None,
     ) -> Self:
         """From the words of a command line; raises ConfigError naming the option."""
         return cls(
@@ -128,6 +147,8 @@ class Query:
             time_limit_s=time_limit_s,
             solver=solver,
             sweep=None if sweep is None else Sweep.parse(sweep),
+            scrutiny=scrutiny,
+            noise=noise,
         )
 
 

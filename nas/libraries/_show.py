@@ -12,6 +12,7 @@ from nas._words import duration, number
 from nas.ir.problem import Budget
 from nas.libraries._answer import Answer
 from nas.solvers import unit_of
+from nas.uncertainty import uncertainty_tables
 
 _BAR = 24
 _LAYER = re.compile(r"\d+")
@@ -40,6 +41,8 @@ def _answer(answer: Answer) -> Iterable[RenderableType]:
     columns = ("variant", "slots", "where")
     chosen = [(v, len(slots), places(slots)) for v, slots in _by_variant(answer.choice).items()]
     yield table("choice", columns, chosen, right=("slots",), whole=("variant",))
+    if answer.uncertainty is not None:
+        yield from uncertainty_tables(answer.uncertainty)
 
 
 def _verdict(answer: Answer) -> str:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from nas.errors import PassError
 from nas.ir.problem import Problem, Solution
 from nas.libraries._answer import Answer, Diagnosis
+from nas.libraries._judge import judged
 from nas.libraries._library import BlockLibrary
 from nas.libraries._problem import make_problem, uncounted
 from nas.libraries._query import Query, Sweep
+from nas.progress import Progress
 from nas.solvers import (
     Difference,
     Solver,
@@ -39,7 +41,7 @@ class Answers:
         return first.infeasibility
 
 
-def solve_library(library: BlockLibrary, query: Query) -> Answers:
+def solve_library(library: BlockLibrary, query: Query, progress: Progress | None = None) -> Answers:
     """Answer `query`; every solution is summed again from the library by `verify`.
 
     Raises:
@@ -60,7 +62,8 @@ def solve_library(library: BlockLibrary, query: Query) -> Answers:
         answers, more = _several(problem, query, solver)
         return Answers(answers, (*notes, *more))
     solution = solver.solve(problem, time_limit_s=query.time_limit_s)
-    return Answers(_certified(problem, solution, query.time_limit_s), notes)
+    answer = _certified(problem, solution, query.time_limit_s)
+    return Answers(judged(library, problem, query, answer, progress), notes)
 
 
 def _several(

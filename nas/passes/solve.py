@@ -8,7 +8,7 @@ from typing import NoReturn
 import numpy as np
 
 from nas.config import BudgetsConfig, RunConfig
-from nas.errors import InfeasibleError
+from nas.errors import ConfigError, InfeasibleError
 from nas.ir import (
     Architecture,
     Budget,
@@ -24,6 +24,7 @@ from nas.passes._context import PassContext
 from nas.passes.measure import fixed_costs, option_costs, teacher_costs
 from nas.run import content_key, json_writer
 from nas.solvers import MipSolver, create_solver, diagnose, verify
+from nas.uncertainty import Scrutiny, SequenceNoise, Uncertainty, judge
 
 
 def solve(
@@ -46,11 +47,42 @@ def solve(
         _refuse(context, problem, table)
     verify(problem, solution)
     files = {
-        f"solutions/{key}/problem.json": json_writer(problem),
+        f"solutions/{key}/problem.json": json_writer(
+            {**problem.model_dump(mode="json"), "scores": _as_lists(scores)}
+        ),
         f"solutions/{key}/solution.json": json_writer(solution),
     }
     context.run.store(name, key, files, solution.model_dump(mode="json"), solution.seconds)
     return solution
+
+
+def judge_solution(
+    context: PassContext,
+    table: CostTable,
+    candidates: Iterable[Candidate],
+    scores: Mapping[str, np.ndarray],
+    solution: Solution,
+    scrutiny: Scrutiny,
+) -> Uncertainty:
+    """How sure `solution` is, by its per-sequence scores; raises ConfigError where it is none."""
+    config = context.config.solve
+    if config.solver != "mip":
+        raise ConfigError(
+            f"--confidence judges an optimum; solve.solver={config.solver} finds none"
+        )
+    problem = make_problem(context, table, candidates, scores)
+    return judge(
+        problem,
+        solution.choice,
+        SequenceNoise(problem, scores),
+        scrutiny,
+        progress=context.progress,
+        time_limit_s=config.time_limit_s,
+    )
+
+
+def _as_lists(scores: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+    return {name: [float(value) for value in values] for name, values in scores.items()}
 
 
 def require_feasible(

@@ -3,6 +3,7 @@
 from nas.uncertainty._base import Noise, Spread
 from nas.uncertainty._interval import Interval, student_quantile
 from nas.uncertainty._judge import (
+    JudgedSolution,
     Scrutiny,
     SlotCertainty,
     Uncertainty,
@@ -12,9 +13,11 @@ from nas.uncertainty._judge import (
 from nas.uncertainty._relative import RelativeNoise
 from nas.uncertainty._replicates import Replicates, replicate
 from nas.uncertainty._sequences import SequenceNoise
+from nas.uncertainty._show import uncertainty_tables
 
 __all__ = [
     "Interval",
+    "JudgedSolution",
     "Noise",
     "RelativeNoise",
     "Replicates",
@@ -27,4 +30,5 @@ __all__ = [
     "objective_intervals",
     "replicate",
     "student_quantile",
+    "uncertainty_tables",
 ]

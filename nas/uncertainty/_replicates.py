@@ -41,12 +41,16 @@ def replicate(
     `drawn(pick) - measured(pick)`, which is 0 on average and takes most of the variance away:
     what is left is how much the two choices lose by each other's losses, and never negative.
     """
+    # Few sequences have few distinct draws: each is solved once.
+    draws, times = np.unique(
+        noise.draws(count, np.random.default_rng(seed)), axis=0, return_counts=True
+    )
     picks, optimism = [], []
-    with progress.task("solve again", count) as advance:
-        for drawn in noise.draws(count, np.random.default_rng(seed)):
+    with progress.task("solve again", len(draws)) as advance:
+        for drawn in draws:
             found = resolver.solve(drawn)
             gained = drawn - noise.losses
             picks.append(found.pick)
             optimism.append(float(gained[pick].sum() - gained[found.pick].sum()))
             advance(1)
-    return Replicates(np.stack(picks), np.array(optimism))
+    return Replicates(np.repeat(picks, times, axis=0), np.repeat(optimism, times))
