@@ -1,6 +1,6 @@
 """Coverage of the reported interval, on synthetic libraries whose true losses are known.
 
-    python benchmarks/uncertainty.py [--trials 200] [--confidence 0.9] [--resamples 40] [--quick]
+    python benchmarks/uncertainty.py [--trials 200] [--confidence 0.9] [--resamples 20] [--quick]
 
 A trial adds noise to every loss of a library of benchmarks/solver.py, chooses by the noisy losses,
 and asks whether the interval holds the true summed loss of that choice. `measured` is the interval
@@ -28,7 +28,7 @@ from nas.progress import SilentProgress
 from nas.solvers import Resolver
 from nas.uncertainty import Noise, RelativeNoise, SequenceNoise, objective_intervals, replicate
 
-SIZES = (Size(30, 2, 4), Size(60, 2, 4), Size(80, 4, 4))
+SIZES = (Size(30, 2, 4), Size(60, 2, 4))
 NOISE = 0.05
 Measure = Callable[[Problem, np.random.Generator], Noise]
 
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--confidence", type=float, default=0.9)
-    parser.add_argument("--resamples", type=int, default=40)
+    parser.add_argument("--resamples", type=int, default=20)
     parser.add_argument("--quick", action="store_true", help="the smallest library only")
     arguments = parser.parse_args()
     print(

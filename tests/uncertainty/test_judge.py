@@ -71,7 +71,7 @@ def test_a_slot_without_another_way_has_no_regret_and_is_fixed() -> None:
         problem,
         {"only": "a", "forced": "cheap", "free": "a"},
         RelativeNoise(problem, 0.05),
-        Scrutiny(resamples=60),
+        Scrutiny(resamples=30),
     )
 
     assert [found.slots[s].regret for s in ("only", "forced")] == [None, None]
