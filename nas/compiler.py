@@ -115,7 +115,7 @@ def solve_again(config: RunConfig, run: RunDirectory, progress: Progress | None 
 def solve_and_judge(
     config: RunConfig, run: RunDirectory, scrutiny: Scrutiny, progress: Progress | None = None
 ) -> JudgedSolution:
-    """As `solve_again`, and how sure the answer is; nothing is stored of that."""
+    """As `solve_again`, and how sure the answer is."""
     from nas.passes.solve import judge_solution
 
     with run.locked():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import NoReturn
 
 import numpy as np
@@ -64,21 +66,34 @@ def judge_solution(
     solution: Solution,
     scrutiny: Scrutiny,
 ) -> Uncertainty:
-    """How sure `solution` is, by its per-sequence scores; raises ConfigError where it is none."""
+    """How sure `solution` is, by its per-sequence scores; kept in the run for the next call.
+
+    Raises ConfigError where the solver finds no optimum, or there is a single sequence.
+    """
     config = context.config.solve
     if config.solver != "mip":
         raise ConfigError(
             f"--confidence judges an optimum; solve.solver={config.solver} finds none"
         )
     problem = make_problem(context, table, candidates, scores)
-    return judge(
+    noise = SequenceNoise(problem, scores)
+    key = content_key("judge", problem, config, _as_lists(scores), asdict(scrutiny))
+    record = context.run.fetch(f"solve/judged/{key}", key)
+    if record is not None:
+        return Uncertainty.model_validate(record.data)
+    began = time.perf_counter()
+    found = judge(
         problem,
         solution.choice,
-        SequenceNoise(problem, scores),
+        noise,
         scrutiny,
         progress=context.progress,
         time_limit_s=config.time_limit_s,
     )
+    seconds = time.perf_counter() - began
+    data = found.model_dump(mode="json")
+    context.run.store(f"solve/judged/{key}", key, data=data, seconds=seconds)
+    return found
 
 
 def _as_lists(scores: Mapping[str, np.ndarray]) -> dict[str, list[float]]:

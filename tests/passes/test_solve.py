@@ -105,6 +105,20 @@ def test_the_problem_of_a_run_is_a_library_that_knows_its_sequences(
     assert answer.uncertainty == judged.uncertainty
 
 
+def test_a_judgement_is_made_once(artefacts: Callable[..., Artefacts]) -> None:
+    first = artefacts(budgets={"params_m": 0.027}).uncertainty
+    again = artefacts(budgets={"params_m": 0.027})
+
+    assert again.uncertainty == first
+    assert not again.context.run.tally.done
+
+
+def test_one_scoring_sequence_is_no_ground_to_judge_on(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    assert artefacts(data={"score_sequences": 1}).uncertainty is None
+
+
 def test_only_an_optimum_is_judged(artefacts: Callable[..., Artefacts]) -> None:
     view = artefacts(solve={"solver": "greedy"})
     view.solution  # noqa: B018

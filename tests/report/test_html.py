@@ -11,6 +11,7 @@ import pytest
 
 from nas.report import Summary, load_summary, render_html, write_report
 from nas.report._charts import curves, dumbbells
+from nas.report._format import percent
 from nas.report._heat import heat_maps
 from nas.report._strip import strip
 from nas.report._words import certificate, verdict
@@ -205,6 +206,28 @@ def test_the_verdict_claims_only_what_holds(summary: Summary) -> None:
     assert summary.solution
     late = summary.solution.model_copy(update={"status": "incumbent"})
     assert "not proven optimal" in certificate(changed(solution=late))
+
+
+def test_the_page_says_how_sure_the_choice_is(summary: Summary) -> None:
+    sure = [slot for slot in summary.slots if slot.certainty and slot.certainty.certain]
+    first = summary.slots[0]
+    assert first.certainty
+
+    page = render_html(summary)
+
+    assert f"{len(sure)} of 60 slots have the same block in {percent(0.9, 0)} of draws" in page
+    assert f"in {percent(first.certainty.frequency, 0)} of draws; without it" in page
+
+
+def test_a_run_that_was_not_judged_says_nothing_of_certainty(summary: Summary) -> None:
+    assert summary.solution
+    slots = tuple(slot.model_copy(update={"certainty": None}) for slot in summary.slots)
+    solution = summary.solution.model_copy(update={"certainty": None})
+
+    page = render_html(summary.model_copy(update={"slots": slots, "solution": solution}))
+
+    assert "of draws" not in page
+    assert "On fresh text" not in page
 
 
 def test_geometry_stays_inside_its_frame(summary: Summary) -> None:
