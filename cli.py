@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +13,7 @@ import click
 from nas.console import Form, NasGroup, Session, known_pass, one_source
 
 if TYPE_CHECKING:
-    from nas.libraries import Query
+    from nas.libraries import Answers, Diverse, Query
     from nas.uncertainty import Scrutiny
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -23,6 +24,7 @@ PASS_VERBS = {
     "measure": "measure every distinct block on the target",
     "build": "make every candidate from the teacher",
     "score": "what swapping in each candidate costs",
+    "refine": "move to where the realised KL is lower",
     "distill": "global distillation of student and baselines",
     "export": "write and check the files",
     "profile": "measure the exported networks end to end",
@@ -32,13 +34,13 @@ SECTIONS = {
     "Start": ("init", "ls", "doctor", "validate", "plan", "run"),
     "Read a run": ("status", "show", "diff"),
     "One pass of a run": (
-        *("space", "measure", "build", "score", "solve"),
+        *("space", "measure", "build", "score", "solve", "refine"),
         *("distill", "export", "profile", "evaluate", "report"),
     ),
 }
 LIBRARY_OPTIONS = (
     *("objective", "most", "least", "solutions"),
-    *("differ", "time_limit", "solver", "sweep", "noise"),
+    *("differ", "diverse", "time_limit", "solver", "noise"),
 )
 LISTED = ("spaces", "hardware", "solvers", "meters", "passes", "runs")
 
@@ -316,6 +318,12 @@ for _name, _title in PASS_VERBS.items():
     help="Slots in which any two of the solutions differ, at least; default: 1.",
 )
 @click.option(
+    "--diverse",
+    type=click.Choice(["greedily", "jointly"]),
+    help="One solution after the other, each the best that is left (default), or all at once with "
+    "the least sum.",
+)
+@click.option(
     "--time-limit", metavar="S", type=float, help="Seconds for each solution; default: no limit."
 )
 @click.option(
@@ -323,8 +331,11 @@ for _name, _title in PASS_VERBS.items():
 )
 @click.option(
     "--sweep",
+    "sweeps",
     metavar="PATH=LOW:HIGH:COUNT",
-    help="The front over COUNT upper limits of a column, from LOW to HIGH.",
+    multiple=True,
+    help="The front over COUNT limits from LOW to HIGH: of a budget of the RUN, or upper limits of "
+    "a column of the library. Given twice: over every pair, with a heat map.",
 )
 @click.option(
     "--confidence",
@@ -357,9 +368,10 @@ def solve(
     least: tuple[str, ...],
     solutions: int | None,
     differ: int | None,
+    diverse: Diverse | None,
     time_limit: float | None,
     solver: str,
-    sweep: str | None,
+    sweeps: tuple[str, ...],
     confidence: float | None,
     noise: float | None,
     resamples: int | None,
@@ -367,8 +379,8 @@ def solve(
 ) -> None:
     """Pick one block a slot, of a RUN or of a library.
 
-    With a RUN, --set tries other budgets; takes seconds and writes to solutions/ only. With
-    --library FILE, the options name its columns and nothing is written.
+    With a RUN, --set tries other budgets; takes seconds and writes to solutions/ only, with --sweep
+    nothing at all. With --library FILE, the options name its columns and nothing is written.
     """
     one_source(context, run=("overrides",), library=LIBRARY_OPTIONS)
     scrutiny = _scrutiny(confidence, resamples)
@@ -381,13 +393,18 @@ def solve(
             least=least,
             solutions=solutions,
             differ=differ,
+            diverse=diverse,
             time_limit_s=time_limit,
             solver=solver,
-            sweep=sweep,
+            sweeps=sweeps,
             scrutiny=scrutiny,
             noise=noise,
         )
         _solve_library(context.obj, library, query, form)
+    elif run is not None and sweeps:
+        if scrutiny is not None:
+            raise click.UsageError("--confidence judges one answer; leave --sweep out")
+        _sweep_run(context.obj, run, overrides, sweeps, form)
     elif run is not None:
         _solve_run(context.obj, run, overrides, scrutiny, form)
 
@@ -403,11 +420,31 @@ def _scrutiny(confidence: float | None, resamples: int | None) -> Scrutiny | Non
 
 
 def _solve_library(session: Session, path: Path, query: Query, form: Form) -> None:
-    from nas.errors import InfeasibleError
-    from nas.libraries import answer_tables, read_library, solve_library
+    from nas.libraries import read_library, solve_library
 
     answers = solve_library(read_library(path), query, session.progress)
-    session.emit(answers.found, form, answer_tables)
+    _show_answers(session, answers, form)
+
+
+def _sweep_run(
+    session: Session, run: Path, overrides: tuple[str, ...], sweeps: tuple[str, ...], form: Form
+) -> None:
+    from nas.compiler import sweep_again
+    from nas.libraries import Sweep
+    from nas.readers import open_run, read_config
+
+    asked = [Sweep.parse(text) for text in sweeps]
+    directory = open_run(run)
+    config = read_config(directory, overrides)
+    session.works_on(run, resumable=True)
+    _show_answers(session, sweep_again(config, directory, asked, session.progress), form)
+
+
+def _show_answers(session: Session, answers: Answers, form: Form) -> None:
+    from nas.errors import InfeasibleError
+    from nas.libraries import answer_tables
+
+    session.emit(answers.found, form, partial(answer_tables, plane=answers.plane))
     for note in answers.notes:
         session.note(f"note: {note}")
     if answers.infeasible is not None:
@@ -444,6 +481,13 @@ def _solve_run(
     multiple=True,
     help="JSONL file of multiple-choice or cloze questions. Repeatable.",
 )
+@click.option(
+    "--lm-eval",
+    "lm_eval",
+    metavar="NAME",
+    multiple=True,
+    help="Task of lm-evaluation-harness, such as hellaswag. Repeatable.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many questions a task.")
 @set_option
 @quiet_option
@@ -452,16 +496,20 @@ def evaluate(
     session: Session,
     run: Path,
     tasks: tuple[Path, ...],
+    lm_eval: tuple[str, ...],
     limit: int | None,
     overrides: tuple[str, ...],
 ) -> None:
-    """Quality of the student beside the teacher; --task adds task files."""
+    """Quality of the student beside the teacher.
+
+    --task adds task files, --lm-eval tasks of lm-evaluation-harness.
+    """
     from nas.compiler import compile_run
     from nas.console import print_outcome
     from nas.readers import open_run, with_tasks
 
     directory = open_run(run)
-    config = with_tasks(directory, overrides, tasks, limit)
+    config = with_tasks(directory, overrides, files=tasks, lm_eval=lm_eval, limit=limit)
     session.works_on(run, resumable=True)
     outcome = compile_run(config, directory, session.progress, start="evaluate", stop="report")
     print_outcome(session, run, outcome)

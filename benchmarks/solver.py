@@ -1,6 +1,6 @@
 """Solver benchmark on synthetic libraries: seconds, gap, and each baseline against the optimum.
 
-    python benchmarks/solver.py [--quick] [--diverse] [--seed S]
+    python benchmarks/solver.py [--quick] [--diverse | --joint] [--seed S]
 
 A library has 32 or 80 layers; an option of a layer joins an attention and a feed-forward variant.
 Its loss falls with the compute it keeps, scaled by a lognormal sensitivity of the layer, with
@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from nas.errors import PassError
 from nas.ir.problem import Budget, Option, Problem
-from nas.solvers import create_solver, diverse, verify
+from nas.solvers import create_solver, diverse, diverse_jointly, verify, verify_joint
 
-BASELINES = ("greedy", "equal_split", "evolution", "random")
+BASELINES = ("greedy", "equal_split", "evolution", "random", "depth_cut")
 COSTS = ("runtime_ms", "memory_mib", "energy_mj")
 SHARES = {2: (0.5, 0.5), 3: (0.5, 0.5, 0.35)}
 
@@ -42,6 +42,7 @@ class Size:
         return f"{self.slots}x{self.attention * self.feed_forward}"
 
 
+SMALL = Size(6, 2, 2)
 SIZES = (Size(32, 6, 9), Size(80, 4, 4), Size(80, 6, 9), Size(80, 14, 27))
 
 
@@ -74,7 +75,7 @@ def _options(size: Size, generator: np.random.Generator, weight: float) -> tuple
             noise = generator.lognormal(0.0, 0.15, size=4)
             options.append(
                 Option(
-                    variant=f"a{a}-f{f}",
+                    variant=_variant("attn", a, attention) + "-" + _variant("ffn", f, ffn),
                     loss=0.1 * weight * lost * noise[0],
                     costs={
                         "runtime_ms": (0.1 + 0.7 * attention + 0.3 * ffn) * noise[1],
@@ -84,6 +85,10 @@ def _options(size: Size, generator: np.random.Generator, weight: float) -> tuple
                 )
             )
     return tuple(options)
+
+
+def _variant(part: str, index: int, kept: float) -> str:
+    return f"{part}_{index}" if kept else f"{part}_no_op"
 
 
 def baseline_ratio(problem: Problem, name: str, optimum: float) -> str:
@@ -129,12 +134,41 @@ def run_diverse(size: Size, budgets: int, seed: int, time_limit_s: float) -> lis
     return [*lines, f"{size.label:>8} {budgets:>7} {'total':>9} {seconds:>8.2f}"]
 
 
+def run_joint(size: Size, budgets: int, differ: int, seeds: range, time_limit_s: float) -> str:
+    """Three solutions at once against greedy selection, over several seeds."""
+    saved, gaps, more = [], [], 0
+    for seed in seeds:
+        problem = synthetic_problem(size, budgets, seed)
+        found = diverse_jointly(problem, 3, differ, time_limit_s=time_limit_s)
+        verify_joint(problem, found)
+        gaps.append(found.gap or 0.0)
+        if found.objective is None or found.greedy_objective is None:
+            more += found.objective is not None
+        else:
+            saved.append(1 - found.objective / found.greedy_objective)
+    better = sum(share > 1e-6 for share in saved)
+    mean, most = (100 * np.mean(saved), 100 * max(saved)) if saved else (0.0, 0.0)
+    return (
+        f"{size.label:>8} {budgets:>7} {differ:>6} {better:>6} of {len(seeds)} {mean:>7.2f} % "
+        f"{most:>7.2f} % {more:>6} {max(gaps):>9.1e}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="small sizes, no evolution")
     parser.add_argument("--diverse", action="store_true", help="five diverse solutions of 80x54")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--joint", action="store_true", help="three solutions found jointly")
     arguments = parser.parse_args()
+    if arguments.joint:
+        header = f"{'library':>8} {'budgets':>7} {'differ':>6} {'better':>10} {'mean':>9}"
+        print(f"{header} {'most':>9} {'more':>6} {'worst gap':>9}")
+        seeds = range(arguments.seed, arguments.seed + 6)
+        for size in (SMALL,) if arguments.quick else (SMALL, *SIZES[:3]):
+            for differ in (size.slots // 3, 2 * size.slots // 3, size.slots):
+                print(run_joint(size, 2, differ, seeds, 6), flush=True)
+        return
     if arguments.diverse:
         header = f"{'library':>8} {'budgets':>7} {'status':>9} {'seconds':>8} {'gap':>9}"
         print(f"{header} {'loss':>9}")

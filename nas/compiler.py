@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -15,9 +16,13 @@ from nas.errors import ConfigError
 from nas.ir import Solution
 from nas.passes import Artefacts, PassContext
 from nas.passes.plan import Plan, PlanRow, make_plan
+from nas.passes.preflight import preflight
 from nas.progress import Progress
 from nas.run import RunDirectory, write_atomically
 from nas.uncertainty import JudgedSolution, Scrutiny
+
+if TYPE_CHECKING:
+    from nas.libraries import Answers, Sweep
 
 __all__ = [
     "PASSES",
@@ -29,9 +34,8 @@ __all__ = [
     "make_plan",
     "solve_again",
     "solve_and_judge",
+    "sweep_again",
 ]
-
-_BEFORE_SOLVE = frozenset({"teacher", "data", "space", "measure", "build", "score"})
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,17 @@ PASSES: tuple[Pass, ...] = (
     Pass("measure", "measure every distinct block on the target", lambda a: a.costs),
     Pass("build", "make every candidate from the teacher", lambda a: a.block_keys),
     Pass("score", "what swapping in each candidate costs", lambda a: a.scores),
-    Pass("solve", "pick one block a slot under the budgets", lambda a: a.architectures),
+    Pass("solve", "pick one block a slot under the budgets", lambda a: (a.solution, a.baselines)),
+    Pass("refine", "move to where the realised KL is lower", lambda a: a.refined),
     Pass("distill", "global distillation of student and baselines", lambda a: a.student_keys),
     Pass("export", "write and check the files", lambda a: a.exported),
     Pass("profile", "measure the exported networks end to end", lambda a: a.measured),
     Pass("evaluate", "quality on held-out text and tasks", lambda a: (a.quality, a.tasks)),
     Pass("report", "write summary.json and report.html", lambda a: a.report),
 )
+
+
+_BEFORE_SOLVING = frozenset({"teacher", "data", "space", "measure", "build", "score"})
 
 
 @dataclass
@@ -82,7 +90,8 @@ def compile_run(
 ) -> Outcome:
     """Run the passes from `start` to `stop`, both included. Finished units are never redone.
 
-    Passes before `start` must be up to date, else ArtifactError says which to run.
+    Passes before `start` must be up to date, else ArtifactError says which to run. What a pass
+    would refuse for its configuration, text or tasks is refused before the first of them.
     """
     names = [p.name for p in PASSES]
     first = _index(names, start, 0)
@@ -95,6 +104,7 @@ def compile_run(
         artefacts = Artefacts(PassContext(config, run, progress))
         for step in PASSES[:first]:
             step.run(artefacts)
+        preflight(artefacts.context, names[first : last + 1])
         _write_config(run, config)
         for step in PASSES[first : last + 1]:
             outcome.seconds[step.name] = _timed(run, step, artefacts)
@@ -108,7 +118,7 @@ def compile_run(
 def solve_again(config: RunConfig, run: RunDirectory, progress: Progress | None = None) -> Solution:
     """Solve under the budgets of `config`; what comes before must be there and is not touched."""
     with run.locked():
-        run.closed = _BEFORE_SOLVE
+        run.closed = _BEFORE_SOLVING
         return Artefacts(PassContext(config, run, progress)).solution
 
 
@@ -119,12 +129,28 @@ def solve_and_judge(
     from nas.passes.solve import judge_solution
 
     with run.locked():
-        run.closed = _BEFORE_SOLVE
+        run.closed = _BEFORE_SOLVING
         found = Artefacts(PassContext(config, run, progress))
         uncertainty = judge_solution(
             found.context, found.costs, found.candidates, found.scores, found.solution, scrutiny
         )
         return JudgedSolution(**found.solution.model_dump(), uncertainty=uncertainty)
+
+
+def sweep_again(
+    config: RunConfig,
+    run: RunDirectory,
+    sweeps: Sequence[Sweep],
+    progress: Progress | None = None,
+) -> Answers:
+    """The front over one or two budgets of a run; nothing is written."""
+    from nas.passes.sweep import loosened, sweep
+
+    with run.locked():
+        run.closed = _BEFORE_SOLVING
+        artefacts = Artefacts(PassContext(loosened(config, sweeps), run, progress))
+        parts = artefacts.costs, artefacts.candidates, artefacts.scores
+        return sweep(artefacts.context, *parts, sweeps)
 
 
 def _timed(run: RunDirectory, step: Pass, artefacts: Artefacts) -> float:

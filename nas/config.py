@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,7 +17,11 @@ from pydantic import (
     model_validator,
 )
 
+from nas._config_errors import describe
 from nas.errors import ConfigError
+
+Key = tuple[str, ...]
+"""The parts of a dotted key of the configuration."""
 
 
 class Section(BaseModel):
@@ -170,10 +173,13 @@ class BuildConfig(Section):
 
 
 class ScoreConfig(Section):
-    """`replace_one`: KL(teacher || teacher with one block swapped), computed from the slot on."""
+    """`replace_one`: KL(teacher || teacher with one block swapped), computed from the slot on.
+    `one_backward`: the same to second order, for all candidates at once, from `draws` backward
+    passes over the scoring text with labels drawn from the teacher."""
 
-    method: Literal["replace_one"] = "replace_one"
+    method: Literal["replace_one", "one_backward"] = "replace_one"
     batch_sequences: PositiveInt = 8
+    draws: PositiveInt = 8
 
 
 class SolveConfig(Section):
@@ -182,6 +188,20 @@ class SolveConfig(Section):
     solver: str = "mip"
     time_limit_s: PositiveFloat = 60.0
     gap: PositiveFloat = 1e-6
+
+
+class RefineConfig(Section):
+    """Steps away from the solution of the summed scores, each confirmed by the KL it realises.
+
+    In each of `rounds` the network is expanded to second order about the present choice, swaps and
+    pairs of swaps included; the best choice within `radius` slots of it is realised and kept where
+    its KL on the scoring text is lower, else the radius is halved. `options` bounds the candidates
+    of a slot that are looked at; `draws` is as in `score`."""
+
+    rounds: int = Field(default=0, ge=0)
+    radius: PositiveInt = 12
+    options: PositiveInt = 5
+    draws: PositiveInt = 6
 
 
 class DistillConfig(Section):
@@ -215,12 +235,14 @@ class ExportConfig(Section):
 class EvaluateConfig(Section):
     """`generations` prompts of `prompt_tokens`, each continued greedily by `generate_tokens`.
 
-    `tasks`: multiple-choice or cloze files (JSONL); `limit`: items of each that are used."""
+    `tasks`: multiple-choice or cloze files (JSONL); `lm_eval`: tasks or groups of tasks of
+    lm-evaluation-harness, by name; `limit`: items of each that are used."""
 
     generations: int = Field(default=8, ge=0)
     prompt_tokens: PositiveInt = 32
     generate_tokens: PositiveInt = 64
     tasks: tuple[Path, ...] = ()
+    lm_eval: tuple[str, ...] = ()
     limit: PositiveInt | None = None
 
 
@@ -239,6 +261,7 @@ class RunConfig(Section):
     build: BuildConfig = BuildConfig()
     score: ScoreConfig = ScoreConfig()
     solve: SolveConfig = SolveConfig()
+    refine: RefineConfig = RefineConfig()
     baselines: tuple[BaselineName, ...] = ("uniform_ffn", "depth_cut")
     distill: DistillConfig = DistillConfig()
     export: ExportConfig = ExportConfig()
@@ -263,16 +286,33 @@ class RunConfig(Section):
         return self
 
 
+def with_budget(config: RunConfig, path: str, value: float, where: str) -> RunConfig:
+    """A copy with another limit for `path`, such as `memory_mib`, `latency_ms` (of prefill) or
+    `latency_ms.decode`; all other limits stay. Raises ConfigError, its lines opened by `where`.
+    """
+    name, _, phase = path.partition(".")
+    budgets = config.budgets.model_dump(exclude_none=True)
+    if name in ("latency_ms", "speedup"):
+        budgets[name] = {**config.budgets.limits(name), phase or "prefill": value}
+    else:
+        budgets[path] = value
+    return validate_config({**config.model_dump(), "budgets": budgets}, where)
+
+
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Defaults, then the YAML file, then `KEY=VALUE` overrides; raises ConfigError.
 
-    Relative paths inside the file are taken from the file's folder.
+    Relative paths inside the file start at the file's folder, those of overrides at the current
+    one, where they were typed.
     """
     data = _read_yaml(path)
-    for override in overrides:
-        _apply_override(data, override)
+    typed = [_apply_override(data, override) for override in overrides]
     config = validate_config(data, str(path))
-    return _anchor_names(_anchor_paths(config, path.parent), path.parent)
+
+    def folder_of(key: Key) -> Path:
+        return Path.cwd() if any(key[: len(t)] == t for t in typed) else path.parent
+
+    return _anchor_names(_anchor_paths(config, folder_of), folder_of)
 
 
 def validate_config(data: Mapping[str, Any], where: str) -> RunConfig:
@@ -280,8 +320,7 @@ def validate_config(data: Mapping[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        lines = [_describe(problem, where) for problem in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(filter(None, lines)))) from None
+        raise ConfigError(describe(error, RunConfig, where)) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -298,7 +337,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _apply_override(data: dict[str, Any], override: str) -> None:
+def _apply_override(data: dict[str, Any], override: str) -> Key:
+    """Put the value in its place; returns the key."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override}: expected KEY=VALUE, as in budgets.latency_ms=12")
@@ -313,64 +353,42 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         section[leaf] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: not a YAML value: {error}") from error
+    return (*parents, leaf)
 
 
-def _describe(problem: Any, where: str) -> str | None:
-    location = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(problem["loc"][:-1])
-        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else f"; known keys: {', '.join(known)}"
-        return f"{where}: {location}: unknown key{hint if known else ''}"
-    if location.endswith(".PhaseLimits"):
-        return None  # the other reading of a bare number, which the user did not mean
-    location = location.removesuffix(".constrained-float")
-    if problem["type"] == "value_error" and not location:
-        return f"{where}: {problem['ctx']['error']}"
-    if problem["type"] == "missing":
-        return f"{where}: {location}: required"
-    return f"{where}: {location}: {problem['msg']} (found {problem['input']!r})"
+def _anchor_names(config: RunConfig, folder_of: Callable[[Key], Path]) -> RunConfig:
+    """Names that may also be paths are paths where such a file or folder exists."""
 
-
-def _known_keys(location: Sequence[str | int]) -> list[str]:
-    """Field names of the section at `location`, as far as it can be told from the types alone."""
-    model: type[BaseModel] = RunConfig
-    for part in location:
-        field = model.model_fields.get(str(part))
-        candidates = [field.annotation] if field else []
-        candidates += list(getattr(field.annotation, "__args__", ())) if field else []
-        sections = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not sections:
-            return []
-        model = sections[0]
-    return sorted(model.model_fields)
-
-
-def _anchor_names(config: RunConfig, folder: Path) -> RunConfig:
-    """Names that may also be paths are taken from the file's folder where they exist there."""
-
-    def anchor(name: str) -> str:
-        near = folder / name
+    def anchor(name: str, *key: str) -> str:
+        near = folder_of(key) / name
         return str(near.resolve()) if near.exists() else name
 
-    teacher = config.teacher.model_copy(update={"source": anchor(config.teacher.source)})
+    teacher, target = config.teacher, config.target
+    named = {"source": anchor(teacher.source, "teacher", "source")}
     if teacher.tokenizer is not None:
-        teacher = teacher.model_copy(update={"tokenizer": anchor(teacher.tokenizer)})
-    target = config.target.model_copy(update={"hardware": anchor(config.target.hardware)})
-    changes = {"teacher": teacher, "target": target, "space": anchor(config.space)}
-    return config.model_copy(update=changes)
+        named["tokenizer"] = anchor(teacher.tokenizer, "teacher", "tokenizer")
+    hardware = anchor(target.hardware, "target", "hardware")
+    return config.model_copy(
+        update={
+            "teacher": teacher.model_copy(update=named),
+            "target": target.model_copy(update={"hardware": hardware}),
+            "space": anchor(config.space, "space"),
+        }
+    )
 
 
-def _anchor_paths(config: RunConfig, folder: Path) -> RunConfig:
-    def anchor(value: Any) -> Any:
+def _anchor_paths(config: RunConfig, folder_of: Callable[[Key], Path]) -> RunConfig:
+    def anchor(value: Any, key: Key) -> Any:
         if isinstance(value, Path):
-            return value if value.is_absolute() else (folder / value).resolve()
+            return value if value.is_absolute() else (folder_of(key) / value).resolve()
         if isinstance(value, Section):
-            changed = {name: anchor(getattr(value, name)) for name in type(value).model_fields}
-            return value.model_copy(update=changed)
+            fields = type(value).model_fields
+            return value.model_copy(
+                update={name: anchor(getattr(value, name), (*key, name)) for name in fields}
+            )
         if isinstance(value, tuple):
-            return tuple(anchor(item) for item in value)
+            return tuple(anchor(item, key) for item in value)
         return value
 
-    anchored: RunConfig = anchor(config)
+    anchored: RunConfig = anchor(config, ())
     return anchored

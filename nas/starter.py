@@ -53,11 +53,14 @@ build:
   epochs: 0                     # then local distillation for this long; 0: closed forms only
 
 score:
-  method: replace_one
+  method: replace_one           # or one_backward: all candidates at once, to second order
 
 solve:
   solver: mip                   # `nas ls solvers`
   time_limit_s: 60
+
+refine:
+  rounds: 0                     # steps to where the realised KL of the whole network is lower
 
 baselines: [uniform_ffn, depth_cut]
 
@@ -73,6 +76,7 @@ export:
 evaluate:
   generations: 8
   tasks: []                     # JSONL files: query, choices, gold
+  lm_eval: []                   # tasks of lm-evaluation-harness: [hellaswag, arc_easy]
 
 seed: 0
 """

@@ -29,7 +29,12 @@ class _Section(BaseModel):
 
 
 class AttentionSpace(_Section):
+    """`kv_heads`: all query heads on fewer, pooled KV heads. `query_heads_percent`: fewer query
+    heads on each KV head. `groups_percent`: fewer KV heads, each with all of its query heads."""
+
     kv_heads: Literal["divisors"] | tuple[int, ...] = "divisors"
+    query_heads_percent: tuple[float, ...] = ()
+    groups_percent: tuple[float, ...] = ()
     linear: bool = True
     skip: bool = True
 
@@ -54,7 +59,8 @@ class SearchSpace(_Section):
         if kind == "attention":
             section: AttentionSpace | FeedForwardSpace = self.attention
             specs: list[BlockSpec] = [
-                GroupedQueryAttention(kv_heads=heads) for heads in self._kv_heads(shape)
+                *(GroupedQueryAttention(kv_heads=heads) for heads in self._kv_heads(shape)),
+                *self._fewer_queries(shape),
             ]
         else:
             section = self.ffn
@@ -85,6 +91,19 @@ class SearchSpace(_Section):
                 )
         return [n for n in self.attention.kv_heads if n < shape.kv_heads]
 
+    def _fewer_queries(self, shape: DecoderShape) -> list[GroupedQueryAttention]:
+        group = shape.query_heads // shape.kv_heads
+        return [
+            *(
+                GroupedQueryAttention(kv_heads=shape.kv_heads, query_heads=shape.kv_heads * kept)
+                for kept in _shares(group, self.attention.query_heads_percent)
+            ),
+            *(
+                GroupedQueryAttention(kv_heads=kept, query_heads=kept * group)
+                for kept in _shares(shape.kv_heads, self.attention.groups_percent)
+            ),
+        ]
+
     def _widths(self, shape: DecoderShape, multiple: int) -> list[int]:
         widths = []
         for percent in self.ffn.width_percent:
@@ -92,6 +111,12 @@ class SearchSpace(_Section):
             if width < shape.ffn_width and width not in widths:
                 widths.append(width)
         return widths
+
+
+def _shares(total: int, percents: tuple[float, ...]) -> list[int]:
+    """Whole numbers below `total`, at least 1, each once."""
+    kept = [max(1, round(total * percent / 100)) for percent in percents]
+    return [n for n in dict.fromkeys(kept) if n < total]
 
 
 def list_spaces() -> list[str]:

@@ -22,7 +22,7 @@ MIXED = Architecture(
         "layers.0.ffn": Skip(),
         "layers.1.attention": LinearMap(),
         "layers.1.ffn": GatedFeedForward(width=20),
-        "layers.2.attention": GroupedQueryAttention(kv_heads=1),
+        "layers.2.attention": GroupedQueryAttention(kv_heads=1, query_heads=2),
         "layers.2.ffn": LinearMap(),
     }
 )

@@ -42,6 +42,52 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "override",
+    [
+        "data.sources=[{kind: file, path: a.txt}]",
+        "data={sources: [{kind: file, path: a.txt}]}",
+    ],
+)
+def test_paths_of_overrides_start_where_they_are_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    path = _write(
+        tmp_path,
+        "name: a\nteacher: {source: x}\nbudgets: {speedup: 1.3}\n"
+        "data: {sources: [{kind: file, path: old.txt}], sequence_length: 64}\n"
+        "evaluate: {tasks: [b.jsonl]}\n",
+    )
+    monkeypatch.chdir(tmp_path / "here")
+    config = load_config(path, [override])
+    (source,) = config.data.sources
+    assert source.kind == "file"
+    assert source.path == tmp_path / "here" / "a.txt"
+    assert config.evaluate.tasks == (tmp_path / "b.jsonl",)
+    (untouched,) = load_config(path, ["data.sequence_length=32"]).data.sources
+    assert untouched.kind == "file"
+    assert untouched.path == tmp_path / "old.txt"
+
+
+def test_names_of_overrides_are_paths_where_such_a_file_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    for folder in (tmp_path, tmp_path / "here"):
+        (folder / "near.yaml").touch()
+    path = _write(
+        tmp_path, "name: a\nteacher: {source: x}\nbudgets: {speedup: 1.3}\nspace: near.yaml\n"
+    )
+    monkeypatch.chdir(tmp_path / "here")
+    names = ["teacher.source", "teacher.tokenizer", "target.hardware"]
+    config = load_config(path, [f"{name}=near.yaml" for name in names])
+    found = config.teacher.source, config.teacher.tokenizer, config.target.hardware
+    assert found == (str(tmp_path / "here" / "near.yaml"),) * 3
+    assert config.space == str(tmp_path / "near.yaml")
+    assert load_config(path, ["space=decoder"]).space == "decoder"
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"budgets": {"latncy_ms": 3}}, "budgets.latncy_ms: unknown key; did you mean latency_ms?"),
@@ -57,6 +103,9 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
             "needs both phases",
         ),
         ({"target": {"dtype": "float16"}}, "target.dtype"),
+        ({"data": {"sources": 3}}, "data.sources: Input should be a valid"),
+        ({"teacher": 3}, "teacher: Input should be a valid"),
+        ({"baselines": ["uniform"]}, "baselines[0]: Input should be 'uniform_ffn' or 'depth_cut'"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(change: dict[str, object], message: str) -> None:
@@ -64,6 +113,63 @@ def test_a_wrong_value_is_named_with_its_place(change: dict[str, object], messag
         validate_config({**MINIMAL, **change}, "c.yaml")
     assert message in str(error.value)
     assert str(error.value).startswith("c.yaml: ")
+
+
+def _sources(*sources: object) -> dict[str, object]:
+    return {"data": {"sources": sources}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            _sources({"kind": "python_docs"}, {"kind": "file", "path": "a", "pth": "b"}),
+            "data.sources[1].pth: unknown key; did you mean path?",
+        ),
+        (
+            _sources({"kind": "teacher_samples", "temprature": 1}),
+            "data.sources[0].temprature: unknown key; did you mean temperature?",
+        ),
+        (
+            _sources({"kind": "python_docs", "path": "a"}),
+            "data.sources[0].path: unknown key; known keys: kind",
+        ),
+        (_sources({"kind": "jsonl"}), "data.sources[0].path: required"),
+        (
+            _sources({"kind": "teacher_sample"}),
+            "data.sources[0].kind: no kind is named 'teacher_sample'; did you mean "
+            "teacher_samples?",
+        ),
+        (
+            _sources({"path": "a"}),
+            "data.sources[0].kind: required; one of file, jsonl, datasets, python_docs, "
+            "teacher_samples",
+        ),
+        (
+            {"budgets": {"latency_ms": {"prefil": 3}}},
+            "budgets.latency_ms.prefil: unknown key; did you mean prefill?",
+        ),
+        (
+            {"budgets": {"speedup": {"decode": 0}}},
+            "budgets.speedup.decode: Input should be greater than 0 (found 0)",
+        ),
+        (
+            {"budgets": {"speedup": 0}},
+            "budgets.speedup: Input should be greater than 0 (found 0)",
+        ),
+        (
+            {"budgets": {"speedup": "fast"}},
+            "budgets.speedup: Input should be a valid number, unable to parse string as a number "
+            "(found 'fast')",
+        ),
+    ],
+)
+def test_a_mistake_where_one_of_several_sections_may_stand_is_one_line_with_its_key(
+    change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        validate_config({**MINIMAL, **change}, "c.yaml")
+    assert str(error.value) == f"c.yaml: {message}"
 
 
 @pytest.mark.parametrize("text", ["- a list\n", "name: [torn\n", ""])

@@ -41,6 +41,16 @@ class Moments:
         self.target_sum += targets.sum(0)
         self.count += features.shape[0]
 
+    def of(self, features: Tensor) -> Moments:
+        """The moments of some of the features alone."""
+        return Moments(
+            self.gram[features][:, features],
+            self.cross[features],
+            self.feature_sum[features],
+            self.target_sum,
+            self.count,
+        )
+
 
 def solve(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
     """Weight [q, p] that minimises |F W' - T|^2 + penalty |W|^2.

@@ -47,7 +47,7 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         raise ConfigError(
             f"data.sources: {path}: no such file or folder; correct data.sources.path "
-            f"(relative paths start at the configuration's folder)"
+            f"(relative paths start at the configuration's folder, --set paths at the current one)"
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(

@@ -20,7 +20,7 @@ from nas.data._datasets import DatasetSource
 from nas.data._file import FileSource
 from nas.data._jsonl import JsonlSource
 from nas.data._python_docs import PythonDocsSource
-from nas.data._sampling import sample_windows
+from nas.data._sampling import check_prompts, sample_windows
 from nas.data._split import Split, cut
 from nas.data._stream import token_stream
 from nas.errors import ConfigError
@@ -49,9 +49,7 @@ def load_text_data(
     Raises ConfigError for text that is missing, empty, unreadable or too short, and
     CapabilityError where an optional package is.
     """
-    _check_length(config, teacher)
-    stream, records = token_stream(_text_sources(config, seed), teacher.tokenizer)
-    split = cut(len(stream), records, config, seed)
+    stream, split = _read(config, teacher, seed)
     length = config.sequence_length
     train = _windows(stream, split.train.start, split.train.stop, length)
     generator = torch.Generator().manual_seed(seed)
@@ -72,6 +70,21 @@ def load_text_data(
         evaluate=_windows(stream, split.evaluate.start, split.evaluate.stop, length),
         split=split,
     )
+
+
+def check_text(config: DataConfig, teacher: Teacher, seed: int) -> None:
+    """Raise as `load_text_data` does, without sampling from the teacher."""
+    _read(config, teacher, seed)
+    for source in config.sources:
+        if isinstance(source, TeacherSamplesText):
+            check_prompts(source, config.sequence_length)
+
+
+def _read(config: DataConfig, teacher: Teacher, seed: int) -> tuple[Tensor, Split]:
+    """The tokens of all text that is not sampled, and where they are cut."""
+    _check_length(config, teacher)
+    stream, records = token_stream(_text_sources(config, seed), teacher.tokenizer)
+    return stream, cut(len(stream), records, config, seed)
 
 
 def _check_length(config: DataConfig, teacher: Teacher) -> None:

@@ -22,11 +22,7 @@ def sample_windows(
     give equal text on the same processor.
     """
     length = train.shape[1]
-    if config.prompt_tokens >= length:
-        raise ConfigError(
-            f"data.sources: teacher_samples.prompt_tokens {config.prompt_tokens} leaves nothing to "
-            f"sample in a window of {length}; lower it or raise data.sequence_length"
-        )
+    check_prompts(config, length)
     count = -(-config.tokens // length)
     generator = torch.Generator().manual_seed(seed)
     prompts = _prompts(config, teacher, train, count, generator)
@@ -38,6 +34,15 @@ def sample_windows(
             windows.append(continued(chain, batch, length, config.temperature, generator))
             advance(len(batch))
     return torch.cat(windows)
+
+
+def check_prompts(config: TeacherSamplesText, length: int) -> None:
+    """Raise ConfigError where prompts leave nothing to sample in windows of `length` tokens."""
+    if config.prompt_tokens >= length:
+        raise ConfigError(
+            f"data.sources: teacher_samples.prompt_tokens {config.prompt_tokens} leaves nothing to "
+            f"sample in a window of {length}; lower it or raise data.sequence_length"
+        )
 
 
 @torch.inference_mode()

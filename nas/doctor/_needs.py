@@ -34,6 +34,8 @@ def needs_of(config: RunConfig) -> Iterator[Need]:
     yield from _teacher(config)
     if any(isinstance(source, DatasetText) for source in config.data.sources):
         yield from _packages("data.sources: datasets", "datasets")
+    if config.evaluate.lm_eval:
+        yield from _packages("evaluate.lm_eval", "lm_eval")
 
 
 def _packages(reason: str, *modules: str) -> Iterator[Need]:

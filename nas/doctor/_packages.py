@@ -57,6 +57,7 @@ OPTIONAL = (
     Package("tensorrt", ("tensorrt",), "builds TensorRT engines", "tensorrt"),
     Package("onnxruntime_genai", ("onnxruntime-genai",), "serves the ONNX folder", "genai"),
     Package("datasets", ("datasets",), "text from named datasets", "datasets"),
+    Package("lm_eval", ("lm_eval",), "tasks of lm-evaluation-harness", "eval"),
     Package("ray", ("ray",), "spreads work over machines", "ray"),
 )
 

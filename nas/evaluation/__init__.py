@@ -4,12 +4,14 @@ from nas.evaluation._bootstrap import Retained, accuracy_retained
 from nas.evaluation._greedy import Agreement, compare_tokens, greedy_agreement, greedy_tokens
 from nas.evaluation._items import Cloze, MultipleChoice, read_items
 from nas.evaluation._language import LanguageQuality, language_quality
-from nas.evaluation._lm_eval import run_lm_eval
+from nas.evaluation._lm_eval import Harness, HarnessResult
 from nas.evaluation._tasks import TaskResult, TaskScore, evaluate_task
 
 __all__ = [
     "Agreement",
     "Cloze",
+    "Harness",
+    "HarnessResult",
     "LanguageQuality",
     "MultipleChoice",
     "Retained",
@@ -22,5 +24,4 @@ __all__ = [
     "greedy_tokens",
     "language_quality",
     "read_items",
-    "run_lm_eval",
 ]

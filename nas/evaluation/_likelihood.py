@@ -65,17 +65,6 @@ def _first_token(tokenizer: Any) -> list[int]:
     return [bos] if bos is not None and opened and opened[0] == bos else []
 
 
-def _opening_token(tokenizer: Any, continuation: str) -> int:
-    """What stands before a continuation that has no context."""
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return int(token)
-    raise ConfigError(
-        f"nothing stands before {continuation[:40]!r}, and the tokenizer has no beginning-of-text "
-        "token; give the item a context"
-    )
-
-
 @torch.no_grad()
 def likelihoods(chain: DecoderChain, requests: Sequence[Request], batch: int) -> list[Likelihood]:
     """One result a request, in their order; `batch` requests of like length run together."""

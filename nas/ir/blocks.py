@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 
 class _Spec(BaseModel):
@@ -22,14 +22,24 @@ class KeepTeacher(_Spec):
 
 
 class GroupedQueryAttention(_Spec):
-    """Attention with all query heads and `kv_heads` key-value heads."""
+    """Attention with `kv_heads` key-value heads; `query_heads` None: as many as the teacher has."""
 
     kind: Literal["gqa"] = "gqa"
     kv_heads: int = Field(gt=0)
+    query_heads: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        if self.query_heads is not None and self.query_heads % self.kv_heads:
+            raise ValueError(
+                f"{self.query_heads} query heads do not share {self.kv_heads} KV heads evenly"
+            )
+        return self
 
     @property
     def label(self) -> str:
-        return f"kv{self.kv_heads}"
+        queries = "" if self.query_heads is None else f"h{self.query_heads}"
+        return f"{queries}kv{self.kv_heads}"
 
 
 class GatedFeedForward(_Spec):

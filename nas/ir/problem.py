@@ -71,7 +71,8 @@ class Solution(BaseModel):
     `bound` is a proven lower bound on any feasible objective (from the LP relaxation or the
     branch-and-bound), `gap` = (objective - bound) / max(|objective|, tiny). `duals` is the loss
     saved by one more unit of each budget at the LP optimum (>= 0). `costs` are re-summed totals
-    with the fixed part; `slack` is what is left of each budget (>= 0 when met).
+    with the fixed part; `slack` is what is left of each budget (>= 0 when met). `realised_kl`: the
+    KL of the whole network in nats a token, where it was run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +87,7 @@ class Solution(BaseModel):
     slack: dict[str, float] = Field(default_factory=dict)
     duals: dict[str, float] = Field(default_factory=dict)
     tightest: dict[str, float] = Field(default_factory=dict)
+    realised_kl: float | None = None
     solver: str
     seconds: float
 

@@ -1,21 +1,29 @@
 """Block libraries that no run made: read a file, ask for a choice, get certified answers."""
 
-from nas.libraries._answer import Answer, Diagnosis, Relaxation
+from nas.libraries._answer import Answer, Answers, Diagnosis, JointAnswer, Relaxation
+from nas.libraries._front import solve_front
 from nas.libraries._library import BlockLibrary
-from nas.libraries._query import Query, Sweep
+from nas.libraries._plane import Axis, Plane
+from nas.libraries._query import Diverse, Query, Sweep, check_sweeps
 from nas.libraries._read import read_library
 from nas.libraries._show import answer_tables
-from nas.libraries._solve import Answers, solve_library
+from nas.libraries._solve import solve_library
 
 __all__ = [
     "Answer",
     "Answers",
+    "Axis",
     "BlockLibrary",
     "Diagnosis",
+    "Diverse",
+    "JointAnswer",
+    "Plane",
     "Query",
     "Relaxation",
     "Sweep",
     "answer_tables",
+    "check_sweeps",
     "read_library",
+    "solve_front",
     "solve_library",
 ]

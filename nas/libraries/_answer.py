@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
 from nas.ir.problem import Budget, Problem, Solution, Status
-from nas.solvers import BudgetDiagnosis, Infeasibility, duals_in_words
+from nas.libraries._plane import Plane
+from nas.solvers import BudgetDiagnosis, Infeasibility, JointSolution, duals_in_words
 from nas.uncertainty import Uncertainty
 
 
@@ -79,8 +81,51 @@ class Answer(BaseModel):
     @classmethod
     def of(cls, problem: Problem, solution: Solution, why: Diagnosis | None = None) -> Self:
         return cls(
-            **solution.model_dump(exclude={"tightest"}),
+            **solution.model_dump(exclude={"tightest", "realised_kl"}),
             budgets=problem.budgets,
             prices=() if why else tuple(duals_in_words(problem, solution)),
             infeasibility=why,
         )
+
+
+class JointAnswer(BaseModel):
+    """Several solutions found at once, and what is proven of their sum (`JointSolution`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: Status
+    objective: float | None
+    bound: float | None
+    lp_bound: float | None
+    gap: float | None
+    differ: int
+    greedy_objective: float | None
+    solutions: tuple[Answer, ...]
+    seconds: float
+    infeasibility: Diagnosis | None = None
+
+    @classmethod
+    def of(cls, problem: Problem, found: JointSolution, why: Diagnosis | None = None) -> Self:
+        return cls(
+            **found.model_dump(exclude={"solutions"}),
+            solutions=tuple(Answer.of(problem, solution) for solution in found.solutions),
+            infeasibility=why,
+        )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """`found` as it was asked for; a single `Answer` unless several were.
+
+    `notes` is what a reader should know beside them, `plane` the plot of a sweep over two budgets.
+    """
+
+    found: Answer | list[Answer] | JointAnswer
+    notes: tuple[str, ...] = ()
+    plane: Plane | None = None
+
+    @property
+    def infeasible(self) -> Diagnosis | None:
+        """Why there is no answer, None where there is one."""
+        first = self.found[0] if isinstance(self.found, list) else self.found
+        return first.infeasibility

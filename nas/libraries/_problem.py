@@ -19,8 +19,7 @@ def make_problem(library: BlockLibrary, query: Query) -> Problem:
     """
     loss = _objective(library, query)
     limits = [*query.limits]
-    if query.sweep is not None:
-        limits.append(Limit(query.sweep.path, query.sweep.high, "max"))
+    limits += [Limit(sweep.path, sweep.high, "max") for sweep in query.sweeps]
     columns = {limit.path: library.column(limit.path, _option(query, limit)) for limit in limits}
     kept = [budget for budget in library.budgets if budget.cost not in columns.values()]
     columns |= {b.cost: library.column(b.cost, f"budget {b.name} of the file:") for b in kept}
@@ -60,7 +59,7 @@ def _objective(library: BlockLibrary, query: Query) -> str:
 
 
 def _option(query: Query, limit: Limit) -> str:
-    swept = query.sweep is not None and limit.path == query.sweep.path
+    swept = any(limit.path == sweep.path for sweep in query.sweeps)
     return "--sweep" if swept else limit.option
 
 

@@ -11,7 +11,9 @@ from nas.errors import ConfigError
 from nas.uncertainty import Scrutiny
 
 Sense = Literal["max", "min"]
+Diverse = Literal["greedily", "jointly"]
 _MOST_POINTS = 1000
+_MOST_AXES = 2
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,17 @@ class Sweep:
         return cls(path, low, high, count)
 
     @property
-    def values(self) -> list[float]:
+    def values(self) -> tuple[float, ...]:
         """The limits, ascending; both ends are exact."""
         steps = self.count - 1
         share = [i / steps for i in range(self.count)]
-        return [self.low * (1 - s) + self.high * s for s in share]
+        return tuple(self.low * (1 - s) + self.high * s for s in share)
 
 
 @dataclass(frozen=True)
 class Query:
-    """One question. `differ` is the number of slots in which any two of `solutions` differ.
+    """One question. `differ` is the number of slots in which any two of `solutions` differ, and
+    `diverse` how they are found, by default greedily.
 
     With `scrutiny` the one answer is judged; `noise` is the relative standard deviation of losses.
     """
@@ -81,15 +84,21 @@ class Query:
     limits: tuple[Limit, ...] = ()
     solutions: int | None = None
     differ: int | None = None
+    diverse: Diverse | None = None
     time_limit_s: float | None = None
     solver: str = "mip"
-    sweep: Sweep | None = None
+    sweeps: tuple[Sweep, ...] = ()
     scrutiny: Scrutiny | None = None
     noise: float | None = None
 
     def __post_init__(self) -> None:
-        if self.solutions is not None and self.sweep is not None:
+        if self.solutions is not None and self.sweeps:
             raise ConfigError("--solutions and --sweep: give one of them")
+        if self.solutions is None and self.diverse is not None:
+            raise ConfigError("--diverse says how --solutions are found; give --solutions, too")
+        if self.diverse == "jointly" and self.solver != "mip":
+            raise ConfigError(f"--solver {self.solver}: --diverse jointly takes mip only")
+        check_sweeps(self.sweeps)
         if self.solutions is None and self.differ is not None:
             raise ConfigError("--differ says how --solutions differ; give --solutions, too")
         self._refuse_blind_scrutiny()
@@ -103,7 +112,7 @@ class Query:
             if self.noise is not None:
                 raise ConfigError("--noise says how sure losses are; give --confidence, too")
             return
-        if self.solutions is not None or self.sweep is not None:
+        if self.solutions is not None or self.sweeps:
             raise ConfigError("--confidence judges one answer; leave --solutions and --sweep out")
         if self.solver != "mip":
             raise ConfigError(f"--confidence judges an optimum; --solver {self.solver} finds none")
@@ -113,7 +122,7 @@ class Query:
         for limit in self.limits:
             if (limit.path, limit.sense) in seen:
                 raise ConfigError(f"{limit.option} {limit.path}: given twice; keep one of them")
-            if self.sweep is not None and limit.path == self.sweep.path:
+            if any(limit.path == sweep.path for sweep in self.sweeps):
                 raise ConfigError(
                     f"{limit.option} {limit.path}: --sweep sets the limits of this column; "
                     "leave one of the two out"
@@ -129,9 +138,10 @@ class Query:
         least: Sequence[str] = (),
         solutions: int | None = None,
         differ: int | None = None,
+        diverse: Diverse | None = None,
         time_limit_s: float | None = None,
         solver: str = "mip",
-        sweep: str | None = None,
+        sweeps: Sequence[str] = (),
         scrutiny: Scrutiny | None = None,
         noise: float | None = None,
     ) -> Self:
@@ -144,12 +154,25 @@ class Query:
             ),
             solutions=solutions,
             differ=differ,
+            diverse=diverse,
             time_limit_s=time_limit_s,
             solver=solver,
-            sweep=None if sweep is None else Sweep.parse(sweep),
+            sweeps=tuple(Sweep.parse(text) for text in sweeps),
             scrutiny=scrutiny,
             noise=noise,
         )
+
+
+def check_sweeps(sweeps: Sequence[Sweep]) -> None:
+    """Raise ConfigError for more axes, or more points in all, than can be shown."""
+    paths = [sweep.path for sweep in sweeps]
+    if len(paths) > _MOST_AXES:
+        raise ConfigError(f"--sweep: {len(paths)} given; a plane is shown at most, so give two")
+    if len(set(paths)) < len(paths):
+        raise ConfigError(f"--sweep {paths[0]}: given twice; keep one of them")
+    points = math.prod(sweep.count for sweep in sweeps)
+    if points > _MOST_POINTS:
+        raise ConfigError(f"--sweep: {points} points in all; give at most {_MOST_POINTS}")
 
 
 def _number(text: str, where: str) -> float:

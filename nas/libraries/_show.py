@@ -10,7 +10,9 @@ from rich.console import RenderableType
 from nas._tables import table
 from nas._words import duration, number
 from nas.ir.problem import Budget
-from nas.libraries._answer import Answer
+from nas.libraries._answer import Answer, JointAnswer
+from nas.libraries._heat import heat_map
+from nas.libraries._plane import Plane
 from nas.solvers import unit_of
 from nas.uncertainty import uncertainty_tables
 
@@ -18,8 +20,16 @@ _BAR = 24
 _LAYER = re.compile(r"\d+")
 
 
-def answer_tables(found: Answer | list[Answer]) -> Iterable[RenderableType]:
-    """The one answer in full; several as an overview, and where they differ from the first."""
+def answer_tables(
+    found: Answer | list[Answer] | JointAnswer, plane: Plane | None = None
+) -> Iterable[RenderableType]:
+    """The one answer in full; several as an overview, and where they differ from the first.
+
+    A sweep over two budgets gets a heat map, too.
+    """
+    if isinstance(found, JointAnswer):
+        yield from _joint(found)
+        return
     answers = found if isinstance(found, list) else [found]
     if answers[0].infeasibility is not None:
         return
@@ -27,6 +37,8 @@ def answer_tables(found: Answer | list[Answer]) -> Iterable[RenderableType]:
         yield _overview(answers)
         if len(answers) == 1:
             yield from _answer(answers[0])
+        if plane is not None:
+            yield from heat_map(plane)
         return
     yield from _answer(found)
 
@@ -43,6 +55,19 @@ def _answer(answer: Answer) -> Iterable[RenderableType]:
     yield table("choice", columns, chosen, right=("slots",), whole=("variant",))
     if answer.uncertainty is not None:
         yield from uncertainty_tables(answer.uncertainty)
+
+
+def _joint(joint: JointAnswer) -> Iterable[RenderableType]:
+    if joint.infeasibility is not None:
+        return
+    objective, bound = _exact(joint.objective), _exact(joint.bound)
+    took = duration(joint.seconds)
+    yield f"{joint.status}: sum {objective}, bound {bound}, gap {_gap(joint)}; jointly in {took}"
+    if joint.greedy_objective is None:
+        yield "found greedily: fewer solutions"
+    else:
+        yield f"found greedily: sum {_exact(joint.greedy_objective)}"
+    yield _overview(joint.solutions)
 
 
 def _verdict(answer: Answer) -> str:
@@ -99,7 +124,7 @@ def _bar(value: float | None, most: float) -> str:
     return "#" * round(_BAR * share)
 
 
-def _gap(answer: Answer) -> str:
+def _gap(answer: Answer | JointAnswer) -> str:
     return "unknown" if answer.gap is None else f"{100 * answer.gap:.2g} %"
 
 

@@ -111,6 +111,31 @@ def head_kl(student: Tensor, weight: Tensor, teacher: Tensor, teacher_weight: Te
     return loss
 
 
+@torch.no_grad()
+def head_gradients(
+    hidden: Tensor, goal: Tensor | None, head: nn.Linear, draws: int, generator: torch.Generator
+) -> Tensor:
+    """Gradients with respect to the head's input [1 + draws, sequences, tokens, hidden].
+
+    The first is that of the summed KL(teacher || network), zero where `goal` is None; `goal` is the
+    teacher's input of the head. The others are those of the summed log q(y|x), each with its own
+    labels y drawn from the network's prediction q. All are in float32.
+    """
+    flat, weight = hidden.flatten(0, 1), head.weight
+    found = torch.zeros(1 + draws, *flat.shape, device=flat.device)
+    for i in range(0, len(flat), ROWS):
+        rows = slice(i, i + ROWS)
+        q = head(flat[rows].to(weight.dtype)).float().softmax(-1)
+        mean = (q.to(weight.dtype) @ weight).float()
+        labels = torch.multinomial(q, draws, replacement=True, generator=generator)
+        found[1:, rows] = weight[labels.T].float() - mean
+        if goal is not None:
+            p = head(goal.flatten(0, 1)[rows].to(weight.dtype)).float().softmax(-1)
+            found[0, rows] = ((q - p).to(weight.dtype) @ weight).float()
+    gradients: Tensor = found.unflatten(1, hidden.shape[:2])
+    return gradients
+
+
 def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean of 1 - cos over all but the last dimension (arXiv 2411.19146, section 5)."""
     return 1 - nn.functional.cosine_similarity(student.float(), teacher.float(), dim=-1).mean()

@@ -89,7 +89,8 @@ class Artefacts:
 
     @cached_property
     def uncertainty(self) -> Uncertainty | None:
-        """How sure the solution is; None where no optimum or a single sequence leaves it open."""
+        """How sure the solution is, before refinement; None where no optimum or a single sequence
+        leaves it open."""
         from nas.passes.solve import judge_solution
         from nas.uncertainty import Scrutiny
 
@@ -100,14 +101,30 @@ class Artefacts:
         return judge_solution(self.context, *found, Scrutiny())
 
     @cached_property
+    def refined(self) -> Solution:
+        """The solution after refinement: what becomes the student."""
+        if self.context.config.refine.rounds == 0:
+            return self.solution
+        from nas.passes.refine import refine
+        from nas.passes.solve import make_problem
+
+        problem = make_problem(self.context, self.costs, self.candidates, self.scores)
+        return refine(self.context, problem, self.candidates, self.block_keys, self.solution)
+
+    @cached_property
+    def baselines(self) -> dict[str, Architecture]:
+        """What the student is compared with, under the same budgets."""
+        from nas.passes.baselines import baseline_architectures
+
+        return baseline_architectures(self.context, self.costs, self._with_uniform[1])
+
+    @cached_property
     def architectures(self) -> dict[str, Architecture]:
         """The student, then the baselines."""
-        from nas.passes.baselines import baseline_architectures
         from nas.passes.solve import architecture_of
 
-        student = architecture_of(self.context.shape, self.candidates, self.solution)
-        uniform = self._with_uniform[1]
-        return {"student": student} | baseline_architectures(self.context, self.costs, uniform)
+        student = architecture_of(self.context.shape, self.candidates, self.refined)
+        return {"student": student} | self.baselines
 
     @cached_property
     def student_keys(self) -> dict[str, str]:
@@ -137,12 +154,15 @@ class Artefacts:
 
     @cached_property
     def tasks(self) -> list[dict[str, Any]]:
-        """Accuracy on every task file that the configuration names."""
+        """Accuracy on every task file, and every task of lm-evaluation-harness, of the
+        configuration."""
         from nas.passes.evaluate import evaluate_tasks
+        from nas.passes.evaluate_harness import evaluate_harness
 
         config, key = self.context.config.evaluate, self.student_keys["student"]
         student = self.architectures["student"]
-        return evaluate_tasks(self.context, student, key, config.tasks, config.limit)
+        files = evaluate_tasks(self.context, student, key, config.tasks, config.limit)
+        return files + evaluate_harness(self.context, student, key)
 
     @cached_property
     def report(self) -> Path:

@@ -6,13 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.config import RunConfig
+from nas.config import RunConfig, TeacherSamplesText
 from nas.ir import DecoderShape
 from nas.progress import Progress, SilentProgress
 from nas.run import RunDirectory, content_key, json_writer
 
 if TYPE_CHECKING:
     from nas.data import TextData
+    from nas.evaluation import Harness
     from nas.teachers import Teacher
 
 
@@ -88,6 +89,29 @@ class PassContext:
         }
         self.run.store("data", self.data_key, files, text.split.model_dump(mode="json"))
         return text
+
+    def require_text(self) -> None:
+        """Raise ConfigError for text that is missing, empty or too short.
+
+        Nothing is sampled from the teacher yet: that takes minutes, and the budgets may turn out to
+        be infeasible.
+        """
+        record = self.run.record("data")
+        if record is not None and record.key == self.data_key:
+            return
+        if any(isinstance(source, TeacherSamplesText) for source in self.config.data.sources):
+            from nas.data import check_text
+
+            check_text(self.config.data, self.teacher, self.config.seed)
+        else:
+            self.text  # noqa: B018
+
+    @cached_property
+    def harness(self) -> Harness:
+        """lm-evaluation-harness; raises CapabilityError where it is not installed."""
+        from nas.evaluation import Harness
+
+        return Harness(silent=isinstance(self.progress, SilentProgress))
 
     @cached_property
     def width_multiple(self) -> int:

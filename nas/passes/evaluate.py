@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +13,9 @@ from nas.ir import Architecture
 from nas.passes._context import PassContext
 from nas.passes.students import assembled, distilled
 from nas.run import content_key, file_digest, json_writer
+
+if TYPE_CHECKING:
+    from nas.evaluation import Retained, TaskResult
 
 
 class ModelQuality(BaseModel):
@@ -47,7 +50,7 @@ def _stage(
     keys: Mapping[str, str],
 ) -> Qualities:
     config = context.config.evaluate
-    text = config.model_dump(exclude={"tasks", "limit"})
+    text = config.model_dump(exclude={"tasks", "lm_eval", "limit"})
     key = content_key("evaluate", stage, context.data_key, dict(keys), text)
     record = context.run.fetch(f"evaluate/{stage}", key)
     if record is None:
@@ -150,15 +153,26 @@ def evaluate_tasks(
     return results
 
 
-def _task_record(result: Any) -> dict[str, Any]:
+def _task_record(result: TaskResult) -> dict[str, Any]:
     teacher, student = result.scores["teacher"], result.scores["student"]
-    retained = student.retained
+    accuracies = (teacher.accuracy, student.accuracy)
+    return accuracy_row(result.name, "accuracy", result.items, accuracies, student.retained)
+
+
+def accuracy_row(
+    name: str,
+    metric: str,
+    items: int,
+    accuracies: tuple[float, float],
+    retained: Retained | None,
+) -> dict[str, Any]:
+    """A task as the run records it; `accuracies`: the teacher's, the student's."""
     return {
-        "name": result.name,
-        "metric": "accuracy",
-        "examples": result.items,
-        "teacher_accuracy": teacher.accuracy,
-        "student_accuracy": student.accuracy,
+        "name": name,
+        "metric": metric,
+        "examples": items,
+        "teacher_accuracy": accuracies[0],
+        "student_accuracy": accuracies[1],
         "retained": retained.ratio if retained else None,
         "retained_low": retained.low if retained else None,
         "retained_high": retained.high if retained else None,

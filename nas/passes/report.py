@@ -68,7 +68,7 @@ def summarise(artefacts: Artefacts) -> Summary:
     """The run as one validated record."""
     context, config = artefacts.context, artefacts.context.config
     problem = make_problem(context, artefacts.costs, artefacts.candidates, artefacts.scores)
-    solution = artefacts.solution
+    solution = artefacts.refined
     phases = config.target.phases
     return Summary(
         name=config.name,
@@ -127,12 +127,13 @@ def _costs(values: dict[str, float]) -> Costs:
 
 
 def _slots(artefacts: Artefacts, options: dict[str, tuple[Option, ...]]) -> Iterable[SlotSummary]:
-    shape, chosen = artefacts.context.shape, artefacts.solution.choice
+    shape, chosen = artefacts.context.shape, artefacts.refined.choice
     specs: dict[str, BlockSpec] = {c.id: c.spec for c in artefacts.candidates}
     for slot in shape.slots():
         rows = tuple(_option(artefacts, slot, option, specs) for option in options[slot.id])
-        sure = _slot_certainty(artefacts.uncertainty, slot)
-        yield SlotSummary.of(slot, chosen[slot.id], rows, sure)
+        variant = chosen[slot.id]
+        sure = _slot_certainty(artefacts.uncertainty, slot, variant)
+        yield SlotSummary.of(slot, variant, rows, sure)
 
 
 def _certainty(found: Uncertainty | None) -> CertaintySummary | None:
@@ -148,10 +149,13 @@ def _certainty(found: Uncertainty | None) -> CertaintySummary | None:
     )
 
 
-def _slot_certainty(found: Uncertainty | None, slot: Slot) -> SlotCertaintySummary | None:
-    if found is None:
+def _slot_certainty(
+    found: Uncertainty | None, slot: Slot, chosen: str
+) -> SlotCertaintySummary | None:
+    """None, too, where refinement moved the slot: what was judged is not what the student has."""
+    sure = found.slots[slot.id] if found else None
+    if sure is None or sure.choice != chosen:
         return None
-    sure = found.slots[slot.id]
     return SlotCertaintySummary(frequency=sure.frequency, certain=sure.certain, regret=sure.regret)
 
 
@@ -160,7 +164,7 @@ def _option(
 ) -> OptionSummary:
     shape, name = artefacts.context.shape, f"{slot.id}/{option.variant}"
     spec = specs.get(name, KeepTeacher())
-    kept = width_kept(spec, kv_heads=shape.kv_heads, ffn_width=shape.ffn_width)
+    kept = width_kept(spec, shape)
     costs = {**option.costs, "kv_mib": option.costs["kv_mib_per_sequence"]}
     named = Option(variant=option.variant, loss=option.loss, costs=costs)
     scores = artefacts.scores.get(name)

@@ -1,8 +1,9 @@
 """Score: what swapping one block into the teacher costs the whole network.
 
 KL(teacher || teacher with the block swapped), for each scoring sequence (replace-1-block, arXiv
-2411.19146, section 4.1). A candidate is run from its own slot on: the prefix is the teacher's and
-is walked once for all.
+2411.19146, section 4.1). `replace_one` runs a candidate from its own slot on: the prefix is the
+teacher's and is walked once for all. `one_backward` takes the second-order expansion of the same KL
+about the teacher (`nas.sensitivity`), which runs no candidate beyond its own block.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from torch import Tensor
 from nas._numerics import compute_dtype
 from nas.blocks import Block, BlockContext
 from nas.chain import DecoderChain
-from nas.ir import Candidate, Slot
+from nas.ir import Architecture, Candidate, Slot
 from nas.objectives import ReferenceKl
 from nas.passes._context import PassContext
 from nas.passes.build import load_block
 from nas.run import content_key
+from nas.sensitivity import MixedNetwork, expand
 
 
 class _Prefix(NamedTuple):
@@ -45,7 +47,8 @@ def score(
     keys = {slot: slot_key(context, group, block_keys) for slot, group in by_slot.items()}
     missing = [s for s in by_slot if not context.run.fetch(f"score/{s.id}", keys[s])]
     if missing:
-        _score_slots(context, {slot: by_slot[slot] for slot in missing}, keys)
+        method = {"replace_one": _replace_one, "one_backward": _one_backward}
+        method[context.config.score.method](context, {s: by_slot[s] for s in missing}, keys)
     scores: dict[str, np.ndarray] = {}
     for slot in by_slot:
         scores |= read_scores(context.run.path("scores", f"{slot.id}.parquet"), slot)
@@ -57,7 +60,9 @@ def slot_key(
 ) -> str:
     """Unit key of a slot's scores."""
     keys = sorted(block_keys[c.id] for c in candidates)
-    return content_key("score", context.data_key, context.config.score.method, keys)
+    config = context.config.score
+    draws = (config.draws,) if config.method == "one_backward" else ()
+    return content_key("score", context.data_key, config.method, keys, *draws)
 
 
 def read_scores(path: Path, slot: Slot) -> dict[str, np.ndarray]:
@@ -71,8 +76,38 @@ def scoring_copy(chain: DecoderChain) -> DecoderChain:
     return chain.in_dtype(compute_dtype(str(chain.embed.weight.device)))
 
 
+def library_network(context: PassContext) -> MixedNetwork:
+    """The run's teacher and library in the processor's fast format."""
+    chain = scoring_copy(context.teacher.chain)
+    device = str(chain.embed.weight.device)
+    root, shape = context.run.root, chain.shape
+    return MixedNetwork(chain, lambda slot, spec: load_block(root, shape, slot, spec, device))
+
+
+def _one_backward(
+    context: PassContext, wanted: Mapping[Slot, list[Candidate]], keys: Mapping[Slot, str]
+) -> None:
+    started, network = time.perf_counter(), library_network(context)
+    index = {slot: k for k, slot in enumerate(network.teacher.slot_ids)}
+    ids = context.text.score.to(network.teacher.embed.weight.device)
+    with context.progress.task("score", len(ids)) as advance:
+        expansion = expand(
+            network,
+            Architecture(),
+            {index[slot]: [c.spec for c in group] for slot, group in wanted.items()},
+            ids,
+            draws=context.config.score.draws,
+            seed=context.config.seed,
+            advance=advance,
+        )
+    columns = dict(zip(expansion.names, expansion.single().T, strict=True))
+    share = (time.perf_counter() - started) / len(wanted)
+    for slot, group in wanted.items():
+        _store(context, slot, keys[slot], {c.spec.label: columns[c.id] for c in group}, share)
+
+
 @torch.no_grad()
-def _score_slots(
+def _replace_one(
     context: PassContext, wanted: Mapping[Slot, list[Candidate]], keys: Mapping[Slot, str]
 ) -> None:
     chain = scoring_copy(context.teacher.chain)

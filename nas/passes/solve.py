@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from nas.config import BudgetsConfig, RunConfig
+from nas.config import BudgetsConfig, TargetConfig
 from nas.errors import ConfigError, InfeasibleError
 from nas.ir import (
     Architecture,
@@ -25,7 +25,7 @@ from nas.meters import CostTable
 from nas.passes._context import PassContext
 from nas.passes.measure import fixed_costs, option_costs, teacher_costs
 from nas.run import content_key, json_writer
-from nas.solvers import MipSolver, create_solver, diagnose, verify
+from nas.solvers import MipSolver, Quotient, create_solver, diagnose, verify
 from nas.uncertainty import Scrutiny, SequenceNoise, Uncertainty, judge
 
 
@@ -68,6 +68,8 @@ def judge_solution(
 ) -> Uncertainty:
     """How sure `solution` is, by its per-sequence scores; kept in the run for the next call.
 
+    `solution` is that of the solver, not a refined one.
+
     Raises ConfigError where the solver finds no optimum, or there is a single sequence.
     """
     config = context.config.solve
@@ -78,7 +80,8 @@ def judge_solution(
     problem = make_problem(context, table, candidates, scores)
     noise = SequenceNoise(problem, scores)
     key = content_key("judge", problem, config, _as_lists(scores), asdict(scrutiny))
-    record = context.run.fetch(f"solve/judged/{key}", key)
+    name = f"judge/{key}"  # of no pass: whoever asks may make it, the report as well
+    record = context.run.fetch(name, key)
     if record is not None:
         return Uncertainty.model_validate(record.data)
     began = time.perf_counter()
@@ -92,7 +95,7 @@ def judge_solution(
     )
     seconds = time.perf_counter() - began
     data = found.model_dump(mode="json")
-    context.run.store(f"solve/judged/{key}", key, data=data, seconds=seconds)
+    context.run.store(name, key, data=data, seconds=seconds)
     return found
 
 
@@ -112,19 +115,14 @@ def require_feasible(
 
 
 def _refuse(context: PassContext, problem: Problem, table: CostTable) -> NoReturn:
-    """InfeasibleError with the tightest feasible values in the units that the user wrote."""
+    """InfeasibleError with the diagnosis and the tightest values in the terms the user wrote."""
+    teacher = teacher_costs(context, table)
+    quotients = {f"speedup.{p}": Quotient(teacher[f"{p}_ms"], "times") for p in table.phases}
+    tokens = _request_tokens(context.config.target)
+    quotients["throughput_tokens_per_s"] = Quotient(1000.0 * tokens, "token/s")
     found = diagnose(problem, time_limit_s=context.config.solve.time_limit_s)
-    teacher, target = teacher_costs(context, table), context.config.target
-    tightest = {}
-    for budget in found.budgets:
-        value = budget.alone
-        if budget.name.startswith("speedup."):
-            value = teacher[budget.cost] / value
-        elif budget.name == "throughput_tokens_per_s":
-            tokens = target.batch * (target.prompt_tokens + target.output_tokens)
-            value = 1000.0 * tokens / value
-        tightest[budget.name] = value
-    raise InfeasibleError(found.explain(), tightest=tightest)
+    found = found.written_as(quotients)
+    raise InfeasibleError(found.explain(), tightest=found.tightest)
 
 
 def make_problem(
@@ -149,13 +147,15 @@ def make_problem(
     )
 
 
-def make_budgets(context: PassContext, table: CostTable) -> tuple[Budget, ...]:
-    """The user's budgets as limits on sums of costs."""
-    budgets, config = context.config.budgets, context.config
+def make_budgets(
+    context: PassContext, table: CostTable, budgets: BudgetsConfig | None = None
+) -> tuple[Budget, ...]:
+    """The user's budgets as limits on sums of costs; by default those of the configuration."""
+    budgets = budgets or context.config.budgets
     fixed = fixed_costs(context, table)
     limits = [
         *_phase_limits(budgets, teacher_costs(context, table)),
-        *_throughput(config),
+        *_throughput(budgets, context.config.target),
         *(
             (name, name, float(limit))
             for name in ("memory_mib", "kv_mib_per_sequence", "params_m")
@@ -184,8 +184,13 @@ def _phase_limits(
         yield f"speedup.{phase}", f"{phase}_ms", teacher[f"{phase}_ms"] / factor
 
 
-def _throughput(config: RunConfig) -> Iterable[tuple[str, str, float]]:
-    wanted, target = config.budgets.throughput_tokens_per_s, config.target
+def _throughput(budgets: BudgetsConfig, target: TargetConfig) -> Iterable[tuple[str, str, float]]:
+    wanted = budgets.throughput_tokens_per_s
     if wanted is not None:
-        tokens = target.batch * (target.prompt_tokens + target.output_tokens)
-        yield "throughput_tokens_per_s", "request_ms", 1000.0 * tokens / wanted
+        limit_ms = 1000.0 * _request_tokens(target) / wanted
+        yield "throughput_tokens_per_s", "request_ms", limit_ms
+
+
+def _request_tokens(target: TargetConfig) -> int:
+    """Prompt and output of all sequences of a request."""
+    return target.batch * (target.prompt_tokens + target.output_tokens)

@@ -30,13 +30,22 @@ def read_config(run: RunDirectory, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def with_tasks(
-    run: RunDirectory, overrides: Sequence[str], tasks: Sequence[Path], limit: int | None
+    run: RunDirectory,
+    overrides: Sequence[str],
+    *,
+    files: Sequence[Path],
+    lm_eval: Sequence[str],
+    limit: int | None,
 ) -> RunConfig:
-    """The stored configuration with more task files, `limit` questions of each."""
-    if tasks:
-        known = read_config(run, overrides).evaluate.tasks
-        paths = [str(path) for path in dict.fromkeys((*known, *tasks))]
+    """The stored configuration with more task files and tasks of lm-evaluation-harness, `limit`
+    questions of each."""
+    known = read_config(run, overrides).evaluate
+    paths = [str(path) for path in dict.fromkeys((*known.tasks, *files))]
+    names = list(dict.fromkeys((*known.lm_eval, *lm_eval)))
+    if files:
         overrides = (*overrides, f"evaluate.tasks={json.dumps(paths)}")
+    if lm_eval:
+        overrides = (*overrides, f"evaluate.lm_eval={json.dumps(names)}")
     if limit is not None:
         overrides = (*overrides, f"evaluate.limit={limit}")
     return read_config(run, overrides)

@@ -69,10 +69,11 @@ def result_tables(summary: Summary) -> Iterable[RenderableType]:
     if summary.budgets:
         yield calm(budget_table(summary))
     if summary.tasks:
-        columns = ("task", "examples", "teacher", "student", "retained", "95 % interval")
+        columns = ("task", "metric", "examples", "teacher", "student", "retained", "95 % interval")
         rows = [
             (
                 task.name,
+                task.metric,
                 task.examples,
                 f"{task.teacher_accuracy:.3f}",
                 f"{task.student_accuracy:.3f}",
@@ -81,7 +82,7 @@ def result_tables(summary: Summary) -> Iterable[RenderableType]:
             )
             for task in summary.tasks
         ]
-        yield table("tasks", columns, rows, right=columns[1:])
+        yield table("tasks", columns, rows, right=columns[2:])
 
 
 def _slot_tables(slot: SlotSummary) -> Iterable[RenderableType]:

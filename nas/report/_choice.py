@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, model_validator
 from nas.ir import (
     BlockSpec,
     Budget,
+    DecoderShape,
     GatedFeedForward,
     GroupedQueryAttention,
     KeepTeacher,
@@ -93,6 +94,7 @@ class SlotSummary(Record):
     """The variant that the student has here."""
     options: tuple[OptionSummary, ...] = Field(min_length=1)
     certainty: SlotCertaintySummary | None = None
+    """None where nothing was judged, or where refinement moved the slot from what was."""
 
     @classmethod
     def of(
@@ -132,7 +134,10 @@ class SlotSummary(Record):
 
 
 class CertaintySummary(Record):
-    """What the objective is on fresh text: it lies from `low` to `high` with `confidence`."""
+    """What the summed loss is on fresh text: it lies from `low` to `high` with `confidence`.
+
+    Of the choice before refinement, which may have moved some slots since.
+    """
 
     confidence: float = Field(gt=0, lt=1)
     sequences: int = Field(ge=2)
@@ -198,14 +203,19 @@ class BudgetSummary(Record):
         )
 
 
-def width_kept(block: BlockSpec, *, kv_heads: int, ffn_width: int) -> float:
-    """Share of the teacher's KV heads or FFN width that a block keeps; 0 for linear and skip."""
+def width_kept(block: BlockSpec, shape: DecoderShape) -> float:
+    """Share of the teacher's heads or FFN width that a block keeps; 0 for linear and skip.
+
+    The heads are the query heads where some are left out, else the KV heads.
+    """
     if isinstance(block, KeepTeacher):
         return 1.0
     if isinstance(block, GroupedQueryAttention):
-        return min(1.0, block.kv_heads / kv_heads)
+        if block.query_heads is not None:
+            return min(1.0, block.query_heads / shape.query_heads)
+        return min(1.0, block.kv_heads / shape.kv_heads)
     if isinstance(block, GatedFeedForward):
-        return min(1.0, block.width / ffn_width)
+        return min(1.0, block.width / shape.ffn_width)
     return 0.0
 
 

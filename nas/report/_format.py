@@ -98,7 +98,10 @@ def block_in_words(block: BlockSpec, kept: float) -> str:
     if isinstance(block, KeepTeacher):
         return "the teacher's block"
     if isinstance(block, GroupedQueryAttention):
-        return f"attention with {block.kv_heads} KV head{'s' if block.kv_heads != 1 else ''}"
+        kv_heads = f"{block.kv_heads} KV head{'s' if block.kv_heads != 1 else ''}"
+        if block.query_heads is None:
+            return f"attention with {kv_heads}"
+        return f"attention with {block.query_heads} query heads on {kv_heads}"
     if isinstance(block, GatedFeedForward):
         return f"FFN {block.width} wide, {percent(kept, 0)} of the teacher's"
     if isinstance(block, LinearMap):

@@ -102,7 +102,7 @@ def _cell(slot: SlotSummary | None) -> Cell | None:
     block, kept = slot.choice.block, slot.choice.kept
     label = ""
     if isinstance(block, GroupedQueryAttention):
-        label = str(block.kv_heads)
+        label = str(block.query_heads or block.kv_heads)
     elif isinstance(block, GatedFeedForward):
         label = f"{100 * kept:.0f}"
     return Cell(block_style(block), round(100 * kept, 2), label, _tip(slot))

@@ -117,13 +117,20 @@ def certainty(summary: Summary) -> str:
     found = summary.solution.certainty if summary.solution else None
     if found is None:
         return ""
-    sure = sum(bool(slot.certainty and slot.certainty.certain) for slot in summary.slots)
+    judged = [slot.certainty for slot in summary.slots if slot.certainty]
+    sure, moved = sum(slot.certain for slot in judged), len(summary.slots) - len(judged)
     share = percent(found.confidence, 0)
+    before = (
+        f"Refinement moved {moved} of {len(summary.slots)} slots. Before that, on"
+        if moved
+        else "On"
+    )
+    which = f"the {len(judged)} others" if moved else f"{len(judged)} slots"
     return (
-        f"On fresh text the sum is {significant(found.expected)} nats, from "
+        f"{before} fresh text the sum is {significant(found.expected)} nats, from "
         f"{significant(found.low)} to {significant(found.high)} with {share} confidence, of which "
         f"{significant(found.optimism, 2)} are the winner's luck with the {found.sequences} "
-        f"scoring sequences. {sure} of {len(summary.slots)} slots have the same block in {share} "
+        f"scoring sequences. {sure} of {which} have the same block in {share} "
         "of draws of these sequences."
     )
 

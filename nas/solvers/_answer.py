@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nas.errors import ConfigError
@@ -51,7 +52,7 @@ def relative_gap(objective: float, bound: float) -> float:
 
 def answer(
     problem: Problem,
-    choice: dict[str, str],
+    choice: Mapping[str, str],
     *,
     bound: float,
     lp_bound: float,
@@ -81,7 +82,7 @@ def answer(
     gap = relative_gap(objective, bound)
     return Solution(
         status="proven" if exact and gap <= PROVEN_GAP else "incumbent",
-        choice=choice,
+        choice=dict(choice),
         objective=objective,
         bound=bound,
         lp_bound=lp_bound,
@@ -92,6 +93,25 @@ def answer(
         solver=solver,
         seconds=seconds,
     )
+
+
+def with_choice(
+    problem: Problem, solution: Solution, choice: Mapping[str, str], realised_kl: float
+) -> Solution:
+    """`solution` with a feasible choice that was run as a whole; its bound on the sum stays."""
+    assert solution.bound is not None
+    assert solution.lp_bound is not None
+    moved = answer(
+        problem,
+        choice,
+        bound=solution.bound,
+        lp_bound=solution.lp_bound,
+        duals=solution.duals,
+        exact=solution.proven,
+        solver=f"{solution.solver} and refine",
+        seconds=solution.seconds,
+    )
+    return moved.model_copy(update={"realised_kl": realised_kl})
 
 
 def infeasible(problem: Problem, *, solver: str, seconds: float) -> Solution:

@@ -23,6 +23,24 @@ class Difference(BaseModel):
     at_least: int = Field(default=1, gt=0)
 
 
+class Known(BaseModel):
+    """What is proven before a solve: every feasible choice loses at least `bound`.
+
+    `choice` is one to start from; where it breaks a budget it is repaired. `lp_gap` is how far the
+    optimum of a similar problem lay above its LP bound: a guess where to look first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    choice: dict[str, str] | None = None
+    bound: float | None = None
+    lp_gap: float | None = Field(default=None, ge=0)
+
+    def at_least(self, bound: float) -> float:
+        """The better of the two bounds."""
+        return bound if self.bound is None else max(bound, self.bound)
+
+
 class Solver(ABC):
     """Finds one option a slot with a small summed loss under all budgets.
 
@@ -41,6 +59,7 @@ class Solver(ABC):
         time_limit_s: float | None = None,
         gap: float = PROVEN_GAP,
         forbid: Sequence[Difference] = (),
+        known: Known | None = None,
     ) -> Solution:
         """Solve `problem`.
 
@@ -49,8 +68,9 @@ class Solver(ABC):
             time_limit_s: wall time after which the best answer so far is returned.
             gap: relative gap at which the search may stop.
             forbid: earlier choices that the answer must differ from.
+            known: a proven bound and a choice to start from; a heuristic takes the bound only.
 
         Raises:
-            ConfigError: the limit, the gap, a budget or a difference makes no sense.
+            ConfigError: the limit, the gap, a budget, a difference or a start makes no sense.
             PassError: no feasible choice was found, and none was proven impossible.
         """

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING
 
 from nas.errors import PassError
 from nas.ir.problem import Budget, Option, Problem, Solution
 from nas.solvers._base import Difference
+
+if TYPE_CHECKING:
+    from nas.solvers._joint import JointSolution
 
 _RELATIVE = 1e-9
 _PROVEN = 1e-6
@@ -43,6 +48,71 @@ def verify(problem: Problem, solution: Solution, *, forbid: Sequence[Difference]
             + "; ".join(faults)
             + "; solve again with another solver and report this"
         )
+
+
+def verify_joint(problem: Problem, found: JointSolution) -> None:
+    """Raise PassError for a joint answer that disagrees with `problem` or with itself.
+
+    Checked: each solution as by `verify`, that any two differ in as many slots as asked, the sum,
+    that the dual prices of the solutions prove the LP bound, and the order of bounds and gap.
+    """
+    for solution in found.solutions:
+        verify(problem, solution)
+    faults = [
+        f"solutions {i + 1} and {j + 1}: fewer than {found.differ} slots differ"
+        for (i, one), (j, other) in combinations(enumerate(found.solutions), 2)
+        if sum(one.choice[slot] != other.choice[slot] for slot in problem.slots) < found.differ
+    ]
+    if found.status != "infeasible":
+        faults += _check_sum(problem, found)
+    elif found.solutions or found.objective is not None:
+        faults.append("status: infeasible claimed beside solutions")
+    if faults:
+        raise PassError(
+            "the joint answer fails its certificate: "
+            + "; ".join(faults)
+            + "; solve greedily and report this"
+        )
+
+
+def _check_sum(problem: Problem, found: JointSolution) -> list[str]:
+    picked = [option for s in found.solutions for option in _picked(problem, s)]
+    objective = math.fsum(option.loss for option in picked)
+    magnitude = math.fsum(abs(option.loss) for option in picked)
+    faults = []
+    if _differ(found.objective, objective, magnitude):
+        faults.append(f"objective: {found.objective} claimed, {objective} summed")
+    bound, lp_bound, gap = found.bound, found.lp_bound, found.gap
+    if bound is None or lp_bound is None or gap is None:
+        return [*faults, "bound, lp_bound and gap: an answer needs all three"]
+    proven = math.fsum(s.lp_bound for s in found.solutions if s.lp_bound is not None)
+    greedy, rounding = found.greedy_objective, _RELATIVE * magnitude
+    if lp_bound > proven + rounding:
+        faults.append(f"lp_bound: {lp_bound} claimed, the duals prove only {proven}")
+    if greedy is not None and greedy < objective - rounding:
+        faults.append(f"greedy_objective: {greedy} lies below {objective}")
+    return faults + _check_order(found, objective, bound, lp_bound, gap, rounding)
+
+
+def _check_order(
+    found: Solution | JointSolution,
+    objective: float,
+    bound: float,
+    lp_bound: float,
+    gap: float,
+    rounding: float,
+) -> list[str]:
+    faults = []
+    if not bound <= objective + rounding:
+        faults.append(f"bound: {bound} lies above the objective {objective}")
+    if not lp_bound <= bound + rounding:
+        faults.append(f"lp_bound: {lp_bound} lies above the bound {bound}")
+    expected = max(0.0, objective - bound) / max(abs(objective), 1e-12)
+    if not abs(gap - expected) <= 1e-9 + _RELATIVE * expected:
+        faults.append(f"gap: {gap} claimed, {expected} computed")
+    if found.status == "proven" and not gap <= _PROVEN:
+        faults.append(f"status: proven claimed with a gap of {gap}")
+    return faults
 
 
 def _check_choice(problem: Problem, solution: Solution) -> list[str]:
@@ -111,16 +181,7 @@ def _check_bounds(problem: Problem, solution: Solution, picked: Sequence[Option]
     if bound is None or lp_bound is None or gap is None:
         return ["bound, lp_bound and gap: a solution needs all three"]
     rounding = _RELATIVE * math.fsum(abs(option.loss) for option in picked)
-    faults = []
-    if not bound <= objective + rounding:
-        faults.append(f"bound: {bound} lies above the objective {objective}")
-    if not lp_bound <= bound + rounding:
-        faults.append(f"lp_bound: {lp_bound} lies above the bound {bound}")
-    expected = max(0.0, objective - bound) / max(abs(objective), 1e-12)
-    if not abs(gap - expected) <= 1e-9 + _RELATIVE * expected:
-        faults.append(f"gap: {gap} claimed, {expected} computed")
-    if solution.status == "proven" and not gap <= _PROVEN:
-        faults.append(f"status: proven claimed with a gap of {gap}")
+    faults = _check_order(solution, objective, bound, lp_bound, gap, rounding)
     return faults + _check_duals(problem, solution, lp_bound)
 
 

@@ -15,7 +15,7 @@ from nas.solvers._answer import (
     check_request,
     infeasible,
 )
-from nas.solvers._base import PROVEN_GAP, Difference, Solver
+from nas.solvers._base import PROVEN_GAP, Difference, Known, Solver
 from nas.solvers._relaxation import relax
 from nas.solvers._table import Ints, Table, build_table
 
@@ -34,6 +34,7 @@ class Heuristic(Solver):
         time_limit_s: float | None = None,
         gap: float = PROVEN_GAP,
         forbid: Sequence[Difference] = (),
+        known: Known | None = None,
     ) -> Solution:
         """As `Solver.solve`; `gap` has no effect."""
         check_request(time_limit_s, gap)
@@ -51,7 +52,7 @@ class Heuristic(Solver):
         return answer(
             problem,
             table.choice(pick),
-            bound=relaxation.bound,
+            bound=relaxation.bound if known is None else known.at_least(relaxation.bound),
             lp_bound=min(relaxation.bound, budget_bound(table, relaxation)),
             duals=budget_duals(table, relaxation),
             exact=False,

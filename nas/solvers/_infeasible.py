@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,8 +18,16 @@ from nas.solvers._mip import MipSolver
 from nas.solvers._words import unit_of
 
 
+@dataclass(frozen=True)
+class Quotient:
+    """A budget that was written as `numerator` over its cost, in `unit`: more of it is tighter."""
+
+    numerator: float
+    unit: str
+
+
 class BudgetDiagnosis(BaseModel):
-    """One budget that was asked for, in the units of its cost, fixed part included.
+    """One budget that was asked for, in `unit`, fixed part included.
 
     `alone` is the tightest feasible value with no other budget, `with_others` the one with all
     others kept (None when those conflict already). `exact` is False when a time limit left
@@ -30,6 +39,7 @@ class BudgetDiagnosis(BaseModel):
     name: str
     cost: str
     sense: str
+    unit: str
     limit: float
     alone: float
     with_others: float | None
@@ -41,6 +51,19 @@ class BudgetDiagnosis(BaseModel):
         if self.with_others is None:
             return math.inf
         return abs(self.with_others - self.limit) / max(abs(self.limit), 1e-12)
+
+    def written_as(self, quotient: Quotient) -> Self:
+        """The same in the user's terms: what the cost may at most be, its quotient is at least."""
+        top, others = quotient.numerator, self.with_others
+        return self.model_copy(
+            update={
+                "sense": "min",
+                "unit": quotient.unit,
+                "limit": top / self.limit,
+                "alone": top / self.alone,
+                "with_others": None if others is None else top / others,
+            }
+        )
 
 
 class Infeasibility(BaseModel):
@@ -61,6 +84,22 @@ class Infeasibility(BaseModel):
         """The tightest feasible value of each budget alone."""
         return {budget.name: budget.alone for budget in self.budgets}
 
+    @classmethod
+    def of(cls, budgets: Sequence[BudgetDiagnosis], conflict: tuple[str, ...]) -> Self:
+        """Finds the relaxation."""
+        relaxable = [budget for budget in budgets if budget.with_others is not None]
+        cheapest = min(relaxable, key=lambda budget: budget.shift, default=None)
+        name = cheapest.name if cheapest else None
+        return cls(budgets=tuple(budgets), conflict=conflict, relaxation=name)
+
+    def written_as(self, quotients: Mapping[str, Quotient]) -> Self:
+        """The same, with the budgets that `quotients` names in the terms that the user wrote."""
+        budgets = [
+            budget.written_as(quotients[budget.name]) if budget.name in quotients else budget
+            for budget in self.budgets
+        ]
+        return self.of(budgets, self.conflict)
+
     def explain(self) -> str:
         """The diagnosis in words, several lines."""
         if len(self.conflict) == 1:
@@ -74,7 +113,7 @@ class Infeasibility(BaseModel):
         else:
             lines.append(
                 f"cheapest way out: {relaxed.name} = {_number(relaxed, relaxed.with_others)} "
-                f"{unit_of(relaxed.cost)} ({100 * relaxed.shift:.2g} % away), all others kept"
+                f"{relaxed.unit} ({100 * relaxed.shift:.2g} % away), all others kept"
             )
         return "\n".join(lines)
 
@@ -90,12 +129,8 @@ def diagnose(
     conflict = _smallest_conflict(problem, exact, time_limit_s)
     if conflict is None:
         raise ConfigError("the problem is feasible: there is nothing to diagnose")
-    budgets = tuple(_diagnose_budget(problem, b, exact, time_limit_s) for b in problem.budgets)
-    relaxable = [budget for budget in budgets if budget.with_others is not None]
-    cheapest = min(relaxable, key=lambda budget: budget.shift, default=None)
-    return Infeasibility(
-        budgets=budgets, conflict=conflict, relaxation=cheapest.name if cheapest else None
-    )
+    budgets = [_diagnose_budget(problem, b, exact, time_limit_s) for b in problem.budgets]
+    return Infeasibility.of(budgets, conflict)
 
 
 def raise_infeasible(
@@ -129,6 +164,7 @@ def _diagnose_budget(
         name=budget.name,
         cost=budget.cost,
         sense=budget.sense,
+        unit=unit_of(budget.cost),
         limit=budget.limit,
         alone=tightest_alone(problem, budget),
         with_others=reached,
@@ -172,9 +208,8 @@ def _number(budget: BudgetDiagnosis, value: float | None) -> str:
 
 def _describe(budget: BudgetDiagnosis) -> str:
     asked, best = ("at most", "least") if budget.sense == "max" else ("at least", "most")
-    unit = unit_of(budget.cost)
     text = (
-        f"{budget.name}: {asked} {budget.limit:.10g} {unit} asked; "
+        f"{budget.name}: {asked} {budget.limit:.10g} {budget.unit} asked; "
         f"the {best} of any choice is {_number(budget, budget.alone)}"
     )
     if budget.with_others is None:

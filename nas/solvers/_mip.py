@@ -19,7 +19,7 @@ from nas.solvers._answer import (
     infeasible,
     relative_gap,
 )
-from nas.solvers._base import PROVEN_GAP, Difference, Solver
+from nas.solvers._base import PROVEN_GAP, Difference, Known, Solver
 from nas.solvers._greedy import descend, marginal_greedy
 from nas.solvers._labels import search_labels
 from nas.solvers._program import build_program
@@ -33,13 +33,20 @@ _FIRST_SHARE = 0.15
 _SHARE_GROWTH = 1.35
 _MAX_THRESHOLDS = 16
 _MAX_CUTS = 50
+_SHORT_OF = 0.7
+"""Share of a similar problem's LP gap at which to look first: short of it, for a threshold too high
+costs more labels than one that is raised once or twice."""
 
 
 @dataclass
 class Search:
-    """Best pick so far and the proven bound; `closed` when the search space is used up."""
+    """Best pick so far and the proven bound; `closed` when the search space is used up.
+
+    `lp_gap` is the distance from LP bound to optimum of a similar problem, if one is known.
+    """
 
     bound: float
+    lp_gap: float | None = None
     pick: Ints | None = None
     loss: float = float("inf")
     closed: bool = False
@@ -71,6 +78,7 @@ class MipSolver(Solver):
         time_limit_s: float | None = None,
         gap: float = PROVEN_GAP,
         forbid: Sequence[Difference] = (),
+        known: Known | None = None,
     ) -> Solution:
         """As `Solver.solve`; raises CapabilityError when no MIP package is installed."""
         check_request(time_limit_s, gap)
@@ -79,7 +87,7 @@ class MipSolver(Solver):
         relaxation = relax(table, self._backend)
         if relaxation is None:
             return infeasible(problem, solver=self.name, seconds=clock.seconds)
-        state = self.search(table, relaxation, clock, gap)
+        state = self.search(table, relaxation, clock, gap, known)
         if state.pick is None:
             if state.closed:
                 return infeasible(problem, solver=self.name, seconds=clock.seconds)
@@ -98,11 +106,16 @@ class MipSolver(Solver):
             seconds=clock.seconds,
         )
 
-    def search(self, table: Table, relaxation: Relaxation, clock: Clock, gap: float) -> Search:
+    def search(
+        self,
+        table: Table,
+        relaxation: Relaxation,
+        clock: Clock,
+        gap: float,
+        known: Known | None = None,
+    ) -> Search:
         """Search the whole of `table` until the gap is reached or the time is over."""
-        state = Search(bound=relaxation.bound)
-        for pick in _first_picks(table, relaxation):
-            state.offer(table, pick)
+        state = _begin(table, relaxation, known or Known())
         raise_threshold(table, relaxation, state, clock, gap)
         reduced = relaxation.reduced[relaxation.columns]
         kept = _CORE_PER_SLOT * len(table.slots)
@@ -146,6 +159,20 @@ class MipSolver(Solver):
                 return IntegerAnswer("unknown", None, found.bound)
 
 
+def _begin(table: Table, relaxation: Relaxation, known: Known) -> Search:
+    """Where the search starts: the better bound, and the best of the first picks."""
+    state = Search(bound=known.at_least(relaxation.bound), lp_gap=known.lp_gap)
+    picks = _first_picks(table, relaxation)
+    if known.choice is not None:
+        start = table.pick(known.choice)
+        picks.append(
+            descend(table, start) if table.feasible(start) else marginal_greedy(table, start)
+        )
+    for pick in picks:
+        state.offer(table, pick)
+    return state
+
+
 def raise_threshold(
     table: Table,
     relaxation: Relaxation,
@@ -161,6 +188,10 @@ def raise_threshold(
     """
     reduced = relaxation.reduced[relaxation.columns]
     reach = first_share * _reach(reduced, 2 * len(table.slots), relaxation.bound, state)
+    if state.lp_gap is not None:
+        reach = max(reach, _SHORT_OF * state.lp_gap)
+    # Nothing is found below a bound that is known already.
+    reach = max(reach, _SHARE_GROWTH * (state.bound - relaxation.bound))
     for _ in range(_MAX_THRESHOLDS):
         if settled(state, gap) or reach <= 0:
             return

@@ -10,16 +10,24 @@ from nas.solvers._table import Floats, Ints, Table
 
 
 @dataclass(frozen=True)
+class Row:
+    """The non-zero `weights` of a row, and the `columns` that they belong to."""
+
+    columns: Ints
+    weights: Floats
+
+
+@dataclass(frozen=True)
 class Program:
     """Minimise `loss @ x + offset` in units of `unit`: one x a group, `rows @ x <= caps`.
 
-    `loss`, `group` [columns], `rows` [rows, columns], `caps` [rows]. True loss is
-    `unit * (loss @ x) + offset`; row k was divided by `row_units[k]`.
+    `loss`, `group` [columns], `caps` [rows]. True loss is `unit * (loss @ x) + offset`; row k was
+    divided by `row_units[k]`.
     """
 
     loss: Floats
     group: Ints
-    rows: Floats
+    rows: tuple[Row, ...]
     caps: Floats
     unit: float
     offset: float
@@ -52,9 +60,14 @@ def build_program(table: Table, columns: Ints, extra: tuple[Ints, ...] = ()) -> 
     return Program(
         loss=above / unit,
         group=group,
-        rows=rows / row_units[:, None],
+        rows=tuple(map(_sparse, rows / row_units[:, None])),
         caps=caps / row_units,
         unit=unit,
         offset=float(least.sum()),
         row_units=row_units,
     )
+
+
+def _sparse(weights: Floats) -> Row:
+    held = np.flatnonzero(weights).astype(np.int64)
+    return Row(held, weights[held])

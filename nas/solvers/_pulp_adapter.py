@@ -117,21 +117,22 @@ def _model(pulp: Any, program: Program, *, integer: bool) -> tuple[Any, list[Any
         model.add_variable(f"x{i:06d}", lowBound=0, upBound=upper, cat=category)
         for i in range(len(program.loss))
     ]
-    model += _sum(pulp, program.loss, columns)
+    model += _sum(pulp, program.loss, columns, columns[0])
     for members in np.split(np.arange(len(columns)), np.flatnonzero(np.diff(program.group)) + 1):
         model += pulp.lpSum([columns[i] for i in members]) == 1
     rows = []
-    for weights, cap in zip(program.rows, program.caps, strict=True):
-        row = _sum(pulp, weights, columns) <= float(cap)
+    for weighted, cap in zip(program.rows, program.caps, strict=True):
+        held = [columns[i] for i in weighted.columns]
+        row = _sum(pulp, weighted.weights, held, columns[0]) <= float(cap)
         model += row
         rows.append(row)
     return model, columns, rows
 
 
-def _sum(pulp: Any, weights: Floats, columns: list[Any]) -> Any:
+def _sum(pulp: Any, weights: Floats, columns: list[Any], spare: Any) -> Any:
     terms = [float(w) * x for w, x in zip(weights, columns, strict=True) if w != 0.0]
     # PuLP refuses an expression without a variable.
-    return pulp.lpSum(terms or [0.0 * columns[0]])
+    return pulp.lpSum(terms or [0.0 * spare])
 
 
 def _solver(

@@ -6,6 +6,7 @@ import difflib
 
 from nas.errors import ConfigError
 from nas.solvers._base import Solver
+from nas.solvers._depth_cut import DepthCutSolver
 from nas.solvers._evolution import EvolutionSolver
 from nas.solvers._greedy import EqualSplitSolver, GreedySolver
 from nas.solvers._mip import MipSolver
@@ -13,7 +14,14 @@ from nas.solvers._random import RandomSolver
 
 _SOLVERS: dict[str, type[Solver]] = {
     kind.name: kind
-    for kind in (MipSolver, GreedySolver, EqualSplitSolver, EvolutionSolver, RandomSolver)
+    for kind in (
+        MipSolver,
+        GreedySolver,
+        EqualSplitSolver,
+        EvolutionSolver,
+        RandomSolver,
+        DepthCutSolver,
+    )
 }
 
 

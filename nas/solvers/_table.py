@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,16 @@ class Table:
 
     def choice(self, pick: Ints) -> dict[str, str]:
         return {slot: self.variants[int(i)] for slot, i in zip(self.slots, pick, strict=True)}
+
+    def pick(self, choice: Mapping[str, str]) -> Ints:
+        """The option index of each slot: `choice` turned back; raises ConfigError."""
+        names = [self.slots[i] for i in self.slot]
+        index = {pair: i for i, pair in enumerate(zip(names, self.variants, strict=True))}
+        try:
+            found = [index[slot, choice[slot]] for slot in self.slots]
+        except KeyError as error:
+            raise ConfigError(f"start: the problem and the choice disagree on {error}") from None
+        return np.array(found, dtype=np.int64)
 
     def slot_min(self, values: Floats) -> Floats:
         """Least value of each slot: [options] -> [slots]."""

@@ -20,6 +20,7 @@ from nas.backends.huggingface import (
     export_huggingface,
     load_student,
     register_auto_classes,
+    transformers_model,
 )
 from nas.chain import DecoderChain
 from nas.errors import ArtifactError, PassError
@@ -81,6 +82,16 @@ def test_folder_computes_what_the_chain_computes(variant: str, tmp_path: Path) -
     assert restored.shape == chain.shape
     assert restored.architecture == chain.architecture
     assert torch.equal(restored(tiny_ids()), chain(tiny_ids()))
+
+
+@pytest.mark.parametrize("variant", _VARIANTS)
+def test_model_in_memory_computes_what_the_chain_computes(variant: str) -> None:
+    settings, architecture = _VARIANTS[variant]
+    chain = tiny_chain(tiny_shape(**settings), architecture)
+    model, ids = transformers_model(chain), tiny_ids()
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids).logits, chain(ids), atol=1e-4, rtol=0)
+    assert model.model.embed_tokens.weight.data_ptr() == chain.embed.weight.data_ptr()
 
 
 def test_gate_names_the_difference_of_altered_weights(
@@ -201,11 +212,15 @@ def test_folder_says_what_it_is(artifact: HuggingFaceArtifact, chain: DecoderCha
     register_auto_classes()
     config = json.loads((artifact.folder / "config.json").read_text())
     assert config["per_layer_config"]["0"] == {"skip": ["attention", "mlp"]}
-    assert config["per_layer_config"]["2"] == {"mlp_block": "linear", "num_key_value_heads": 1}
+    assert config["per_layer_config"]["2"] == {
+        "mlp_block": "linear",
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
     assert config["intermediate_size"] == chain.shape.ffn_width
     generation = json.loads((artifact.folder / "generation_config.json").read_text())
     assert generation["eos_token_id"] == 257
-    assert "| 2 | kv1 | linear |" in (artifact.folder / "README.md").read_text()
+    assert "| 2 | h2kv1 | linear |" in (artifact.folder / "README.md").read_text()
     tokenizer = AutoTokenizer.from_pretrained(artifact.folder)
     assert tokenizer("teach").input_ids == tiny_tokenizer()("teach").input_ids
     assert artifact.parameters == sum(p.numel() for p in chain.parameters())

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from nas.blocks import KINDS, Built, SlotData
+from nas.blocks._elimination import Elimination
 from nas.blocks._ridge import Moments, solve, solve_affine
 from nas.blocks.gated_feed_forward.selection import contribution, elimination_order
+from nas.blocks.grouped_query_attention.selection import kept_heads
+from nas.errors import ConfigError
 from nas.ir import GatedFeedForward, GroupedQueryAttention, LinearMap, Skip
 from tests.chains import Architecture, tiny_chain, tiny_ids, tiny_shape
 
@@ -71,6 +74,61 @@ def test_every_kv_head_kept_is_the_teacher_itself(bias: bool) -> None:
     built = _one(data, GroupedQueryAttention(kv_heads=2))
     assert built.sliced_error < 1e-4  # the rounding of the low-precision products
     assert built.error < 1e-4
+
+
+@pytest.mark.parametrize("overrides", [{}, {"qkv_bias": True, "qk_norm": True}])
+@pytest.mark.parametrize(("query_heads", "kv_heads"), [(4, 4), (4, 2), (2, 2), (2, 1), (1, 1)])
+def test_fewer_heads_are_the_teachers_own(
+    query_heads: int, kv_heads: int, overrides: dict[str, bool]
+) -> None:
+    data = _data("attention", sequences=120, query_heads=8, kv_heads=4, **overrides)
+    spec = GroupedQueryAttention(query_heads=query_heads, kv_heads=kv_heads)
+    built = _one(data, spec)
+    assert built.block is not None
+    assert built.error < built.sliced_error < 1
+    teacher = data.teacher.q_proj.weight.unflatten(0, (8, -1))
+    kept = built.block.q_proj.weight.unflatten(0, (query_heads, -1))
+    found = [next(i for i in range(8) if torch.equal(teacher[i], head)) for head in kept]
+    groups = [head // 2 for head in found]
+    assert found == sorted(found)
+    assert all(groups.count(g) == query_heads // kv_heads for g in groups)
+
+
+def test_a_group_cannot_grow() -> None:
+    with pytest.raises(ConfigError, match="4 query heads on 1 KV head"):
+        _one(_data("attention"), GroupedQueryAttention(query_heads=4, kv_heads=1))
+
+
+def test_the_heads_that_are_kept_are_those_that_the_others_replace_worst() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = tiny_shape(query_heads=4, kv_heads=2, head_dim=2, hidden_size=8)
+    features = torch.randn(400, 8, generator=generator, dtype=torch.float64)
+    features[:, 0:2] = features[:, 2:4]  # head 0 says what head 1 says
+    features[:, 4:6] *= 0.01  # head 2 says next to nothing
+    output = torch.randn(8, 8, generator=generator, dtype=torch.float64)
+    gram = features.T @ features
+    halves = GroupedQueryAttention(kv_heads=2, query_heads=2)
+    kept = kept_heads(shape, gram, output, halves, ridge=1e-9)
+    assert kept[:, 0].tolist() in ([0, 3], [1, 3])
+    one_group = GroupedQueryAttention(kv_heads=1, query_heads=2)
+    assert kept_heads(shape, gram, output, one_group, ridge=1e-9).shape == (1, 2)
+
+
+def test_the_price_of_an_elimination_is_what_the_refit_then_loses() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(300, 6, generator=generator, dtype=torch.float64)
+    features[:, 3] += features[:, 0]
+    weight = torch.randn(4, 6, generator=generator, dtype=torch.float64)
+    targets, gram = features @ weight.T, features.T @ features
+    elimination = Elimination.of_layer(gram, weight, ridge=1e-12)
+    for leave in ([3, 5], [1]):
+        price = elimination.cost(torch.tensor(leave))
+        elimination.remove(torch.tensor(leave))
+        left = features[:, elimination.alive]
+        lost = targets - left @ torch.linalg.lstsq(left, targets).solution
+        total = float(lost.pow(2).sum())
+        targets = targets - lost
+        assert price == pytest.approx(total, rel=1e-6)
 
 
 def test_the_refit_beats_the_slice_on_text_it_has_not_seen() -> None:

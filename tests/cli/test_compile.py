@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from nas.compiler import Outcome
 from nas.config import BudgetsConfig, RunConfig, load_config
 from nas.ir import Solution
+from nas.libraries import Answer, Answers, Sweep
 from nas.run import RunDirectory, json_writer
 from nas.starter import STARTER
 from tests.cli.conftest import Nas
@@ -161,6 +163,20 @@ def test_evaluate_adds_task_files_to_those_of_the_run(
     assert compiler.passes == ("evaluate", "report")
 
 
+def test_evaluate_adds_tasks_of_the_harness_to_those_of_the_run(
+    nas: Nas, config: Path, compiler: FakeCompiler, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "r", config, ["evaluate.lm_eval=[piqa]"])
+
+    options = ["--lm-eval", "hellaswag", "--lm-eval", "piqa", "--limit", "100"]
+    result = nas("evaluate", run.root, *options)
+
+    assert result.exit_code == 0, result.stderr
+    assert compiler.config is not None
+    assert compiler.config.evaluate.lm_eval == ("piqa", "hellaswag")
+    assert compiler.config.evaluate.limit == 100
+
+
 def test_evaluate_refuses_a_task_file_that_is_not_there(
     nas: Nas, config: Path, compiler: FakeCompiler, tmp_path: Path
 ) -> None:
@@ -203,6 +219,42 @@ def test_solve_prints_the_certificate_of_another_budget(
         "  slack of speedup.prefill: 0.5",
         "  1 of 2 slots keep the teacher's block",
     ]
+
+
+EXAMPLE_ANSWER = Answer(
+    status="proven",
+    objective=0.25,
+    bound=0.25,
+    lp_bound=0.2,
+    gap=0.0,
+    costs={},
+    budgets=(),
+    slack={},
+    duals={},
+    prices=(),
+    choice={"layers.0.ffn": "skip"},
+    solver="mip",
+    seconds=0.2,
+)
+
+
+def test_solve_sweeps_the_budgets_of_a_run(
+    nas: Nas, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "r", config)
+    seen: list[Sweep] = []
+
+    def sweep_again(_: RunConfig, __: RunDirectory, sweeps: list[Sweep], *___: object) -> Answers:
+        seen.extend(sweeps)
+        return Answers([EXAMPLE_ANSWER], notes=("1 of 2 points left out",))
+
+    monkeypatch.setattr("nas.compiler.sweep_again", sweep_again)
+
+    result = nas("solve", run.root, "--sweep", "latency_ms=8:20:2", "-f", "json")
+
+    assert [sweep.path for sweep in seen] == ["latency_ms"]
+    assert [answer["choice"] for answer in json.loads(result.stdout)] == [{"layers.0.ffn": "skip"}]
+    assert "1 of 2 points left out" in result.stderr
 
 
 def fake_plan(_: RunConfig) -> SimpleNamespace:

@@ -11,7 +11,7 @@ FORMAT, QUIET, SET = "-f --format", "-q --quiet", "--set"
 ON_RUN = ["run", QUIET, SET]
 LIBRARY = [
     *("--library", "--objective", "--max", "--min", "--solutions", "--differ"),
-    *("--time-limit", "--solver", "--sweep", "--confidence", "--noise", "--resamples"),
+    *("--diverse", "--time-limit", "--solver", "--sweep", "--confidence", "--noise", "--resamples"),
 ]
 VERBS = {
     "init": ["file"],
@@ -28,10 +28,11 @@ VERBS = {
     "build": ON_RUN,
     "score": ON_RUN,
     "solve": [*ON_RUN, FORMAT, *LIBRARY],
+    "refine": ON_RUN,
     "distill": ON_RUN,
     "export": ON_RUN,
     "profile": ON_RUN,
-    "evaluate": [*ON_RUN, "--limit", "--task"],
+    "evaluate": [*ON_RUN, "--limit", "--lm-eval", "--task"],
     "report": ON_RUN,
 }
 

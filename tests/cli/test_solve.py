@@ -17,6 +17,11 @@ FIELDS = {
     *("prices", "choice", "solver", "seconds", "infeasibility", "uncertainty"),
 }
 
+JOINT_FIELDS = {
+    *("status", "objective", "bound", "lp_bound", "gap", "differ", "greedy_objective"),
+    *("solutions", "seconds", "infeasibility"),
+}
+
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
@@ -71,6 +76,18 @@ def test_several_solutions_are_a_list(nas: Nas, asked: list[object]) -> None:
     assert as_table.stdout.count("proven") == 3
 
 
+def test_joint_solutions_say_what_their_sum_is(nas: Nas, asked: list[object]) -> None:
+    options = ("--max", f"{MEMORY}=3000", "--solutions", 2, "--differ", 4, "--diverse", "jointly")
+
+    as_json, as_table = nas(*asked, *options, "-f", "json"), nas(*asked, *options)
+
+    joint = json.loads(as_json.stdout)
+    assert joint.keys() == JOINT_FIELDS
+    assert [answer.keys() for answer in joint["solutions"]] == [FIELDS, FIELDS]
+    assert as_table.stdout.startswith("proven: sum ")
+    assert "found greedily: sum " in as_table.stdout
+
+
 def test_a_sweep_is_a_list_and_a_table_with_bars(nas: Nas, asked: list[object]) -> None:
     options = ("--sweep", f"{MEMORY}=1000:5000:6")
 
@@ -82,6 +99,19 @@ def test_a_sweep_is_a_list_and_a_table_with_bars(nas: Nas, asked: list[object]) 
     )
     assert f"limit of {MEMORY}" in as_table.stdout
     assert "####" in as_table.stdout
+
+
+def test_two_sweeps_are_a_list_and_a_heat_map(nas: Nas, asked: list[object]) -> None:
+    options = ("--sweep", f"{MEMORY}=1000:5000:6", "--sweep", "runtime_ms=500:3000:4")
+
+    as_json, as_table = nas(*asked, *options, "-f", "json"), nas(*asked, *options)
+
+    points = json.loads(as_json.stdout)
+    assert all(len(point["budgets"]) == 2 and point["status"] == "proven" for point in points)
+    assert "of 24 points left out" in as_json.stderr
+    assert "limit of runtime_ms" in as_table.stdout
+    assert f"loss by {MEMORY} (down) and runtime_ms (across)" in as_table.stdout
+    assert "blank: infeasible" in as_table.stdout
 
 
 @pytest.mark.parametrize("several", [(), ("--solutions", 2)])
@@ -171,6 +201,14 @@ def test_confidence_in_what_is_infeasible_is_the_reason_alone(
         (("--library", "a.json", "--noise", "0.05"), "give --confidence, too"),
         (
             ("--library", "a.json", "--confidence", "0.9", "--solutions", "2"),
+            "--confidence judges one answer",
+        ),
+        (
+            ("--library", "a.json", "--confidence", "0.9", "--sweep", "m=1:2:3"),
+            "--confidence judges one answer",
+        ),
+        (
+            ("runs/x", "--confidence", "0.9", "--sweep", "memory_mib=1:2:3"),
             "--confidence judges one answer",
         ),
         (

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,14 +11,13 @@ import pytest
 import torch
 
 from nas.chain import DecoderChain
-from nas.errors import CapabilityError, ConfigError, PassError
+from nas.errors import ConfigError, PassError
 from nas.evaluation import (
     MultipleChoice,
     accuracy_retained,
     evaluate_task,
     greedy_tokens,
     read_items,
-    run_lm_eval,
 )
 from nas.evaluation._likelihood import encode_pairs, likelihoods
 from nas.ir import Architecture
@@ -183,31 +180,3 @@ def test_equal_answers_are_retained_for_certain() -> None:
     assert same is not None
     assert (same.low, same.ratio, same.high) == (1, 1, 1)
     assert accuracy_retained([False, False], [True, False]) is None
-
-
-def test_harness_is_asked_for_with_the_command_that_adds_it(tmp_path: Path) -> None:
-    if "lm_eval" in sys.modules:
-        pytest.skip("lm_eval is installed")
-    with pytest.raises(CapabilityError, match="pip install lm_eval"):
-        run_lm_eval(["piqa"], tmp_path)
-
-
-def test_harness_gets_the_folder_and_gives_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: dict[str, Any] = {}
-
-    def simple_evaluate(**settings: Any) -> dict[str, Any]:
-        asked.update(settings)
-        return {"results": {"piqa": {"alias": "piqa", "acc,none": 0.7, "acc_stderr,none": 0.01}}}
-
-    manager = SimpleNamespace(match_tasks=lambda names: [n for n in names if n == "piqa"])
-    tasks = SimpleNamespace(TaskManager=lambda: manager)
-    monkeypatch.setitem(sys.modules, "lm_eval", SimpleNamespace(simple_evaluate=simple_evaluate))
-    monkeypatch.setitem(sys.modules, "lm_eval.tasks", tasks)
-    found = run_lm_eval(["piqa"], tmp_path, limit=5)
-    assert found == {"piqa": {"acc,none": 0.7, "acc_stderr,none": 0.01}}
-    assert asked["model_args"] == {"pretrained": str(tmp_path), "trust_remote_code": False}
-    assert asked["limit"] == 5
-    with pytest.raises(ConfigError, match="no task 'pica'"):
-        run_lm_eval(["piqa", "pica"], tmp_path)

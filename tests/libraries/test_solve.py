@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from nas.errors import ConfigError, PassError
-from nas.libraries import Answer, Query, answer_tables, read_library, solve_library
+from nas.libraries import (
+    Answer,
+    Axis,
+    JointAnswer,
+    Plane,
+    Query,
+    answer_tables,
+    read_library,
+    solve_library,
+)
+from nas.libraries._heat import heat_map
 from nas.libraries._show import places
 from nas.uncertainty import Scrutiny
 from tests.libraries.files import best_by_hand, heaviest, puzzle_data, total, write_json
@@ -15,17 +25,17 @@ from tests.libraries.files import best_by_hand, heaviest, puzzle_data, total, wr
 KL, MEMORY, RUNTIME = "metrics.kl_div", "stats.memory_mib", "stats.runtime_ms"
 
 
-def ask(path: Path, **options: object) -> Answer | list[Answer]:
+def ask(path: Path, **options: object) -> Answer | list[Answer] | JointAnswer:
     query = Query.parse(objective=KL, **options)  # type: ignore[arg-type]
     return solve_library(read_library(path), query).found
 
 
-def one(found: Answer | list[Answer]) -> Answer:
+def one(found: Answer | list[Answer] | JointAnswer) -> Answer:
     assert isinstance(found, Answer)
     return found
 
 
-def many(found: Answer | list[Answer]) -> list[Answer]:
+def many(found: Answer | list[Answer] | JointAnswer) -> list[Answer]:
     assert isinstance(found, list)
     return found
 
@@ -87,6 +97,34 @@ def test_solutions_differ_in_as_many_slots_as_asked(tmp_path: Path) -> None:
     assert objectives == sorted(objectives, key=lambda value: value or 0.0)
 
 
+def test_solutions_found_jointly_have_a_bound_on_their_sum(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", puzzle_data(5, 4))
+    asked = {"most": [f"{MEMORY}=2500"], "solutions": 3, "differ": 3}
+
+    joint, greedy = ask(path, diverse="jointly", **asked), many(ask(path, **asked))
+
+    assert isinstance(joint, JointAnswer)
+    assert joint.status == "proven"
+    assert joint.objective == pytest.approx(sum(a.objective or 0.0 for a in joint.solutions))
+    assert joint.greedy_objective == pytest.approx(sum(a.objective or 0.0 for a in greedy))
+    assert joint.bound is not None
+    assert joint.bound <= joint.objective <= joint.greedy_objective
+    for i, answer in enumerate(joint.solutions):
+        for other in joint.solutions[:i]:
+            assert sum(answer.choice[s] != other.choice[s] for s in answer.choice) >= 3
+
+
+def test_joint_solutions_of_nothing_feasible_have_a_reason(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", puzzle_data(4, 4))
+
+    joint = ask(path, most=[f"{MEMORY}=1"], solutions=3, diverse="jointly")
+
+    assert isinstance(joint, JointAnswer)
+    assert joint.infeasibility is not None
+    assert joint.infeasibility.conflict == (MEMORY,)
+    assert list(answer_tables(joint)) == []
+
+
 def test_fewer_solutions_than_asked_are_noted(tmp_path: Path) -> None:
     path = write_json(tmp_path / "a.json", puzzle_data(2, 2))
     query = Query.parse(objective=KL, solutions=9)
@@ -101,7 +139,7 @@ def test_a_sweep_is_a_front_of_optimal_points(tmp_path: Path) -> None:
     data = puzzle_data(4, 5)
     path = write_json(tmp_path / "a.json", data)
 
-    points = many(ask(path, sweep=f"{MEMORY}=500:6000:12"))
+    points = many(ask(path, sweeps=(f"{MEMORY}=500:6000:12",)))
 
     costs = [point.costs[MEMORY] for point in points]
     losses = [point.objective or 0.0 for point in points]
@@ -113,6 +151,43 @@ def test_a_sweep_is_a_front_of_optimal_points(tmp_path: Path) -> None:
         limit = point.budgets[0].limit
         assert point.status == "proven"
         assert point.objective == pytest.approx(best_by_hand(data, memory_mib=limit))
+
+
+def test_a_sweep_over_two_columns_is_optimal_for_every_pair(tmp_path: Path) -> None:
+    data = puzzle_data(4, 5)
+    library = read_library(write_json(tmp_path / "a.json", data))
+    asked = (f"{MEMORY}=500:3500:5", f"{RUNTIME}=300:2100:4")
+
+    answers = solve_library(library, Query.parse(objective=KL, sweeps=asked))
+
+    plane = answers.plane
+    assert plane is not None
+    for memory, losses in zip(plane.down.values, plane.losses, strict=True):
+        for runtime, loss in zip(plane.across.values, losses, strict=True):
+            best = best_by_hand(data, memory_mib=memory, runtime_ms=runtime)
+            assert loss == (None if best is None else pytest.approx(best))
+    points = many(answers.found)
+    spent = [(p.costs[MEMORY], p.costs[RUNTIME], p.objective or 0.0) for p in points]
+    assert spent == sorted(spent)
+    for one in spent:
+        assert not any(all(a <= b for a, b in zip(v, one, strict=True)) and v != one for v in spent)
+    assert any("followed from others without a search" in note for note in answers.notes)
+
+
+def test_a_heat_map_is_darker_where_more_is_lost() -> None:
+    plane = Plane(
+        down=Axis("memory_mib", (1.0, 2.0, 3.0), "memory_mib", (1.0, 2.0, 3.0)),
+        across=Axis("speedup", (1.0, 2.0), "speedup.prefill", (8.0, 4.0)),
+        losses=((None, None), (0.1, 100.0), (1e-9, 10.0)),
+    )
+    assert list(heat_map(plane)) == [
+        "loss by memory_mib (down) and speedup (across)",
+        "  3 |##..|",
+        "  2 |@@..|",
+        "  1 |    |",
+        "speedup from 2 (left) to 1 (right)",
+        "loss up to: . 0.215, # 21.5, @ 100; blank: infeasible",
+    ]
 
 
 def test_an_infeasible_query_names_the_conflict_and_a_way_out(tmp_path: Path) -> None:
@@ -137,7 +212,7 @@ def test_an_infeasible_query_names_the_conflict_and_a_way_out(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "options",
-    [{"solutions": 3, "most": [f"{MEMORY}=1"]}, {"sweep": f"{MEMORY}=1:2:3"}],
+    [{"solutions": 3, "most": [f"{MEMORY}=1"]}, {"sweeps": [f"{MEMORY}=1:2:3"]}],
 )
 def test_an_infeasible_query_for_several_gives_one_reason(
     tmp_path: Path, options: dict[str, object]
@@ -157,7 +232,7 @@ def test_a_diagnosis_cut_short_still_says_what_is_known(
     def late(*_: object, **__: object) -> None:
         raise PassError("no time")
 
-    monkeypatch.setattr("nas.libraries._solve.diagnose", late)
+    monkeypatch.setattr("nas.libraries._certify.diagnose", late)
     path = write_json(tmp_path / "a.json", puzzle_data(4, 4))
 
     why = one(ask(path, most=[f"{MEMORY}=1"])).infeasibility
@@ -194,12 +269,17 @@ def test_an_answer_that_fails_its_certificate_is_not_given(
         ({"most": ["memory=nan"]}, "'nan' is no number"),
         ({"least": ["memory=1_0"]}, "'1_0' is no number"),
         ({"most": ["m=1", "m=2"]}, "--max m: given twice"),
-        ({"most": ["m=1"], "sweep": "m=1:2:3"}, "--sweep sets the limits"),
-        ({"sweep": "m=1:2"}, "write PATH=LOW:HIGH:COUNT"),
-        ({"sweep": "m=2:1:3"}, "LOW must be less than HIGH"),
-        ({"sweep": "m=1:2:1"}, "COUNT is 1"),
-        ({"sweep": "m=1:2:99999"}, "COUNT is 99999"),
-        ({"sweep": "m=1:2:3", "solutions": 2}, "give one of them"),
+        ({"most": ["m=1"], "sweeps": ["m=1:2:3"]}, "--sweep sets the limits"),
+        ({"sweeps": ["m=1:2"]}, "write PATH=LOW:HIGH:COUNT"),
+        ({"sweeps": ["m=2:1:3"]}, "LOW must be less than HIGH"),
+        ({"sweeps": ["m=1:2:1"]}, "COUNT is 1"),
+        ({"sweeps": ["m=1:2:99999"]}, "COUNT is 99999"),
+        ({"sweeps": ["m=1:2:3", "m=1:2:3"]}, "--sweep m: given twice"),
+        ({"sweeps": ["a=1:2:3", "b=1:2:3", "c=1:2:3"]}, "3 given"),
+        ({"sweeps": ["a=1:2:40", "b=1:2:40"]}, "1600 points in all"),
+        ({"sweeps": ["m=1:2:3"], "solutions": 2}, "give one of them"),
+        ({"diverse": "jointly"}, "--diverse says how --solutions are found"),
+        ({"diverse": "jointly", "solutions": 2, "solver": "greedy"}, "takes mip only"),
         ({"differ": 2}, "give --solutions, too"),
         ({"time_limit_s": 0.0}, "give a positive number of seconds"),
         ({"time_limit_s": float("inf")}, "give a positive number of seconds"),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from nas.compiler import solve_and_judge
+from nas.compiler import PASSES, solve_and_judge
 from nas.errors import ConfigError, InfeasibleError
 from nas.ir import KeepTeacher
 from nas.libraries import Answer, Query, read_library, solve_library
@@ -113,6 +113,16 @@ def test_a_judgement_is_made_once(artefacts: Callable[..., Artefacts]) -> None:
     assert not again.context.run.tally.done
 
 
+def test_a_report_may_judge_a_run_that_was_solved_before(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    artefacts(budgets={"params_m": 0.027}).solution  # noqa: B018
+    later = artefacts(budgets={"params_m": 0.027})
+    later.context.run.closed = frozenset(p.name for p in PASSES if p.name != "report")
+
+    assert later.uncertainty is not None
+
+
 def test_one_scoring_sequence_is_no_ground_to_judge_on(
     artefacts: Callable[..., Artefacts],
 ) -> None:
@@ -137,6 +147,23 @@ def test_an_infeasible_budget_is_refused_before_anything_is_built(
     assert 1 < reachable < 1000
     assert not view.context.run.path("library").exists()
     assert artefacts(budgets={"speedup": reachable * 0.999}).solution.objective is not None
+
+
+def test_an_infeasible_budget_is_explained_in_the_terms_that_the_user_wrote(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    budgets = {"speedup": {"decode": 1000.0}, "throughput_tokens_per_s": 2e9, "params_m": 0.03}
+    with pytest.raises(InfeasibleError) as error:
+        artefacts(budgets=budgets).costs  # noqa: B018
+    speedup, throughput, parameters = str(error.value).splitlines()[1:4]
+    tightest = error.value.tightest
+    assert "speedup.decode: at least 1000 times asked; the most of any choice is " in speedup
+    said = speedup.partition("any choice is ")[2].partition(";")[0].partition(",")[0]
+    assert float(said) == pytest.approx(tightest["speedup.decode"], rel=1e-4)
+    assert "at least 2000000000 token/s asked; the most of any choice is " in throughput
+    assert tightest["throughput_tokens_per_s"] < 2e9
+    assert "params_m: at most 0.03 million parameters asked; the least" in parameters
+    assert " ms " not in str(error.value)
 
 
 def test_another_latency_budget_is_solved_without_measuring_or_building(

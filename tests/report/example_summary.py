@@ -44,11 +44,14 @@ from nas.report import (
     TeacherSummary,
     width_kept,
 )
+from tests.chains import tiny_shape
 
 LAYERS, KV_HEADS, FFN_WIDTH = 30, 3, 1536
+SHAPE = tiny_shape(layers=LAYERS, query_heads=9, kv_heads=KV_HEADS, ffn_width=FFN_WIDTH)
 ATTENTION: tuple[BlockSpec, ...] = (
     KeepTeacher(),
     GroupedQueryAttention(kv_heads=1),
+    GroupedQueryAttention(kv_heads=KV_HEADS, query_heads=3),
     LinearMap(),
     Skip(),
 )
@@ -81,7 +84,7 @@ def wave(layer: int, kind: str, step: float = 1.0) -> float:
 
 
 def option_loss(layer: int, kind: SlotKind, block: BlockSpec) -> float:
-    kept = width_kept(block, kv_heads=KV_HEADS, ffn_width=FFN_WIDTH)
+    kept = width_kept(block, SHAPE)
     if isinstance(block, KeepTeacher):
         return 0.0
     edge = 4.0 * math.exp(-layer / 1.2) + 0.8 * math.exp((layer - LAYERS + 1) / 2.0)
@@ -91,7 +94,7 @@ def option_loss(layer: int, kind: SlotKind, block: BlockSpec) -> float:
 
 
 def option_costs(block: BlockSpec, kind: SlotKind) -> dict[str, float]:
-    kept = width_kept(block, kv_heads=KV_HEADS, ffn_width=FFN_WIDTH)
+    kept = width_kept(block, SHAPE)
     if isinstance(block, Skip):
         return dict.fromkeys(Costs.model_fields, 0.0)
     if isinstance(block, LinearMap):
@@ -125,7 +128,7 @@ def option(layer: int, kind: SlotKind, block: BlockSpec) -> OptionSummary:
     return OptionSummary.of(
         Option(variant=block.label, loss=loss, costs=option_costs(block, kind)),
         block,
-        width_kept(block, kv_heads=KV_HEADS, ffn_width=FFN_WIDTH),
+        width_kept(block, SHAPE),
         loss_stderr=0.06 * loss,
         local_error=0.0 if teacher else min(1.0, 1.9 * loss / (0.4 + loss)),
     )

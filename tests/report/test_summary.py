@@ -31,6 +31,7 @@ from nas.report import (
     width_kept,
 )
 from nas.report.summary import packaged_schema_text, schema_text
+from tests.chains import tiny_shape
 from tests.report.example_summary import conditions, example_summary
 
 Plain = dict[str, Any]
@@ -194,11 +195,12 @@ def test_width_kept() -> None:
     blocks = (
         KeepTeacher(),
         GroupedQueryAttention(kv_heads=1),
+        GroupedQueryAttention(kv_heads=4, query_heads=4),
         GatedFeedForward(width=768),
         LinearMap(),
     )
-    kept = [width_kept(block, kv_heads=4, ffn_width=1536) for block in blocks]
-    assert kept == [1.0, 0.25, 0.5, 0.0]
+    shape = tiny_shape(query_heads=8, kv_heads=4, ffn_width=1536)
+    assert [width_kept(block, shape) for block in blocks] == [1.0, 0.25, 0.5, 0.5, 0.0]
 
 
 def test_this_environment_lists_only_what_is_installed() -> None:

@@ -30,11 +30,14 @@ def make_problem(
 
 
 def random_problem(seed: int, slots: int = 12, options: int = 6, share: float = 0.5) -> Problem:
-    """Two `max` budgets on latency_ms and memory_mib at `share` of the heaviest network."""
+    """Two `max` budgets on latency_ms and memory_mib at `share` of the heaviest network.
+
+    Each slot is a layer; its lightest option, `skip`, loses most.
+    """
     source = random.Random(seed)
     table = {
         f"s{i}": {
-            f"v{j}": (
+            f"v{j}" if j else "skip": (
                 source.random() * (1 - j / (options - 1)) ** 2 if j else 1.0 + source.random(),
                 j + source.random(),
                 100 * (j + source.random()),
@@ -89,10 +92,10 @@ _NUMBERS = st.one_of(
 
 
 @st.composite
-def small_problems(draw: st.DrawFn) -> Problem:
-    """Up to 5 slots of 4 options and 3 budgets of either sense; ties, zeros and limits that some
+def small_problems(draw: st.DrawFn, most_slots: int = 5, most_options: int = 4) -> Problem:
+    """Few slots and options and up to 3 budgets of either sense; ties, zeros and limits that some
     choice meets exactly are frequent."""
-    sizes = draw(st.lists(st.integers(1, 4), min_size=1, max_size=5))
+    sizes = draw(st.lists(st.integers(1, most_options), min_size=1, max_size=most_slots))
     scale = draw(st.sampled_from([1.0, 1e-4, 1e5]))
     slots = {
         f"s{i}": tuple(

@@ -17,7 +17,7 @@ from nas.solvers import (
 )
 from tests.solvers.instances import make_problem, random_problem
 
-SOLVERS = ["mip", "mip-cbc", "greedy", "equal_split", "evolution", "random"]
+SOLVERS = ["mip", "mip-cbc", "greedy", "equal_split", "evolution", "random", "depth_cut"]
 
 
 def build(name: str) -> Solver:
@@ -52,11 +52,13 @@ def test_is_deterministic(solver: Solver) -> None:
 
 
 def test_no_budget_takes_the_least_loss(solver: Solver) -> None:
-    problem = make_problem({"s": {"a": (2.0,), "b": (1.0,)}, "t": {"a": (0.0,), "b": (-1.0,)}})
+    problem = make_problem(
+        {"s0": {"skip": (2.0,), "b": (1.0,)}, "s1": {"skip": (0.0,), "b": (-1.0,)}}
+    )
     solution = solver.solve(problem)
     verify(problem, solution)
     if solver.name != "random":
-        assert solution.choice == {"s": "b", "t": "b"}
+        assert solution.choice == {"s0": "b", "s1": "b"}
         assert solution.gap == 0
 
 
@@ -73,25 +75,25 @@ def test_reports_infeasible_with_the_tightest_value(solver: Solver) -> None:
 
 
 def test_meets_a_limit_exactly(solver: Solver) -> None:
-    options = {"a": (0.0, 0.3), "b": (1.0, 0.1)}
+    options = {"a": (0.0, 0.3), "skip": (1.0, 0.1)}
     problem = make_problem(
         {f"s{i}": options for i in range(3)}, Budget(name="x", cost="a", limit=0.3)
     )
     solution = solver.solve(problem)
     verify(problem, solution)
-    assert set(solution.choice.values()) == {"b"}
+    assert set(solution.choice.values()) == {"skip"}
     assert solution.slack["x"] == pytest.approx(0, abs=1e-12)
 
 
 def test_meets_a_min_budget(solver: Solver) -> None:
     problem = make_problem(
-        {f"s{i}": {"low": (0.0, 1.0), "high": (0.5 + i, 4.0)} for i in range(4)},
+        {f"s{i}": {"skip": (0.0, 1.0), "high": (0.5 + i, 4.0)} for i in range(4)},
         Budget(name="throughput_tokens_per_s", cost="a", limit=10.0, sense="min"),
     )
     solution = solver.solve(problem)
     verify(problem, solution)
     assert solution.costs["a"] >= 10
-    if solver.name in ("mip", "greedy"):
+    if solver.name in ("mip", "greedy", "depth_cut"):
         assert solution.objective == 2.0
 
 
@@ -111,7 +113,7 @@ def test_honours_differences(solver: Solver) -> None:
         ({"gap": -1.0}, "gap"),
         ({"gap": float("nan")}, "gap"),
         ({"forbid": [Difference(choice={"nowhere": "v0"})]}, "nowhere/v0"),
-        ({"forbid": [Difference(choice={"s0": "v0"}, at_least=2)]}, "names only 1"),
+        ({"forbid": [Difference(choice={"s0": "v1"}, at_least=2)]}, "names only 1"),
     ],
 )
 def test_refuses_requests_without_sense(solver: Solver, options: dict, words: str) -> None:

@@ -1,25 +1,24 @@
-"""Diverse answers, sweeps and prices in words."""
+"""Diverse answers and prices in words."""
 
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
 from nas.errors import ConfigError
-from nas.ir.problem import Budget
+from nas.ir.problem import Budget, Problem, Solution
 from nas.solvers import (
     Difference,
     GreedySolver,
     MipSolver,
     diverse,
     duals_in_words,
-    sweep,
     unit_of,
     verify,
-    with_limit,
 )
-from tests.solvers.instances import make_problem, random_problem
+from tests.solvers.instances import hard_problem, make_problem, random_problem
 
 
 def test_diverse_solutions_differ_pairwise_and_get_no_better() -> None:
@@ -38,6 +37,22 @@ def test_diverse_solutions_differ_pairwise_and_get_no_better() -> None:
         assert one.objective <= other.objective
 
 
+def test_the_bound_of_one_solution_holds_for_the_next() -> None:
+    """A second solve without time knows at least that it cannot beat the first."""
+
+    class Hurried(MipSolver):
+        def solve(self, problem: Problem, **options: Any) -> Solution:
+            if options["forbid"]:
+                options["time_limit_s"] = 1e-6
+            return super().solve(problem, **options)
+
+    problem = hard_problem(slots=10, options=6)
+    first, second = diverse(problem, 2, 1, solver=Hurried())
+    assert first.proven
+    assert second.status == "incumbent"
+    assert second.bound == first.objective
+
+
 def test_diverse_stops_when_nothing_else_exists() -> None:
     problem = make_problem({"s": {"a": (0.0,), "b": (1.0,)}})
     assert [found.choice["s"] for found in diverse(problem, 5, 1)] == ["a", "b"]
@@ -52,40 +67,6 @@ def test_diverse_takes_any_solver() -> None:
 def test_diverse_refuses_requests_without_sense(k: int, differ: int) -> None:
     with pytest.raises(ConfigError, match="slots"):
         diverse(random_problem(1), k, differ)
-
-
-def test_sweep_gives_an_undominated_front() -> None:
-    problem = random_problem(2)
-    values = [0.0, 20, 25, 30, 35, 40, 1e6, 2e6]
-    front = sweep(problem, "latency_ms", values)
-    for solution in front:
-        limit = solution.costs["latency_ms"] + solution.slack["latency_ms"]
-        verify(with_limit(problem, "latency_ms", limit), solution)
-    costs = [solution.costs["latency_ms"] for solution in front]
-    losses = [solution.objective for solution in front]
-    assert 3 <= len(front) < len(values)
-    assert costs == sorted(costs)
-    assert losses == sorted(losses, reverse=True)
-    assert len(set(losses)) == len(losses)
-
-
-def test_sweep_of_a_min_budget_starts_at_the_tightest() -> None:
-    problem = make_problem(
-        {f"s{i}": {"low": (0.0, 1.0), "high": (1.0 + i, 2.0)} for i in range(3)},
-        Budget(name="score", cost="a", limit=0.0, sense="min"),
-    )
-    front = sweep(problem, "score", [3, 4, 5, 6, 7])
-    assert [(point.costs["a"], point.objective) for point in front] == [
-        (6.0, 6.0),
-        (5.0, 3.0),
-        (4.0, 1.0),
-        (3.0, 0.0),
-    ]
-
-
-def test_sweep_names_the_budgets_there_are() -> None:
-    with pytest.raises(ConfigError, match="latency_ms, memory_mib"):
-        sweep(random_problem(1), "latency", [1.0])
 
 
 def test_prices_in_words_match_what_one_more_unit_saves() -> None:

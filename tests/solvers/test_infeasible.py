@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from nas.errors import ConfigError, InfeasibleError
 from nas.ir.problem import Budget, Problem
-from nas.solvers import MipSolver, diagnose, raise_infeasible
+from nas.solvers import MipSolver, Quotient, diagnose, raise_infeasible
 from tests.solvers.instances import brute_force, make_problem, small_problems
 
 OPTIONS = {"full": (0.0, 10.0, 1.0), "half": (1.0, 6.0, 3.0), "none": (2.0, 2.0, 8.0)}
@@ -63,6 +63,30 @@ def test_a_min_budget() -> None:
     assert found.tightest == {"score": 2.75}
     assert found.budgets[0].with_others == 2.75
     assert "at least 3 unit asked; the most of any choice is 2.75" in found.explain()
+
+
+def test_a_quotient_is_diagnosed_as_it_was_written() -> None:
+    """A speed-up of 2.5 over a teacher of 20 ms is a limit of 8 ms on the student."""
+    found = diagnose(trade(8.0, 106.0)).written_as({"speedup": Quotient(20.0, "times")})
+    assert found.tightest == {"speedup": 5.0, "memory_mib": 102.0}
+    text = found.explain()
+    assert "speedup: at least 2.5 times asked; the most of any choice is 5, with" in text
+    assert "with the other budgets kept 1.66666\n" in text  # rounded so that it can be met
+    assert "memory_mib: at most 106 MiB asked" in text
+    assert found.relaxation == "memory_mib"
+
+
+def test_the_cheapest_way_out_is_judged_in_the_terms_that_were_written() -> None:
+    """From 8 ms to 12 ms is 50 % more, from a speed-up of 2.5 to 1.67 is 33 % less."""
+    problem = make_problem(
+        {"s": OPTIONS, "t": OPTIONS},
+        Budget(name="speedup", cost="prefill_ms", limit=8.0),
+        Budget(name="memory_mib", cost="memory_mib", limit=8.0),
+        costs="prefill_ms memory_mib",
+    )
+    found = diagnose(problem)
+    assert found.relaxation == "memory_mib"  # from 8 to 11 MiB: 37.5 %
+    assert found.written_as({"speedup": Quotient(20.0, "times")}).relaxation == "speedup"
 
 
 def test_raises_with_the_tightest_values() -> None:

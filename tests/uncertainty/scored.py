@@ -18,11 +18,11 @@ def names_of(problem: Problem) -> list[str]:
 def scored(
     sequences: int, seed: int = 0, slots: int = 6, options: int = 4
 ) -> tuple[Problem, Scores]:
-    """A problem, and scores that share a factor by sequence; the first option of a slot has none,
-    and loses nothing."""
+    """A problem, and scores that share a factor by sequence; the heaviest option of a slot has
+    none, and loses nothing, as a teacher's own block."""
     generator = np.random.default_rng(seed)
     problem = random_problem(seed, slots, options)
-    exact = np.array([name.endswith("/v0") for name in names_of(problem)])
+    exact = np.array([name.endswith(f"/v{options - 1}") for name in names_of(problem)])
     true = np.array([o.loss for opts in problem.slots.values() for o in opts])
     factors = generator.lognormal(0, 0.4, (sequences, 1)) * generator.lognormal(
         0, 0.3, (sequences, len(true))

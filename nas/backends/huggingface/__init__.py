@@ -4,6 +4,7 @@ from nas.backends.huggingface._artifact import HuggingFaceArtifact, HuggingFaceR
 from nas.backends.huggingface._check import check_huggingface
 from nas.backends.huggingface._export import export_huggingface
 from nas.backends.huggingface._load import load_student
+from nas.backends.huggingface._model import transformers_model
 from nas.backends.huggingface._register import register_auto_classes
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "export_huggingface",
     "load_student",
     "register_auto_classes",
+    "transformers_model",
 ]

@@ -32,7 +32,8 @@ this file; it needs torch and transformers >= 5.15.
 ## Blocks
 
 `teacher`: as in the teacher ({kv_heads} KV heads, feed-forward width {ffn_width}); `kvN`: N KV
-heads; `wN`: feed-forward width N; `linear`: one linear layer; `skip`: nothing.
+heads; `hMkvN`: M query heads on N KV heads; `wN`: feed-forward width N;
+`linear`: one linear layer; `skip`: nothing.
 
 | layer | attention | feed-forward |
 | --- | --- | --- |

@@ -71,8 +71,10 @@ def _overrides(shape: DecoderShape, architecture: Architecture) -> dict[int, dic
                 layer.setdefault("skip", []).append(_SKIP_NAME[slot.kind])
             case LinearMap():
                 layer[_BLOCK_KEY[slot.kind]] = "linear"
-            case GroupedQueryAttention(kv_heads=kv_heads):
+            case GroupedQueryAttention(kv_heads=kv_heads, query_heads=query_heads):
                 layer["num_key_value_heads"] = kv_heads
+                if query_heads is not None:
+                    layer["num_attention_heads"] = query_heads
             case GatedFeedForward(width=width):
                 layer["intermediate_size"] = width
     return layers
@@ -124,7 +126,9 @@ def _spec(slot: Slot, layer: dict[str, Any]) -> BlockSpec:
     if layer.get(_BLOCK_KEY[slot.kind]) == "linear":
         return LinearMap()
     if slot.kind == "attention" and "num_key_value_heads" in layer:
-        return GroupedQueryAttention(kv_heads=layer["num_key_value_heads"])
+        return GroupedQueryAttention(
+            kv_heads=layer["num_key_value_heads"], query_heads=layer.get("num_attention_heads")
+        )
     if slot.kind == "ffn" and "intermediate_size" in layer:
         return GatedFeedForward(width=layer["intermediate_size"])
     return KeepTeacher()

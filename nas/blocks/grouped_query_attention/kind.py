@@ -1,4 +1,4 @@
-"""Fewer key-value heads: mean-pooled projections, then a closed-form output projection."""
+"""Fewer heads: pooled or left out, then a closed-form output projection."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from nas.blocks._base import BlockKind
 from nas.blocks._data import Built, SlotData
 from nas.blocks._ridge import Moments, solve
 from nas.blocks.grouped_query_attention.module import GroupedQueryAttentionBlock
+from nas.blocks.grouped_query_attention.selection import columns, kept_heads
 from nas.ir import DecoderShape, GroupedQueryAttention, SlotKind
 
 
 class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
-    """Attention with all query heads and fewer key-value heads."""
+    """Attention with fewer heads.
+
+    All query heads on fewer key-value heads: these are pooled. Fewer query heads: the teacher's own
+    heads are kept, first by whole groups down to the key-value heads that are asked for, then the
+    same number in each group.
+    """
 
     slot_kinds = ("attention",)
 
     def module(
         self, shape: DecoderShape, slot_kind: SlotKind, spec: GroupedQueryAttention
     ) -> GroupedQueryAttentionBlock:
-        return GroupedQueryAttentionBlock(shape, spec.kv_heads)
+        return GroupedQueryAttentionBlock(shape, spec.kv_heads, spec.query_heads)
 
     def parameters(
         self, shape: DecoderShape, slot_kind: SlotKind, spec: GroupedQueryAttention
     ) -> int:
-        query, kept = shape.query_heads * shape.head_dim, spec.kv_heads * shape.head_dim
+        query, kept = _widths(shape, spec)
         weights = 2 * shape.hidden_size * (query + kept)
         biases = (query + 2 * kept) * shape.qkv_bias + shape.hidden_size * shape.output_bias
         return weights + biases + 2 * shape.head_dim * shape.qk_norm
@@ -38,7 +44,7 @@ class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
         tokens: int,
         context_tokens: int,
     ) -> float:
-        query, kept = shape.query_heads * shape.head_dim, spec.kv_heads * shape.head_dim
+        query, kept = _widths(shape, spec)
         projections = 4.0 * tokens * shape.hidden_size * (query + kept)
         return projections + 4.0 * tokens * context_tokens * query
 
@@ -49,13 +55,29 @@ class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
     def initialise(self, data: SlotData, specs: tuple[GroupedQueryAttention, ...]) -> list[Built]:
         teacher = data.teacher
         assert isinstance(teacher, GroupedQueryAttentionBlock)
+        features = _head_moments(data, teacher)
         built = []
         for spec in specs:
-            block = _pooled(data.shape, teacher, spec.kv_heads)
-            sliced = data.error(block)
-            _refit_output(data, block)
+            if spec.query_heads is None:
+                block = _pooled(data.shape, teacher, spec.kv_heads)
+                sliced = data.error(block)
+                moments = _head_moments(data, block)
+            else:
+                heads = kept_heads(
+                    data.shape, features.gram, teacher.o_proj.weight, spec, data.ridge
+                )
+                block = _with_heads(data.shape, teacher, heads)
+                sliced = data.error(block)
+                moments = features.of(columns(heads.flatten(), data.shape.head_dim))
+            block.o_proj.weight.copy_(solve(moments.gram, moments.cross, data.ridge))
             built.append(Built(spec, block, data.error(block), sliced))
         return built
+
+
+def _widths(shape: DecoderShape, spec: GroupedQueryAttention) -> tuple[int, int]:
+    """Channels of all query heads and of all key-value heads."""
+    queries = spec.query_heads or shape.query_heads
+    return queries * shape.head_dim, spec.kv_heads * shape.head_dim
 
 
 def _pooled(
@@ -64,7 +86,7 @@ def _pooled(
     """Key and value heads averaged over neighbouring groups (arXiv 2305.13245, section 2.1)."""
     block = GroupedQueryAttentionBlock(shape, kv_heads).to(teacher.q_proj.weight.device)
     state = teacher.state_dict()
-    for name in ("k_proj.weight", "v_proj.weight", "k_proj.bias", "v_proj.bias"):
+    for name in _of("k", "v"):
         if name in state:
             heads = state[name].unflatten(0, (kv_heads, -1, shape.head_dim))
             state[name] = heads.mean(dim=1).flatten(0, 1)
@@ -72,15 +94,37 @@ def _pooled(
     return block
 
 
-def _refit_output(data: SlotData, block: GroupedQueryAttentionBlock) -> None:
-    """Least squares for the output projection on what the pooled heads now produce."""
-    width = data.shape.query_heads * data.shape.head_dim
+def _with_heads(
+    shape: DecoderShape, teacher: GroupedQueryAttentionBlock, heads: Tensor
+) -> GroupedQueryAttentionBlock:
+    """The teacher's block with only the query heads [kv_heads, group], and what they look at."""
+    block = GroupedQueryAttentionBlock(shape, heads.shape[0], heads.numel())
+    query = columns(heads.flatten(), shape.head_dim)
+    groups = heads[:, 0] // (shape.query_heads // shape.kv_heads)
+    key_value = columns(groups, shape.head_dim)
+    state = teacher.state_dict()
+    for rows, names in ((query, _of("q")), (key_value, _of("k", "v"))):
+        for name in names:
+            if name in state:
+                state[name] = state[name][rows]
+    state["o_proj.weight"] = state["o_proj.weight"][:, query]
+    block.load_state_dict(state)
+    return block.to(teacher.q_proj.weight.device)
+
+
+def _of(*projections: str) -> list[str]:
+    return [f"{p}_proj.{part}" for p in projections for part in ("weight", "bias")]
+
+
+def _head_moments(data: SlotData, block: GroupedQueryAttentionBlock) -> Moments:
+    """What the block's heads say, against what the teacher's output projection made of its own."""
+    width = block.query_heads * data.shape.head_dim
     moments = Moments.zeros(width, data.shape.hidden_size, data.x)
     for x, y in data.fitted():
         with autocast(x.device.type):
             features = block.heads(x, data.context, None)[0]
         moments.add(features.float(), y - _bias(block.o_proj, y))
-    block.o_proj.weight.copy_(solve(moments.gram, moments.cross, data.ridge))
+    return moments
 
 
 def _bias(layer: nn.Linear, like: Tensor) -> Tensor:

@@ -12,16 +12,16 @@ from nas.ir import DecoderShape
 
 
 class GroupedQueryAttentionBlock(CachedBlock):
-    """Attention of `shape` with `kv_heads` key-value heads."""
+    """Attention of `shape` with `kv_heads` key-value heads and `query_heads`, or the shape's."""
 
-    def __init__(self, shape: DecoderShape, kv_heads: int) -> None:
+    def __init__(self, shape: DecoderShape, kv_heads: int, query_heads: int | None = None) -> None:
         super().__init__()
-        hidden, dim = shape.hidden_size, shape.head_dim
-        self.query_heads, self.kv_heads, self.head_dim = shape.query_heads, kv_heads, dim
-        self.q_proj = nn.Linear(hidden, shape.query_heads * dim, bias=shape.qkv_bias)
+        hidden, dim, queries = shape.hidden_size, shape.head_dim, query_heads or shape.query_heads
+        self.query_heads, self.kv_heads, self.head_dim = queries, kv_heads, dim
+        self.q_proj = nn.Linear(hidden, queries * dim, bias=shape.qkv_bias)
         self.k_proj = nn.Linear(hidden, kv_heads * dim, bias=shape.qkv_bias)
         self.v_proj = nn.Linear(hidden, kv_heads * dim, bias=shape.qkv_bias)
-        self.o_proj = nn.Linear(shape.query_heads * dim, hidden, bias=shape.output_bias)
+        self.o_proj = nn.Linear(queries * dim, hidden, bias=shape.output_bias)
         self.q_norm = RMSNorm(dim, shape.norm_eps) if shape.qk_norm else None
         self.k_norm = RMSNorm(dim, shape.norm_eps) if shape.qk_norm else None
 

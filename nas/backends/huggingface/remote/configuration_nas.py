@@ -1,8 +1,8 @@
 """Configuration of a decoder whose layers differ, as written by the student compiler nas.
 
 The global values are those of the teacher. A layer that differs says so in `per_layer_config`
-(transformers >= 5.15): `num_key_value_heads`, `intermediate_size`, `attention_block`, `mlp_block`,
-and `skip`, a list of `attention` and `mlp`.
+(transformers >= 5.15): `num_key_value_heads`, `num_attention_heads`, `intermediate_size`,
+`attention_block`, `mlp_block`, and `skip`, a list of `attention` and `mlp`.
 """
 
 from typing import Any

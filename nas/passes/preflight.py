@@ -1,0 +1,37 @@
+"""Preflight: what a later pass would refuse is refused before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from nas.passes._context import PassContext
+from nas.solvers import create_solver
+
+_READ_TEXT = frozenset({"build", "score", "distill", "export", "evaluate"})
+
+
+def preflight(context: PassContext, passes: Collection[str]) -> None:
+    """Check what `passes` read and what the configuration names.
+
+    Text is read and cut here, and stays for the passes. Finished work is not looked at again.
+    Raises ConfigError for text, tasks or a solver that cannot be used, and CapabilityError where an
+    optional package is missing.
+    """
+    create_solver(context.config.solve.solver)
+    if "evaluate" in passes:
+        _require_tasks(context)
+    if not _READ_TEXT.isdisjoint(passes):
+        context.require_text()
+
+
+def _require_tasks(context: PassContext) -> None:
+    config = context.config.evaluate
+    if config.tasks:
+        from nas.evaluation import read_items
+
+        for path in config.tasks:
+            read_items(path, config.limit)
+    if config.lm_eval:
+        from nas.passes.evaluate_harness import require_known
+
+        require_known(context)

@@ -1,0 +1,56 @@
+"""Sweep: the front of loss over one or two budgets of a run, in the units that the user wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from nas.config import RunConfig, with_budget
+from nas.ir import Candidate
+from nas.libraries import Answers, Axis, Sweep, check_sweeps, solve_front
+from nas.meters import CostTable
+from nas.passes._context import PassContext
+from nas.passes.solve import make_budgets, make_problem
+from nas.solvers import create_solver
+
+_MORE_IS_TIGHTER = ("speedup", "throughput_tokens_per_s")
+
+
+def loosened(config: RunConfig, sweeps: Sequence[Sweep]) -> RunConfig:
+    """The configuration with every swept budget at its loosest value; raises ConfigError."""
+    check_sweeps(sweeps)
+    for asked in sweeps:
+        loosest = asked.low if asked.path.startswith(_MORE_IS_TIGHTER) else asked.high
+        for value in (asked.low, asked.high, loosest):
+            config = with_budget(config, asked.path, value, f"--sweep {asked.path}")
+    return config
+
+
+def sweep(
+    context: PassContext,
+    table: CostTable,
+    candidates: Iterable[Candidate],
+    scores: Mapping[str, np.ndarray],
+    sweeps: Sequence[Sweep],
+) -> Answers:
+    """The certified front; the configuration of `context` must be one that `loosened` made.
+
+    Raises PassError as the solver does.
+    """
+    problem = make_problem(context, table, candidates, scores)
+    axes = [_axis(context, table, asked) for asked in sweeps]
+    config = context.config.solve
+    return solve_front(problem, axes, create_solver(config.solver), config.time_limit_s)
+
+
+def _axis(context: PassContext, table: CostTable, asked: Sweep) -> Axis:
+    """The limits on a cost that the values of a budget mean, such as milliseconds of a speed-up."""
+    name = f"{asked.path}.prefill" if asked.path in ("latency_ms", "speedup") else asked.path
+    limits = []
+    for value in asked.values:
+        budgets = with_budget(context.config, asked.path, value, f"--sweep {asked.path}").budgets
+        limits.append(
+            next(b.limit for b in make_budgets(context, table, budgets) if b.name == name)
+        )
+    return Axis(asked.path, asked.values, name, tuple(limits))

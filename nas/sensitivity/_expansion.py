@@ -1,0 +1,151 @@
+"""Second-order expansion of KL(teacher || network) about an architecture, from few backward passes.
+
+Swapping block c into slot b moves the residual stream after b by delta_c (the candidate's output
+less the present block's, on the present network's activations). With g the gradient at that point
+of log q(y|x), the labels y drawn token by token from the network's own prediction q,
+s_c = sum_t g_t . delta_c,t has mean 0 and E[s_c s_d] is the Fisher form of the two swaps, so that
+
+    KL(A) = KL(present) + sum_c slope_c + 1/2 E[(sum_c s_c)^2],   sums over the swaps of A,
+
+where slope_c = sum_t h_t . delta_c,t and h is the gradient of KL(teacher || network) itself, which
+is zero about the teacher. One forward pass and a backward pass a draw give g at every boundary, so
+each candidate costs one run of its own block (the Fisher form of the KL: Martens, arXiv 1412.1193).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nas.ir import Architecture, BlockSpec, KeepTeacher
+from nas.objectives import head_gradients
+from nas.sensitivity._network import MixedNetwork
+from nas.sensitivity._shrinkage import shrunk_products
+from nas.solvers import Quadratic
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """About an architecture: what swaps do, in nats a token.
+
+    `names` [C]: the swaps, `slot/label`. `slope` [sequences, C]: first order, mean over tokens.
+    `scalars` [draws, sequences, C]: s_c over the root of the tokens, so that half the mean square
+    is the second order in nats a token.
+    """
+
+    names: tuple[str, ...]
+    slope: Floats
+    scalars: Floats
+
+    def single(self) -> Floats:
+        """Change of the KL by each swap alone, for each sequence [sequences, C]."""
+        return np.asarray(self.slope + 0.5 * np.square(self.scalars).mean(axis=0))
+
+    def quadratic(self, options: Sequence[str]) -> Quadratic:
+        """The change of the KL as a function of the options chosen, in the order of `options`.
+
+        Options that were not expanded count as no change; keep them out of the search.
+        """
+        products, _ = shrunk_products(self.scalars.reshape(-1, len(self.names)))
+        at = {name: i for i, name in enumerate(self.names)}
+        rows = np.array([i for i, name in enumerate(options) if name in at])
+        known = np.array([at[options[i]] for i in rows])
+        linear, pair = np.zeros(len(options)), np.zeros((len(options), len(options)))
+        linear[rows] = self.slope.mean(axis=0)[known]
+        pair[np.ix_(rows, rows)] = 0.5 * products[np.ix_(known, known)]
+        return Quadratic(linear, pair)
+
+
+def expand(
+    network: MixedNetwork,
+    present: Architecture,
+    swaps: Mapping[int, Sequence[BlockSpec]],
+    ids: Tensor,
+    *,
+    draws: int,
+    seed: int,
+    batch_sequences: int = 4,
+    advance: Callable[[int], None] = lambda sequences: None,
+) -> Expansion:
+    """Expand about `present`. `swaps`: slot index -> specifications that may come into it.
+
+    `ids` [sequences, tokens]; each batch of sequences is run forward once (twice where the present
+    network is not the teacher) and backward `draws` times.
+    """
+    generator = torch.Generator(device=ids.device).manual_seed(seed)
+    parts = []
+    for piece in ids.split(batch_sequences):
+        parts.append(_expand_batch(network, present, swaps, piece, draws, generator))
+        advance(len(piece))
+    slots = network.teacher.slot_ids
+    names = tuple(f"{slots[k].id}/{s.label}" for k in sorted(swaps) for s in swaps[k])
+    slope, scalars = (np.concatenate(p, axis=-2) for p in zip(*parts, strict=True))
+    tokens = ids.shape[1]
+    return Expansion(names, slope / tokens, scalars / np.sqrt(tokens))
+
+
+def _expand_batch(
+    network: MixedNetwork,
+    present: Architecture,
+    swaps: Mapping[int, Sequence[BlockSpec]],
+    ids: Tensor,
+    draws: int,
+    generator: torch.Generator,
+) -> tuple[Floats, Floats]:
+    """slope [sequences, C] and scalars [draws, sequences, C], summed over tokens."""
+    inputs, gradients = _boundary_gradients(network, present, ids, draws, generator)
+    specs = [spec for _, spec in present.items(network.teacher.shape)]
+    context, columns = network.teacher.context(ids), []
+    with torch.no_grad():
+        for k in sorted(swaps):
+            now = network.update(k, specs[k], inputs[k], context)
+            errors = torch.stack(
+                [network.update(k, s, inputs[k], context) - now for s in swaps[k]]
+            ).to(gradients[k].dtype)
+            # [1 + draws, sequences, tokens * hidden] x [candidates, sequences, tokens * hidden]
+            dots = torch.einsum("rsx,csx->rsc", gradients[k].flatten(2), errors.flatten(2))
+            columns.append(dots.double().cpu().numpy())
+    found = np.concatenate(columns, axis=-1)
+    return found[0], found[1:]
+
+
+def _boundary_gradients(
+    network: MixedNetwork,
+    present: Architecture,
+    ids: Tensor,
+    draws: int,
+    generator: torch.Generator,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Normed input of each slot, and gradients after it [1 + draws, sequences, tokens, hidden].
+
+    The first gradient is that of KL(teacher || network), the others are of the drawn labels.
+    """
+    inputs, states = [], []
+    with torch.enable_grad():
+        start = network.teacher.embed_tokens(ids).detach().requires_grad_()
+        for normed, state in network.walk_from(start, present, ids):
+            inputs.append(normed.detach())
+            states.append(state)
+        hidden = network.final_hidden(states[-1])
+    goal = None
+    if any(not isinstance(s, KeepTeacher) for s in present.choices.values()):
+        with torch.no_grad():
+            goal = network.hidden(Architecture(), ids)
+    seeds = head_gradients(hidden.detach(), goal, network.teacher.head, draws, generator)
+    kept = torch.bfloat16 if network.teacher.norm.weight.dtype == torch.bfloat16 else torch.float32
+    found: list[list[Tensor]] = [[] for _ in states]
+    for r, seed in enumerate(seeds):
+        if r == 0 and goal is None:
+            grads: Sequence[Tensor] = [torch.zeros_like(s) for s in states]
+        else:
+            grads = torch.autograd.grad(hidden, states, seed, retain_graph=r < draws)
+        for k, grad in enumerate(grads):
+            found[k].append(grad.to(kept))
+    return inputs, [torch.stack(g) for g in found]

@@ -1,0 +1,95 @@
+"""The teacher with any blocks of the library in its slots, without a copy of its weights."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from nas.blocks import Block, BlockContext
+from nas.chain import DecoderChain
+from nas.ir import Architecture, BlockSpec, KeepTeacher, Slot
+from nas.objectives import ReferenceKl
+
+Loader = Callable[[Slot, BlockSpec], Block | None]
+_KEPT_BLOCKS = 512
+
+
+class MixedNetwork:
+    """Runs architectures. `load` reads a block of the library; the last few hundred are kept."""
+
+    def __init__(self, teacher: DecoderChain, load: Loader) -> None:
+        self.teacher, self._load = teacher, load
+        self._blocks: OrderedDict[str, Block | None] = OrderedDict()
+
+    def block(self, k: int, spec: BlockSpec) -> Block | None:
+        """The block of slot k in the teacher's number format; None for a skip."""
+        if isinstance(spec, KeepTeacher):
+            return self.teacher.teacher_branch(k)
+        slot = self.teacher.slot_ids[k]
+        name = f"{slot.id}/{spec.label}"
+        if name not in self._blocks:
+            block = self._load(slot, spec)
+            dtype = self.teacher.norm.weight.dtype
+            self._blocks[name] = None if block is None else block.to(dtype)
+            if len(self._blocks) > _KEPT_BLOCKS:
+                self._blocks.popitem(last=False)
+        self._blocks.move_to_end(name)
+        return self._blocks[name]
+
+    def update(self, k: int, spec: BlockSpec, normed: Tensor, context: BlockContext) -> Tensor:
+        """What the block adds to the residual stream, in float32 [sequences, tokens, hidden]."""
+        block = self.block(k, spec)
+        if block is None:
+            return torch.zeros_like(normed, dtype=torch.float32)
+        update: Tensor = block(normed, context)
+        return update.float()
+
+    def walk(self, architecture: Architecture, ids: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """(normed input, residual stream after) of each slot in turn."""
+        return self.walk_from(self.teacher.embed_tokens(ids), architecture, ids)
+
+    def walk_from(
+        self, state: Tensor, architecture: Architecture, ids: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """As `walk`, from a given residual stream before slot 0."""
+        context = self.teacher.context(ids)
+        for k, (_, spec) in enumerate(architecture.items(self.teacher.shape)):
+            normed = self.teacher.slot(k).normed(state)
+            state = state + self.update(k, spec, normed, context).to(state.dtype)
+            yield normed, state
+
+    def hidden(self, architecture: Architecture, ids: Tensor) -> Tensor:
+        """Input of the head in float32 [sequences, tokens, hidden]."""
+        state = self.teacher.embed_tokens(ids)
+        for _, after in self.walk(architecture, ids):
+            state = after
+        return self.final_hidden(state)
+
+    def final_hidden(self, state: Tensor) -> Tensor:
+        """The final norm at full precision."""
+        norm, wide = self.teacher.norm, state.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + norm.eps)
+        return wide * norm.weight.float()
+
+
+class Realiser:
+    """KL(teacher || architecture) as it is, on fixed text `ids` [sequences, tokens]."""
+
+    def __init__(self, network: MixedNetwork, ids: Tensor, batch_sequences: int = 8) -> None:
+        self._network, self._pieces = network, ids.split(batch_sequences)
+        self._references = [
+            ReferenceKl(network.hidden(Architecture(), piece), network.teacher.head)
+            for piece in self._pieces
+        ]
+
+    @torch.no_grad()
+    def __call__(self, architecture: Architecture) -> Tensor:
+        """KL of each sequence in nats a token [sequences]."""
+        found = [
+            reference(self._network.hidden(architecture, piece))
+            for reference, piece in zip(self._references, self._pieces, strict=True)
+        ]
+        return torch.cat(found)
