@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
-.PHONY: demo test check bench-smollm2 bench-solver clean
+.PHONY: demo test check bench-smollm2 bench-solver bench-uncertainty clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -23,6 +23,9 @@ bench-smollm2: $(VENV)/.demo
 
 bench-solver: $(VENV)/.dev
 	$(BIN)/python benchmarks/solver.py
+
+bench-uncertainty: $(VENV)/.dev
+	$(BIN)/python benchmarks/uncertainty.py
 
 $(VENV)/.demo: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -14,6 +14,7 @@ from nas.console import Form, NasGroup, Session, known_pass, one_source
 
 if TYPE_CHECKING:
     from nas.libraries import Answers, Diverse, Query
+    from nas.uncertainty import Scrutiny
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -39,7 +40,7 @@ SECTIONS = {
 }
 LIBRARY_OPTIONS = (
     *("objective", "most", "least", "solutions"),
-    *("differ", "diverse", "time_limit", "solver"),
+    *("differ", "diverse", "time_limit", "solver", "noise"),
 )
 LISTED = ("spaces", "hardware", "solvers", "meters", "passes", "runs")
 
@@ -336,6 +337,24 @@ for _name, _title in PASS_VERBS.items():
     help="The front over COUNT limits from LOW to HIGH: of a budget of the RUN, or upper limits of "
     "a column of the library. Given twice: over every pair, with a heat map.",
 )
+@click.option(
+    "--confidence",
+    metavar="SHARE",
+    type=float,
+    help="Also say what is certain at this confidence, such as 0.9, and what loss to expect.",
+)
+@click.option(
+    "--noise",
+    metavar="SHARE",
+    type=float,
+    help="Standard deviation of a library's losses, relative: 0.05. For files without scores.",
+)
+@click.option(
+    "--resamples",
+    metavar="B",
+    type=click.IntRange(min=2),
+    help="Solves on losses drawn anew, for --confidence; default: 200.",
+)
 @quiet_option
 @format_option
 @click.pass_context
@@ -353,6 +372,9 @@ def solve(
     time_limit: float | None,
     solver: str,
     sweeps: tuple[str, ...],
+    confidence: float | None,
+    noise: float | None,
+    resamples: int | None,
     form: Form,
 ) -> None:
     """Pick one block a slot, of a RUN or of a library.
@@ -361,6 +383,7 @@ def solve(
     nothing at all. With --library FILE, the options name its columns and nothing is written.
     """
     one_source(context, run=("overrides",), library=LIBRARY_OPTIONS)
+    scrutiny = _scrutiny(confidence, resamples)
     if library is not None:
         from nas.libraries import Query
 
@@ -374,18 +397,33 @@ def solve(
             time_limit_s=time_limit,
             solver=solver,
             sweeps=sweeps,
+            scrutiny=scrutiny,
+            noise=noise,
         )
         _solve_library(context.obj, library, query, form)
     elif run is not None and sweeps:
+        if scrutiny is not None:
+            raise click.UsageError("--confidence judges one answer; leave --sweep out")
         _sweep_run(context.obj, run, overrides, sweeps, form)
     elif run is not None:
-        _solve_run(context.obj, run, overrides, form)
+        _solve_run(context.obj, run, overrides, scrutiny, form)
+
+
+def _scrutiny(confidence: float | None, resamples: int | None) -> Scrutiny | None:
+    if confidence is None:
+        if resamples is not None:
+            raise click.UsageError("--resamples goes with --confidence only")
+        return None
+    from nas.uncertainty import Scrutiny
+
+    return Scrutiny(confidence) if resamples is None else Scrutiny(confidence, resamples)
 
 
 def _solve_library(session: Session, path: Path, query: Query, form: Form) -> None:
     from nas.libraries import read_library, solve_library
 
-    _show_answers(session, solve_library(read_library(path), query), form)
+    answers = solve_library(read_library(path), query, session.progress)
+    _show_answers(session, answers, form)
 
 
 def _sweep_run(
@@ -413,15 +451,25 @@ def _show_answers(session: Session, answers: Answers, form: Form) -> None:
         raise InfeasibleError(answers.infeasible.explanation)
 
 
-def _solve_run(session: Session, run: Path, overrides: tuple[str, ...], form: Form) -> None:
-    from nas.compiler import solve_again
-    from nas.console import solution_lines
+def _solve_run(
+    session: Session,
+    run: Path,
+    overrides: tuple[str, ...],
+    scrutiny: Scrutiny | None,
+    form: Form,
+) -> None:
+    from nas.compiler import solve_again, solve_and_judge
+    from nas.console import judged_lines, solution_lines
     from nas.readers import open_run, read_config
 
     directory = open_run(run)
     config = read_config(directory, overrides)
     session.works_on(run, resumable=True)
-    session.emit(solve_again(config, directory, session.progress), form, solution_lines)
+    if scrutiny is None:
+        session.emit(solve_again(config, directory, session.progress), form, solution_lines)
+        return
+    judged = solve_and_judge(config, directory, scrutiny, session.progress)
+    session.emit(judged, form, judged_lines)
 
 
 @main.command()

@@ -19,6 +19,7 @@ from nas.passes.plan import Plan, PlanRow, make_plan
 from nas.passes.preflight import preflight
 from nas.progress import Progress
 from nas.run import RunDirectory, write_atomically
+from nas.uncertainty import JudgedSolution, Scrutiny
 
 if TYPE_CHECKING:
     from nas.libraries import Answers, Sweep
@@ -32,6 +33,7 @@ __all__ = [
     "compile_run",
     "make_plan",
     "solve_again",
+    "solve_and_judge",
     "sweep_again",
 ]
 
@@ -118,6 +120,21 @@ def solve_again(config: RunConfig, run: RunDirectory, progress: Progress | None 
     with run.locked():
         run.closed = _BEFORE_SOLVING
         return Artefacts(PassContext(config, run, progress)).solution
+
+
+def solve_and_judge(
+    config: RunConfig, run: RunDirectory, scrutiny: Scrutiny, progress: Progress | None = None
+) -> JudgedSolution:
+    """As `solve_again`, and how sure the answer is."""
+    from nas.passes.solve import judge_solution
+
+    with run.locked():
+        run.closed = _BEFORE_SOLVING
+        found = Artefacts(PassContext(config, run, progress))
+        uncertainty = judge_solution(
+            found.context, found.costs, found.candidates, found.scores, found.solution, scrutiny
+        )
+        return JudgedSolution(**found.solution.model_dump(), uncertainty=uncertainty)
 
 
 def sweep_again(

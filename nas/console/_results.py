@@ -10,8 +10,11 @@ from nas._words import duration, number
 from nas.console._session import Session
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from nas.compiler import Outcome
     from nas.ir import Solution
+    from nas.uncertainty import JudgedSolution
 
 
 def print_outcome(session: Session, root: Path, outcome: Outcome) -> None:
@@ -42,6 +45,14 @@ def solution_lines(solution: Solution) -> Iterable[str]:
     yield from (f"  slack of {name}: {number(value)}" for name, value in solution.slack.items())
     kept = sum(variant == "teacher" for variant in solution.choice.values())
     yield f"  {kept} of {len(solution.choice)} slots keep the teacher's block"
+
+
+def judged_lines(solution: JudgedSolution) -> Iterable[RenderableType]:
+    """The solution, and what is certain in it."""
+    from nas.uncertainty import uncertainty_tables
+
+    yield from solution_lines(solution)
+    yield from uncertainty_tables(solution.uncertainty)
 
 
 def _units(count: int) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from nas.ir.problem import Budget, Problem, Solution, Status
 from nas.libraries._plane import Plane
 from nas.solvers import BudgetDiagnosis, Infeasibility, JointSolution, duals_in_words
+from nas.uncertainty import Uncertainty
 
 
 class Relaxation(BaseModel):
@@ -56,6 +57,7 @@ class Answer(BaseModel):
     """A verified solution (see `nas.ir.Solution`), the budgets it meets, and their prices in words.
 
     With status `infeasible` there are no numbers and no choice, and `infeasibility` is set.
+    `uncertainty` is set where it was asked for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +76,7 @@ class Answer(BaseModel):
     solver: str
     seconds: float
     infeasibility: Diagnosis | None = None
+    uncertainty: Uncertainty | None = None
 
     @classmethod
     def of(cls, problem: Problem, solution: Solution, why: Diagnosis | None = None) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -19,14 +19,16 @@ Row = Mapping[str, object]
 class BlockLibrary:
     """`rows[slot][variant][column]` as the file has them, in its order; columns are dotted paths.
 
-    Values are checked when a column is asked for: the file may hold text beside numbers. `budgets`
-    and `objective` are set where the file states them.
+    Values are checked when a column is asked for: the file may hold text beside numbers. `budgets`,
+    `objective` and `scores` (losses of single sequences by `slot/variant`) are set where the file
+    states them.
     """
 
     path: Path
     rows: Mapping[str, Mapping[str, Row]]
     budgets: tuple[Budget, ...] = ()
     objective: str | None = None
+    scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -70,7 +72,7 @@ class BlockLibrary:
                 f"{self.path}: slot {slot}, variant {variant}: {column} is {_brief(value)}; "
                 "a number is needed"
             )
-        if not _finite(value):
+        if not finite(value):
             raise ArtifactError(
                 f"{self.path}: slot {slot}, variant {variant}: {column} is {_brief(value)}; "
                 "measure it again or leave the variant out"
@@ -78,7 +80,8 @@ class BlockLibrary:
         return float(value)
 
 
-def _finite(value: float) -> bool:
+def finite(value: float) -> bool:
+    """Whether `value` is a finite double."""
     try:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond the range of doubles

@@ -1,4 +1,7 @@
-"""Our own layout: the `problem.json` that runs keep beside each solution (`nas.ir.Problem`)."""
+"""Our own layout: the `problem.json` that runs keep beside each solution.
+
+A `nas.ir.Problem`, and optionally `scores`: the losses of single sequences by `slot/variant`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pydantic import ValidationError
 from nas.errors import ArtifactError
 from nas.ir.problem import Budget
 from nas.libraries._json import Node
-from nas.libraries._library import BlockLibrary, Row
+from nas.libraries._library import BlockLibrary, Row, finite
 
 LOSS = "loss"
 
@@ -19,7 +22,7 @@ def is_problem(data: Node) -> bool:
     """Whether `data` is a problem and no library with a layer called slots."""
     slots = data.get("slots")
     listed = isinstance(slots, Node) and all(isinstance(v, list) for v in slots.values())
-    return listed and data.keys() <= {"slots", "budgets"}
+    return listed and data.keys() <= {"slots", "budgets", "scores"}
 
 
 def from_problem(data: Node, path: Path) -> BlockLibrary:
@@ -31,7 +34,13 @@ def from_problem(data: Node, path: Path) -> BlockLibrary:
     if not slots:
         raise ArtifactError(f"{path}: the problem is empty; give at least one slot")
     rows = {slot: _slot(slot, options, path) for slot, options in slots.items()}
-    return BlockLibrary(path, rows, _budgets(data.get("budgets", []), path), objective=LOSS)
+    return BlockLibrary(
+        path,
+        rows,
+        _budgets(data.get("budgets", []), path),
+        objective=LOSS,
+        scores=_scores(data.get("scores", Node()), rows, path),
+    )
 
 
 def _slot(slot: str, options: list[Any], path: Path) -> dict[str, Row]:
@@ -76,3 +85,22 @@ def _budgets(listed: Any, path: Path) -> tuple[Budget, ...]:
             where = ".".join(map(str, (i, *first["loc"])))
             raise ArtifactError(f"{path}: budgets.{where}: {first['msg']}") from error
     return tuple(budgets)
+
+
+def _scores(data: Any, rows: dict[str, dict[str, Row]], path: Path) -> dict[str, tuple[float, ...]]:
+    known = {f"{slot}/{variant}" for slot, variants in rows.items() for variant in variants}
+    if not isinstance(data, Node):
+        raise ArtifactError(f"{path}: scores is no object; write slot/variant: [one a sequence]")
+    if data.repeated is not None:
+        raise ArtifactError(f"{path}: scores.{data.repeated} stands there twice; keep one of them")
+    scores = {}
+    for name, values in data.items():
+        if name not in known:
+            raise ArtifactError(f"{path}: scores of {name}: there is no such slot/variant")
+        numbers = isinstance(values, list) and all(
+            isinstance(v, (int, float)) and not isinstance(v, bool) and finite(v) for v in values
+        )
+        if not numbers:
+            raise ArtifactError(f"{path}: scores of {name}: give a list of finite numbers")
+        scores[name] = tuple(map(float, values))
+    return scores

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from nas.errors import ConfigError
+from nas.uncertainty import Scrutiny
 
 Sense = Literal["max", "min"]
 Diverse = Literal["greedily", "jointly"]
@@ -74,7 +75,10 @@ class Sweep:
 @dataclass(frozen=True)
 class Query:
     """One question. `differ` is the number of slots in which any two of `solutions` differ, and
-    `diverse` how they are found, by default greedily."""
+    `diverse` how they are found, by default greedily.
+
+    With `scrutiny` the one answer is judged; `noise` is the relative standard deviation of losses.
+    """
 
     objective: str | None = None
     limits: tuple[Limit, ...] = ()
@@ -84,6 +88,8 @@ class Query:
     time_limit_s: float | None = None
     solver: str = "mip"
     sweeps: tuple[Sweep, ...] = ()
+    scrutiny: Scrutiny | None = None
+    noise: float | None = None
 
     def __post_init__(self) -> None:
         if self.solutions is not None and self.sweeps:
@@ -95,10 +101,21 @@ class Query:
         check_sweeps(self.sweeps)
         if self.solutions is None and self.differ is not None:
             raise ConfigError("--differ says how --solutions differ; give --solutions, too")
+        self._refuse_blind_scrutiny()
         limit_s = self.time_limit_s
         if limit_s is not None and not (math.isfinite(limit_s) and limit_s > 0):
             raise ConfigError(f"--time-limit {limit_s:g}: give a positive number of seconds")
         self._refuse_repeats()
+
+    def _refuse_blind_scrutiny(self) -> None:
+        if self.scrutiny is None:
+            if self.noise is not None:
+                raise ConfigError("--noise says how sure losses are; give --confidence, too")
+            return
+        if self.solutions is not None or self.sweeps:
+            raise ConfigError("--confidence judges one answer; leave --solutions and --sweep out")
+        if self.solver != "mip":
+            raise ConfigError(f"--confidence judges an optimum; --solver {self.solver} finds none")
 
     def _refuse_repeats(self) -> None:
         seen: set[tuple[str, Sense]] = set()
@@ -125,6 +142,8 @@ class Query:
         time_limit_s: float | None = None,
         solver: str = "mip",
         sweeps: Sequence[str] = (),
+        scrutiny: Scrutiny | None = None,
+        noise: float | None = None,
     ) -> Self:
         """From the words of a command line; raises ConfigError naming the option."""
         return cls(
@@ -139,6 +158,8 @@ class Query:
             time_limit_s=time_limit_s,
             solver=solver,
             sweeps=tuple(Sweep.parse(text) for text in sweeps),
+            scrutiny=scrutiny,
+            noise=noise,
         )
 
 

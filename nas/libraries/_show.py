@@ -14,6 +14,7 @@ from nas.libraries._answer import Answer, JointAnswer
 from nas.libraries._heat import heat_map
 from nas.libraries._plane import Plane
 from nas.solvers import unit_of
+from nas.uncertainty import uncertainty_tables
 
 _BAR = 24
 _LAYER = re.compile(r"\d+")
@@ -52,6 +53,8 @@ def _answer(answer: Answer) -> Iterable[RenderableType]:
     columns = ("variant", "slots", "where")
     chosen = [(v, len(slots), places(slots)) for v, slots in _by_variant(answer.choice).items()]
     yield table("choice", columns, chosen, right=("slots",), whole=("variant",))
+    if answer.uncertainty is not None:
+        yield from uncertainty_tables(answer.uncertainty)
 
 
 def _joint(joint: JointAnswer) -> Iterable[RenderableType]:

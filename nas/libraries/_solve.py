@@ -8,10 +8,12 @@ from nas.ir.problem import Problem
 from nas.libraries._answer import Answer, Answers, JointAnswer
 from nas.libraries._certify import certified
 from nas.libraries._front import solve_front
+from nas.libraries._judge import judged
 from nas.libraries._library import BlockLibrary
 from nas.libraries._plane import Axis
 from nas.libraries._problem import make_problem, uncounted
 from nas.libraries._query import Query, Sweep
+from nas.progress import Progress
 from nas.solvers import (
     Difference,
     Solver,
@@ -23,7 +25,7 @@ from nas.solvers import (
 )
 
 
-def solve_library(library: BlockLibrary, query: Query) -> Answers:
+def solve_library(library: BlockLibrary, query: Query, progress: Progress | None = None) -> Answers:
     """Answer `query`; every solution is summed again from the library by `verify`.
 
     Raises:
@@ -48,7 +50,8 @@ def solve_library(library: BlockLibrary, query: Query) -> Answers:
         answers, more = _several(problem, query, solver)
         return Answers(answers, (*notes, *more))
     solution = solver.solve(problem, time_limit_s=query.time_limit_s)
-    return Answers(certified(problem, solution, query.time_limit_s), notes)
+    answer = certified(problem, solution, query.time_limit_s)
+    return Answers(judged(library, problem, query, answer, progress), notes)
 
 
 def _several(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nas.meters import CostTable
     from nas.passes.evaluate import Qualities
     from nas.passes.profile import Measured
+    from nas.uncertainty import Uncertainty
 
 
 class Artefacts:
@@ -85,6 +86,19 @@ class Artefacts:
         from nas.passes.solve import solve
 
         return solve(self.context, self.costs, self.candidates, self.scores)
+
+    @cached_property
+    def uncertainty(self) -> Uncertainty | None:
+        """How sure the solution is, before refinement; None where no optimum or a single sequence
+        leaves it open."""
+        from nas.passes.solve import judge_solution
+        from nas.uncertainty import Scrutiny
+
+        config = self.context.config
+        if config.solve.solver != "mip" or config.data.score_sequences < 2:
+            return None
+        found = (self.costs, self.candidates, self.scores, self.solution)
+        return judge_solution(self.context, *found, Scrutiny())
 
     @cached_property
     def refined(self) -> Solution:

@@ -17,6 +17,7 @@ from nas.passes.measure import fixed_costs, total_costs
 from nas.passes.solve import make_problem
 from nas.report import (
     BudgetSummary,
+    CertaintySummary,
     Costs,
     DataSummary,
     DistillationSummary,
@@ -27,6 +28,7 @@ from nas.report import (
     PassSummary,
     PhaseLatency,
     Quality,
+    SlotCertaintySummary,
     SlotSummary,
     SolutionSummary,
     Summary,
@@ -41,6 +43,7 @@ from nas.run import content_key
 
 if TYPE_CHECKING:
     from nas.passes._artefacts import Artefacts
+    from nas.uncertainty import Uncertainty
 
 _DESCRIPTIONS = {
     "student": "chosen by the search",
@@ -83,7 +86,7 @@ def summarise(artefacts: Artefacts) -> Summary:
         environment=this_environment(),
         slots=tuple(_slots(artefacts, problem.slots)),
         outside=_costs(fixed_costs(context, artefacts.costs)),
-        solution=SolutionSummary.of(solution),
+        solution=SolutionSummary.of(solution, _certainty(artefacts.uncertainty)),
         budgets=tuple(BudgetSummary.of(budget, solution) for budget in problem.budgets),
         models=tuple(_models(artefacts)),
         tasks=tuple(TaskSummary.model_validate(t) for t in artefacts.tasks),
@@ -128,7 +131,32 @@ def _slots(artefacts: Artefacts, options: dict[str, tuple[Option, ...]]) -> Iter
     specs: dict[str, BlockSpec] = {c.id: c.spec for c in artefacts.candidates}
     for slot in shape.slots():
         rows = tuple(_option(artefacts, slot, option, specs) for option in options[slot.id])
-        yield SlotSummary.of(slot, chosen[slot.id], rows)
+        variant = chosen[slot.id]
+        sure = _slot_certainty(artefacts.uncertainty, slot, variant)
+        yield SlotSummary.of(slot, variant, rows, sure)
+
+
+def _certainty(found: Uncertainty | None) -> CertaintySummary | None:
+    if found is None or found.sequences is None:
+        return None
+    return CertaintySummary(
+        confidence=found.confidence,
+        sequences=found.sequences,
+        optimism=max(0.0, found.optimism),
+        expected=found.expected.estimate,
+        low=found.expected.low,
+        high=found.expected.high,
+    )
+
+
+def _slot_certainty(
+    found: Uncertainty | None, slot: Slot, chosen: str
+) -> SlotCertaintySummary | None:
+    """None, too, where refinement moved the slot: what was judged is not what the student has."""
+    sure = found.slots[slot.id] if found else None
+    if sure is None or sure.choice != chosen:
+        return None
+    return SlotCertaintySummary(frequency=sure.frequency, certain=sure.certain, regret=sure.regret)
 
 
 def _option(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import NoReturn
 
 import numpy as np
 
 from nas.config import BudgetsConfig, TargetConfig
-from nas.errors import InfeasibleError
+from nas.errors import ConfigError, InfeasibleError
 from nas.ir import (
     Architecture,
     Budget,
@@ -24,6 +26,7 @@ from nas.passes._context import PassContext
 from nas.passes.measure import fixed_costs, option_costs, teacher_costs
 from nas.run import content_key, json_writer
 from nas.solvers import MipSolver, Quotient, create_solver, diagnose, verify
+from nas.uncertainty import Scrutiny, SequenceNoise, Uncertainty, judge
 
 
 def solve(
@@ -46,11 +49,58 @@ def solve(
         _refuse(context, problem, table)
     verify(problem, solution)
     files = {
-        f"solutions/{key}/problem.json": json_writer(problem),
+        f"solutions/{key}/problem.json": json_writer(
+            {**problem.model_dump(mode="json"), "scores": _as_lists(scores)}
+        ),
         f"solutions/{key}/solution.json": json_writer(solution),
     }
     context.run.store(name, key, files, solution.model_dump(mode="json"), solution.seconds)
     return solution
+
+
+def judge_solution(
+    context: PassContext,
+    table: CostTable,
+    candidates: Iterable[Candidate],
+    scores: Mapping[str, np.ndarray],
+    solution: Solution,
+    scrutiny: Scrutiny,
+) -> Uncertainty:
+    """How sure `solution` is, by its per-sequence scores; kept in the run for the next call.
+
+    `solution` is that of the solver, not a refined one.
+
+    Raises ConfigError where the solver finds no optimum, or there is a single sequence.
+    """
+    config = context.config.solve
+    if config.solver != "mip":
+        raise ConfigError(
+            f"--confidence judges an optimum; solve.solver={config.solver} finds none"
+        )
+    problem = make_problem(context, table, candidates, scores)
+    noise = SequenceNoise(problem, scores)
+    key = content_key("judge", problem, config, _as_lists(scores), asdict(scrutiny))
+    name = f"judge/{key}"  # of no pass: whoever asks may make it, the report as well
+    record = context.run.fetch(name, key)
+    if record is not None:
+        return Uncertainty.model_validate(record.data)
+    began = time.perf_counter()
+    found = judge(
+        problem,
+        solution.choice,
+        noise,
+        scrutiny,
+        progress=context.progress,
+        time_limit_s=config.time_limit_s,
+    )
+    seconds = time.perf_counter() - began
+    data = found.model_dump(mode="json")
+    context.run.store(name, key, data=data, seconds=seconds)
+    return found
+
+
+def _as_lists(scores: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+    return {name: [float(value) for value in values] for name, values in scores.items()}
 
 
 def require_feasible(

@@ -2,8 +2,10 @@
 
 from nas.report._choice import (
     BudgetSummary,
+    CertaintySummary,
     Costs,
     OptionSummary,
+    SlotCertaintySummary,
     SlotSummary,
     SolutionSummary,
     width_kept,
@@ -32,6 +34,7 @@ from nas.report.summary import SCHEMA_VERSION, Summary, load_summary, summary_sc
 __all__ = [
     "SCHEMA_VERSION",
     "BudgetSummary",
+    "CertaintySummary",
     "Costs",
     "DataSummary",
     "DistillationSummary",
@@ -43,6 +46,7 @@ __all__ = [
     "PassSummary",
     "PhaseLatency",
     "Quality",
+    "SlotCertaintySummary",
     "SlotSummary",
     "SolutionSummary",
     "Summary",

@@ -73,6 +73,17 @@ class OptionSummary(Costs):
         )
 
 
+class SlotCertaintySummary(Record):
+    """How firmly the choice of a slot stands."""
+
+    frequency: float = Field(ge=0, le=1)
+    """Share of draws of the scoring sequences under which the best student has this block."""
+    certain: bool
+    """Whether that share reaches the confidence."""
+    regret: float | None
+    """Nats that the best student without this block loses more; None if there is none."""
+
+
 class SlotSummary(Record):
     """A slot, its options, and the one that the student has."""
 
@@ -82,10 +93,25 @@ class SlotSummary(Record):
     chosen: str
     """The variant that the student has here."""
     options: tuple[OptionSummary, ...] = Field(min_length=1)
+    certainty: SlotCertaintySummary | None = None
+    """None where nothing was judged, or where refinement moved the slot from what was."""
 
     @classmethod
-    def of(cls, slot: Slot, chosen: str, options: tuple[OptionSummary, ...]) -> Self:
-        return cls(id=slot.id, layer=slot.layer, kind=slot.kind, chosen=chosen, options=options)
+    def of(
+        cls,
+        slot: Slot,
+        chosen: str,
+        options: tuple[OptionSummary, ...],
+        certainty: SlotCertaintySummary | None = None,
+    ) -> Self:
+        return cls(
+            id=slot.id,
+            layer=slot.layer,
+            kind=slot.kind,
+            chosen=chosen,
+            options=options,
+            certainty=certainty,
+        )
 
     @model_validator(mode="after")
     def _chosen_is_an_option(self) -> Self:
@@ -107,6 +133,22 @@ class SlotSummary(Record):
         return next((o for o in self.options if isinstance(o.block, KeepTeacher)), None)
 
 
+class CertaintySummary(Record):
+    """What the summed loss is on fresh text: it lies from `low` to `high` with `confidence`.
+
+    Of the choice before refinement, which may have moved some slots since.
+    """
+
+    confidence: float = Field(gt=0, lt=1)
+    sequences: int = Field(ge=2)
+    """Scoring sequences that it rests on."""
+    optimism: NonNegativeFloat
+    """Nats by which the winner looks better on the scores that chose it."""
+    expected: float
+    low: float
+    high: float
+
+
 class SolutionSummary(Record):
     """The certificate: `bound` <= any feasible objective, `gap` is relative to the objective."""
 
@@ -117,11 +159,13 @@ class SolutionSummary(Record):
     gap: NonNegativeFloat | None = None
     seconds: NonNegativeFloat
     solver: str
+    certainty: CertaintySummary | None = None
 
     @classmethod
-    def of(cls, solution: Solution) -> Self:
+    def of(cls, solution: Solution, certainty: CertaintySummary | None = None) -> Self:
         fields = ("status", "objective", "bound", "gap", "seconds", "solver")
-        return cls.model_validate({name: getattr(solution, name) for name in fields})
+        found = {name: getattr(solution, name) for name in fields}
+        return cls.model_validate({**found, "certainty": certainty})
 
 
 class BudgetSummary(Record):

@@ -21,6 +21,7 @@ def render_html(summary: Summary) -> str:
         "verdict": _words.verdict(summary),
         "conditions": _words.conditions_in_words(summary),
         "certificate": _words.certificate(summary),
+        "certainty": _words.certainty(summary),
         "additivity": _words.additivity(summary),
         "strip": _strip.strip(summary),
         "heat_maps": _heat.heat_maps(summary),

@@ -14,8 +14,8 @@ from nas.ir import (
     Phase,
     SlotKind,
 )
-from nas.report._choice import OptionSummary, SlotSummary
-from nas.report._format import block_in_words, significant
+from nas.report._choice import OptionSummary, SlotCertaintySummary, SlotSummary
+from nas.report._format import block_in_words, percent, significant
 from nas.report.summary import Summary
 
 _KINDS: tuple[SlotKind, ...] = ("attention", "ffn")
@@ -117,7 +117,17 @@ def _tip(slot: SlotSummary) -> str:
             beside = "" if before is None else f" (teacher {significant(before)})"
             lines.append(f"{phase} {significant(now)} ms{beside}")
     lines.append(loss_in_words(choice))
+    if slot.certainty is not None:
+        lines.append(_certainty_in_words(slot.certainty))
     return "\n".join(lines)
+
+
+def _certainty_in_words(found: SlotCertaintySummary) -> str:
+    """How often the block is chosen, and what going without it would lose."""
+    often = f"in {percent(found.frequency, 0)} of draws"
+    if found.regret is None:
+        return f"{often}; no student within the budgets goes without"
+    return f"{often}; without it {significant(found.regret, 2)} nats more"
 
 
 def _cost(option: OptionSummary | None, phase: Phase) -> float | None:

@@ -112,6 +112,29 @@ def certificate(summary: Summary) -> str:
     return f"Best found, not proven optimal ({took}): {loss}{bound}{gap}."
 
 
+def certainty(summary: Summary) -> str:
+    """What the summed loss is on fresh text, and how many slots would stay as they are."""
+    found = summary.solution.certainty if summary.solution else None
+    if found is None:
+        return ""
+    judged = [slot.certainty for slot in summary.slots if slot.certainty]
+    sure, moved = sum(slot.certain for slot in judged), len(summary.slots) - len(judged)
+    share = percent(found.confidence, 0)
+    before = (
+        f"Refinement moved {moved} of {len(summary.slots)} slots. Before that, on"
+        if moved
+        else "On"
+    )
+    which = f"the {len(judged)} others" if moved else f"{len(judged)} slots"
+    return (
+        f"{before} fresh text the sum is {significant(found.expected)} nats, from "
+        f"{significant(found.low)} to {significant(found.high)} with {share} confidence, of which "
+        f"{significant(found.optimism, 2)} are the winner's luck with the {found.sequences} "
+        f"scoring sequences. {sure} of {which} have the same block in {share} "
+        "of draws of these sequences."
+    )
+
+
 def additivity(summary: Summary) -> str:
     """What the sum of single swaps promised against what the whole student lost."""
     promised = summary.solution.objective if summary.solution else None

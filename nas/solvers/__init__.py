@@ -20,6 +20,7 @@ from nas.solvers._quadratic import Quadratic, improve, option_names
 from nas.solvers._random import RandomSolver
 from nas.solvers._refine import RefineStep, last_kept, refine_choice
 from nas.solvers._registry import create_solver, solver_names
+from nas.solvers._resolve import Resolved, Resolver
 from nas.solvers._sweep import SweepPoint, front, sweep, with_limit
 from nas.solvers._words import duals_in_words, unit_of
 
@@ -39,6 +40,8 @@ __all__ = [
     "Quotient",
     "RandomSolver",
     "RefineStep",
+    "Resolved",
+    "Resolver",
     "Solver",
     "SweepPoint",
     "create_solver",

@@ -39,7 +39,7 @@ costs more labels than one that is raised once or twice."""
 
 
 @dataclass
-class _State:
+class Search:
     """Best pick so far and the proven bound; `closed` when the search space is used up.
 
     `lp_gap` is the distance from LP bound to optimum of a similar problem, if one is known.
@@ -87,8 +87,7 @@ class MipSolver(Solver):
         relaxation = relax(table, self._backend)
         if relaxation is None:
             return infeasible(problem, solver=self.name, seconds=clock.seconds)
-        state = _begin(table, relaxation, known or Known())
-        self._search(table, relaxation, state, clock, gap)
+        state = self.search(table, relaxation, clock, gap, known)
         if state.pick is None:
             if state.closed:
                 return infeasible(problem, solver=self.name, seconds=clock.seconds)
@@ -107,13 +106,20 @@ class MipSolver(Solver):
             seconds=clock.seconds,
         )
 
-    def _search(
-        self, table: Table, relaxation: Relaxation, state: _State, clock: Clock, gap: float
-    ) -> None:
-        _raise_threshold(table, relaxation, state, clock, gap)
+    def search(
+        self,
+        table: Table,
+        relaxation: Relaxation,
+        clock: Clock,
+        gap: float,
+        known: Known | None = None,
+    ) -> Search:
+        """Search the whole of `table` until the gap is reached or the time is over."""
+        state = _begin(table, relaxation, known or Known())
+        raise_threshold(table, relaxation, state, clock, gap)
         reduced = relaxation.reduced[relaxation.columns]
         kept = _CORE_PER_SLOT * len(table.slots)
-        while not _settled(state, gap) and not clock.over:
+        while not settled(state, gap) and not clock.over:
             reach = _reach(reduced, kept, relaxation.bound, state)
             inner = reduced <= reach
             found = self._branch(table, relaxation.columns[inner], state, clock, gap)
@@ -126,9 +132,10 @@ class MipSolver(Solver):
                 state.closed = found.outcome == "infeasible"
                 break
             kept = kept * _WIDEN if state.pick is None else len(reduced)
+        return state
 
     def _branch(
-        self, table: Table, core: Ints, state: _State, clock: Clock, gap: float
+        self, table: Table, core: Ints, state: Search, clock: Clock, gap: float
     ) -> IntegerAnswer:
         """Branch and bound on the options `core`; picks come back as table indices.
 
@@ -152,9 +159,9 @@ class MipSolver(Solver):
                 return IntegerAnswer("unknown", None, found.bound)
 
 
-def _begin(table: Table, relaxation: Relaxation, known: Known) -> _State:
+def _begin(table: Table, relaxation: Relaxation, known: Known) -> Search:
     """Where the search starts: the better bound, and the best of the first picks."""
-    state = _State(bound=known.at_least(relaxation.bound), lp_gap=known.lp_gap)
+    state = Search(bound=known.at_least(relaxation.bound), lp_gap=known.lp_gap)
     picks = _first_picks(table, relaxation)
     if known.choice is not None:
         start = table.pick(known.choice)
@@ -166,18 +173,27 @@ def _begin(table: Table, relaxation: Relaxation, known: Known) -> _State:
     return state
 
 
-def _raise_threshold(
-    table: Table, relaxation: Relaxation, state: _State, clock: Clock, gap: float
+def raise_threshold(
+    table: Table,
+    relaxation: Relaxation,
+    state: Search,
+    clock: Clock,
+    gap: float,
+    *,
+    first_share: float = _FIRST_SHARE,
 ) -> None:
-    """Label searches below a rising threshold until one succeeds, gives up, or none is needed."""
+    """Label searches below a rising threshold until one succeeds, gives up, or none is needed.
+
+    The first threshold is `first_share` of the way to the incumbent: larger where that is good.
+    """
     reduced = relaxation.reduced[relaxation.columns]
-    reach = _FIRST_SHARE * _reach(reduced, 2 * len(table.slots), relaxation.bound, state)
+    reach = first_share * _reach(reduced, 2 * len(table.slots), relaxation.bound, state)
     if state.lp_gap is not None:
         reach = max(reach, _SHORT_OF * state.lp_gap)
     # Nothing is found below a bound that is known already.
     reach = max(reach, _SHARE_GROWTH * (state.bound - relaxation.bound))
     for _ in range(_MAX_THRESHOLDS):
-        if _settled(state, gap) or reach <= 0:
+        if settled(state, gap) or reach <= 0:
             return
         threshold = min(relaxation.bound + reach, state.loss)
         found = search_labels(table, relaxation, threshold, clock)
@@ -197,7 +213,7 @@ def _first_picks(table: Table, relaxation: Relaxation) -> list[Ints | None]:
     ]
 
 
-def _reach(reduced: Floats, kept: int, lp_bound: float, state: _State) -> float:
+def _reach(reduced: Floats, kept: int, lp_bound: float, state: Search) -> float:
     """The reduced cost up to which options enter the core: about `kept` of them, fewer where the
     incumbent shows that the others are in no better pick."""
     by_rank = float(np.partition(reduced, min(kept, len(reduced)) - 1)[min(kept, len(reduced)) - 1])
@@ -212,12 +228,12 @@ def _bound_inside(found: IntegerAnswer, lp_bound: float) -> float:
     return lp_bound if found.bound is None else max(lp_bound, found.bound)
 
 
-def _absolute_gap(state: _State, gap: float) -> float:
+def _absolute_gap(state: Search, gap: float) -> float:
     """The difference in loss that `gap` allows wherever the optimum lies; 0 where it may be 0."""
     if state.bound < 0 < state.loss:
         return 0.0
     return 0.5 * gap * min(abs(state.bound), abs(state.loss))
 
 
-def _settled(state: _State, gap: float) -> bool:
+def settled(state: Search, gap: float) -> bool:
     return state.pick is not None and relative_gap(state.loss, state.bound) <= gap

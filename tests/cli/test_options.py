@@ -11,7 +11,7 @@ FORMAT, QUIET, SET = "-f --format", "-q --quiet", "--set"
 ON_RUN = ["run", QUIET, SET]
 LIBRARY = [
     *("--library", "--objective", "--max", "--min", "--solutions", "--differ"),
-    *("--diverse", "--time-limit", "--solver", "--sweep"),
+    *("--diverse", "--time-limit", "--solver", "--sweep", "--confidence", "--noise", "--resamples"),
 ]
 VERBS = {
     "init": ["file"],

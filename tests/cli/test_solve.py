@@ -14,7 +14,7 @@ from tests.libraries.files import puzzle_data, write_csv, write_json
 MEMORY = "stats.memory_mib"
 FIELDS = {
     *("status", "objective", "bound", "lp_bound", "gap", "costs", "budgets", "slack", "duals"),
-    *("prices", "choice", "solver", "seconds", "infeasibility"),
+    *("prices", "choice", "solver", "seconds", "infeasibility", "uncertainty"),
 }
 
 JOINT_FIELDS = {
@@ -156,6 +156,37 @@ def test_a_damaged_library_is_a_failure_and_a_wrong_path_a_mistake(
     assert "none.json: no such file" in absent.stderr
 
 
+def test_confidence_says_what_is_certain_and_what_loss_to_expect(
+    nas: Nas, asked: list[object]
+) -> None:
+    options = ("--max", f"{MEMORY}=3000", "--confidence", 0.9, "--noise", 0.05, "--resamples", 20)
+
+    as_json, as_table = nas(*asked, *options, "-f", "json"), nas(*asked, *options)
+
+    answer = json.loads(as_json.stdout)
+    found = answer["uncertainty"]
+    assert found["slots"].keys() == answer["choice"].keys()
+    assert found["measured"]["estimate"] == pytest.approx(answer["objective"])
+    assert found["expected"]["low"] < found["expected"]["estimate"] < found["expected"]["high"]
+    assert "loss to expect" in as_table.stdout
+    assert "20 solves of losses drawn anew" in as_table.stdout
+
+
+def test_confidence_needs_scores_or_a_stated_noise(nas: Nas, asked: list[object]) -> None:
+    result = nas(*asked, "--max", f"{MEMORY}=3000", "--confidence", 0.9)
+
+    assert result.exit_code == 2
+    assert "such as --noise 0.05" in result.stderr
+
+
+def test_confidence_in_what_is_infeasible_is_the_reason_alone(
+    nas: Nas, asked: list[object]
+) -> None:
+    result = nas(*asked, "--max", f"{MEMORY}=1", "--confidence", 0.9, "--noise", 0.05)
+
+    assert (result.exit_code, result.stdout) == (3, "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -164,6 +195,26 @@ def test_a_damaged_library_is_a_failure_and_a_wrong_path_a_mistake(
         (("runs/x", "--max", "a=1"), "--max goes with --library only"),
         (("runs/x", "--solver", "mip"), "--solver goes with --library only"),
         (("--library", "a.json", "--set", "seed=1"), "--set goes with RUN only"),
+        (("runs/x", "--confidence", "0.9", "--noise", "0.05"), "--noise goes with --library only"),
+        (("runs/x", "--resamples", "50"), "--resamples goes with --confidence only"),
+        (("runs/x", "--confidence", "90"), "--confidence 90: give one from 0.5 to 0.999"),
+        (("--library", "a.json", "--noise", "0.05"), "give --confidence, too"),
+        (
+            ("--library", "a.json", "--confidence", "0.9", "--solutions", "2"),
+            "--confidence judges one answer",
+        ),
+        (
+            ("--library", "a.json", "--confidence", "0.9", "--sweep", "m=1:2:3"),
+            "--confidence judges one answer",
+        ),
+        (
+            ("runs/x", "--confidence", "0.9", "--sweep", "memory_mib=1:2:3"),
+            "--confidence judges one answer",
+        ),
+        (
+            ("--library", "a.json", "--confidence", "0.9", "--solver", "greedy"),
+            "--confidence judges an optimum",
+        ),
         (("--library", "a.json", "--solutions", "0"), "--solutions"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,10 @@ def problem_file(**changes: Any) -> dict[str, Any]:
         (problem_file(slots={"s": [{"variant": "a", "loss": 1}]}), "variant a: has variant, loss;"),
         (problem_file(slots={"s": problem_file()["slots"]["s"] * 2}), "variant a stands there twi"),
         (problem_file(budgets={}), "budgets is no list"),
+        (problem_file(scores=[]), "scores is no object"),
+        (problem_file(scores={"s/z": [0.1, 0.2]}), "scores of s/z: there is no such slot/variant"),
+        (problem_file(scores={"s/a": [0.1, None]}), "scores of s/a: give a list of finite numbers"),
+        (problem_file(scores={"s/a": [0.1, math.inf]}), "scores of s/a: give a list of finite"),
         (problem_file(budgets=[{"name": "ms", "cost": "ms"}]), "budgets.0.limit"),
     ],
 )

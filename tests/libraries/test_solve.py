@@ -19,6 +19,7 @@ from nas.libraries import (
 )
 from nas.libraries._heat import heat_map
 from nas.libraries._show import places
+from nas.uncertainty import Scrutiny
 from tests.libraries.files import best_by_hand, heaviest, puzzle_data, total, write_json
 
 KL, MEMORY, RUNTIME = "metrics.kl_div", "stats.memory_mib", "stats.runtime_ms"
@@ -321,3 +322,21 @@ def test_a_heuristic_answers_with_its_gap(tmp_path: Path) -> None:
 )
 def test_slots_are_named_in_few_words(slots: list[str], words: str) -> None:
     assert places(slots) == words
+
+
+def test_scores_of_single_sequences_say_nothing_of_another_objective(tmp_path: Path) -> None:
+    options = [
+        {"variant": "a", "loss": 0.0, "costs": {"ms": 2.0}},
+        {"variant": "b", "loss": 0.2, "costs": {"ms": 1.0}},
+    ]
+    data = {"slots": {"s": options}, "budgets": [], "scores": {"s/b": [0.1, 0.3]}}
+    library = read_library(write_json(tmp_path / "problem.json", data))
+    scrutiny = Scrutiny(resamples=5)
+
+    answer = one(solve_library(library, Query(scrutiny=scrutiny)).found)
+    with pytest.raises(ConfigError, match="no scores of single sequences for this objective"):
+        solve_library(library, Query(objective="ms", scrutiny=scrutiny))
+
+    assert answer.uncertainty is not None
+    assert answer.uncertainty.sequences == 2
+    assert answer.uncertainty.slots["s"].regret == pytest.approx(0.2)

@@ -10,8 +10,9 @@ import torch
 
 from nas.passes import Artefacts
 from nas.passes.build import assemble
+from nas.passes.report import summarise
 from nas.passes.solve import architecture_of, make_problem
-from nas.solvers import verify
+from nas.solvers import verify, with_choice
 
 ROUNDS = {"rounds": 3, "radius": 4, "draws": 3}
 
@@ -39,6 +40,19 @@ def test_the_student_realises_no_more_than_the_solution(
     problem = make_problem(context, view.costs, view.candidates, view.scores)
     verify(problem, refined)
     assert refined.bound == pytest.approx(view.solution.bound)
+
+
+def test_no_slot_that_was_moved_is_called_certain(artefacts: Callable[..., Artefacts]) -> None:
+    view = artefacts()
+    problem = make_problem(view.context, view.costs, view.candidates, view.scores)
+    moved = next(slot for slot, variant in view.solution.choice.items() if variant == "teacher")
+    choice = {**view.solution.choice, moved: "skip"}
+    view.refined = with_choice(problem, view.solution, choice, realised_kl=0.0)
+
+    slots = {slot.id: slot for slot in summarise(view).slots}
+
+    assert slots[moved].chosen == "skip"
+    assert [slot.id for slot in slots.values() if slot.certainty is None] == [moved]
 
 
 def test_a_second_call_reads_the_record(artefacts: Callable[..., Artefacts]) -> None:

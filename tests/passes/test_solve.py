@@ -5,13 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
-from nas.errors import InfeasibleError
+from nas.compiler import PASSES, solve_and_judge
+from nas.errors import ConfigError, InfeasibleError
 from nas.ir import KeepTeacher
+from nas.libraries import Answer, Query, read_library, solve_library
 from nas.passes import Artefacts
 from nas.passes.measure import total_costs
 from nas.passes.solve import architecture_of, make_problem
+from nas.uncertainty import Scrutiny, student_quantile
 
 
 def _total(view: Artefacts, name: str) -> float:
@@ -65,6 +69,72 @@ def test_throughput_counts_the_whole_request(artefacts: Callable[..., Artefacts]
     wanted = 1.1 * 1000 * (16 + 8) / request_ms
     view = artefacts(budgets={"throughput_tokens_per_s": wanted})
     assert 1000 * (16 + 8) / _total(view, "request_ms") >= wanted * (1 - 1e-9)
+
+
+def test_a_solution_is_judged_by_the_sequences_that_it_was_scored_on(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    view = artefacts(budgets={"params_m": 0.027})
+    choice = view.solution.choice
+    chosen = [view.scores[f"{s}/{v}"] for s, v in choice.items() if v != "teacher"]
+
+    run, scrutiny = view.context.run, Scrutiny(confidence=0.8, resamples=20)
+    judged = solve_and_judge(view.context.config, run, scrutiny)
+
+    sums = np.sum(chosen, axis=0)
+    reach = student_quantile(0.8, 2) * sums.std(ddof=1) / 3**0.5
+    assert judged.choice == choice
+    assert judged.uncertainty.sequences == 3
+    assert judged.uncertainty.measured.low == pytest.approx(sums.mean() - reach)
+    assert judged.uncertainty.slots.keys() == choice.keys()
+
+
+def test_the_problem_of_a_run_is_a_library_that_knows_its_sequences(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    view = artefacts(budgets={"params_m": 0.027})
+    view.solution  # noqa: B018
+    run, scrutiny = view.context.run, Scrutiny(resamples=20)
+    judged = solve_and_judge(view.context.config, run, scrutiny)
+    (path,) = run.path("solutions").glob("*/problem.json")
+
+    answer = solve_library(read_library(path), Query(scrutiny=scrutiny)).found
+
+    assert isinstance(answer, Answer)
+    assert answer.choice == judged.choice
+    assert answer.uncertainty == judged.uncertainty
+
+
+def test_a_judgement_is_made_once(artefacts: Callable[..., Artefacts]) -> None:
+    first = artefacts(budgets={"params_m": 0.027}).uncertainty
+    again = artefacts(budgets={"params_m": 0.027})
+
+    assert again.uncertainty == first
+    assert not again.context.run.tally.done
+
+
+def test_a_report_may_judge_a_run_that_was_solved_before(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    artefacts(budgets={"params_m": 0.027}).solution  # noqa: B018
+    later = artefacts(budgets={"params_m": 0.027})
+    later.context.run.closed = frozenset(p.name for p in PASSES if p.name != "report")
+
+    assert later.uncertainty is not None
+
+
+def test_one_scoring_sequence_is_no_ground_to_judge_on(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    assert artefacts(data={"score_sequences": 1}).uncertainty is None
+
+
+def test_only_an_optimum_is_judged(artefacts: Callable[..., Artefacts]) -> None:
+    view = artefacts(solve={"solver": "greedy"})
+    view.solution  # noqa: B018
+
+    with pytest.raises(ConfigError, match=r"solve\.solver=greedy"):
+        solve_and_judge(view.context.config, view.context.run, Scrutiny())
 
 
 def test_an_infeasible_budget_is_refused_before_anything_is_built(

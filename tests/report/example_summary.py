@@ -23,6 +23,7 @@ from nas.ir import (
 )
 from nas.report import (
     BudgetSummary,
+    CertaintySummary,
     Costs,
     DataSummary,
     DistillationSummary,
@@ -34,6 +35,7 @@ from nas.report import (
     PassSummary,
     PhaseLatency,
     Quality,
+    SlotCertaintySummary,
     SlotSummary,
     SolutionSummary,
     Summary,
@@ -137,7 +139,9 @@ def slot(layer: int, kind: SlotKind) -> SlotSummary:
     options = tuple(option(layer, kind, block) for block in blocks)
     price = 0.0072  # nats a millisecond
     best = min(options, key=lambda o: o.loss + price * (o.prefill_ms or 0.0))
-    return SlotSummary.of(Slot(layer=layer, kind=kind), best.variant, options)
+    share = round(0.4 + 0.6 * wave(layer, kind, 2.0), 3)
+    sure = SlotCertaintySummary(frequency=share, certain=share >= 0.9, regret=0.004 * share)
+    return SlotSummary.of(Slot(layer=layer, kind=kind), best.variant, options, sure)
 
 
 def latency(phase: Phase, median_ms: float) -> Latency:
@@ -347,6 +351,14 @@ def example_summary() -> Summary:
             gap=0.0,
             seconds=0.83,
             solver="mip",
+            certainty=CertaintySummary(
+                confidence=0.9,
+                sequences=8,
+                optimism=0.021,
+                expected=objective + 0.021,
+                low=objective - 0.14,
+                high=objective + 0.182,
+            ),
         ),
         budgets=budgets(slots, objective),
         models=models(),

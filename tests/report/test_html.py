@@ -11,9 +11,10 @@ import pytest
 
 from nas.report import Summary, load_summary, render_html, write_report
 from nas.report._charts import curves, dumbbells
+from nas.report._format import percent
 from nas.report._heat import heat_maps
 from nas.report._strip import strip
-from nas.report._words import certificate, verdict
+from nas.report._words import certainty, certificate, verdict
 from tests.report.example_summary import example_summary
 
 VOID = {"meta", "link", "br"}
@@ -205,6 +206,43 @@ def test_the_verdict_claims_only_what_holds(summary: Summary) -> None:
     assert summary.solution
     late = summary.solution.model_copy(update={"status": "incumbent"})
     assert "not proven optimal" in certificate(changed(solution=late))
+
+
+def test_the_page_says_how_sure_the_choice_is(summary: Summary) -> None:
+    sure = [slot for slot in summary.slots if slot.certainty and slot.certainty.certain]
+    first = summary.slots[0]
+    assert first.certainty
+
+    page = render_html(summary)
+
+    assert f"{len(sure)} of 60 slots have the same block in {percent(0.9, 0)} of draws" in page
+    assert f"in {percent(first.certainty.frequency, 0)} of draws; without it" in page
+
+
+def test_a_slot_that_refinement_moved_is_not_called_certain(summary: Summary) -> None:
+    first, *others = summary.slots
+    moved = first.model_copy(update={"certainty": None})
+    refined = summary.model_copy(update={"slots": (moved, *others)})
+    sure = [slot for slot in others if slot.certainty and slot.certainty.certain]
+
+    told = certainty(refined)
+
+    assert told.startswith("Refinement moved 1 of 60 slots. Before that, on fresh text the sum is")
+    assert f"{len(sure)} of the 59 others have the same block" in told
+    (cell, *_) = strip(refined).cells[first.kind]
+    assert cell
+    assert "of draws" not in cell.tip
+
+
+def test_a_run_that_was_not_judged_says_nothing_of_certainty(summary: Summary) -> None:
+    assert summary.solution
+    slots = tuple(slot.model_copy(update={"certainty": None}) for slot in summary.slots)
+    solution = summary.solution.model_copy(update={"certainty": None})
+
+    page = render_html(summary.model_copy(update={"slots": slots, "solution": solution}))
+
+    assert "of draws" not in page
+    assert "On fresh text" not in page
 
 
 def test_geometry_stays_inside_its_frame(summary: Summary) -> None:

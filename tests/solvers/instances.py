@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections.abc import Iterable
 
 from hypothesis import strategies as st
 
@@ -115,3 +116,13 @@ def small_problems(draw: st.DrawFn, most_slots: int = 5, most_options: int = 4) 
         sense = draw(st.sampled_from(["max", "max", "min"]))
         budgets.append(Budget(name=name, cost=name, limit=met + shift, sense=sense, fixed=fixed))
     return Problem(slots=slots, budgets=tuple(budgets))
+
+
+def with_losses(problem: Problem, losses: Iterable[float]) -> Problem:
+    """`problem` with other losses, one an option in the order of the problem."""
+    values = iter(losses)
+    slots = {
+        slot: tuple(option.model_copy(update={"loss": float(next(values))}) for option in options)
+        for slot, options in problem.slots.items()
+    }
+    return problem.model_copy(update={"slots": slots})

@@ -1,0 +1,34 @@
+"""How far a choice can be trusted, given that its scores are measurements."""
+
+from nas.uncertainty._base import Noise, Spread
+from nas.uncertainty._interval import Interval, student_quantile
+from nas.uncertainty._judge import (
+    JudgedSolution,
+    Scrutiny,
+    SlotCertainty,
+    Uncertainty,
+    judge,
+    objective_intervals,
+)
+from nas.uncertainty._relative import RelativeNoise
+from nas.uncertainty._replicates import Replicates, replicate
+from nas.uncertainty._sequences import SequenceNoise
+from nas.uncertainty._show import uncertainty_tables
+
+__all__ = [
+    "Interval",
+    "JudgedSolution",
+    "Noise",
+    "RelativeNoise",
+    "Replicates",
+    "Scrutiny",
+    "SequenceNoise",
+    "SlotCertainty",
+    "Spread",
+    "Uncertainty",
+    "judge",
+    "objective_intervals",
+    "replicate",
+    "student_quantile",
+    "uncertainty_tables",
+]
