@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
-.PHONY: demo test check bench-smollm2 bench-solver bench-uncertainty clean
+.PHONY: demo test check bench-smollm2 bench-solver bench-uncertainty bench-additivity \
+	clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -26,6 +27,9 @@ bench-solver: $(VENV)/.dev
 
 bench-uncertainty: $(VENV)/.dev
 	$(BIN)/python benchmarks/uncertainty.py
+
+bench-additivity: $(VENV)/.demo
+	$(BIN)/python benchmarks/additivity.py --text $(TEXT) --output runs/smollm2-benchmark
 
 $(VENV)/.demo: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -53,7 +53,6 @@ class _Learner:
     curve: Curve
 
     def begin(self) -> None:
-        self.optimiser.zero_grad(set_to_none=True)
         self.curve.kl.append(0.0)
         self.curve.cosine.append(0.0)
 
@@ -80,13 +79,14 @@ class _Learner:
         self.curve.seconds += time.perf_counter() - started
 
     def finish(self, config: DistillConfig) -> None:
-        """Clip and step."""
+        """Clip, step, and free the gradients before the next learner makes its own."""
         started = time.perf_counter()
         step, warmup = len(self.curve.kl) - 1, max(1, round(config.warmup_fraction * config.steps))
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * cosine(step, warmup, config.steps)
         nn.utils.clip_grad_norm_(self.chain.parameters(), config.clip_norm)
         self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
         self.curve.seconds += time.perf_counter() - started
 
 
@@ -166,12 +166,12 @@ def _step(
     for learner in learners.values():
         learner.begin()
     pieces = ids.split(max(1, config.micro_batch_tokens // ids.shape[1]))
-    for piece in pieces:
+    for i, piece in enumerate(pieces):
         goal = _goal(teacher, piece.to(teacher.embed.weight.device))
         for learner in learners.values():
             learner.accumulate(goal, len(piece) / len(ids), config)
-    for learner in learners.values():
-        learner.finish(config)
+            if i == len(pieces) - 1:
+                learner.finish(config)
 
 
 @torch.no_grad()

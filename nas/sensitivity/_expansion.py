@@ -71,17 +71,17 @@ def expand(
     *,
     draws: int,
     seed: int,
-    batch_sequences: int = 4,
+    batch_tokens: int = 1024,
     advance: Callable[[int], None] = lambda sequences: None,
 ) -> Expansion:
     """Expand about `present`. `swaps`: slot index -> specifications that may come into it.
 
-    `ids` [sequences, tokens]; each batch of sequences is run forward once (twice where the present
-    network is not the teacher) and backward `draws` times.
+    `ids` [sequences, tokens]; each batch of about `batch_tokens` is run forward once (twice where
+    the present network is not the teacher) and backward `draws` times; its activations are held.
     """
     generator = torch.Generator(device=ids.device).manual_seed(seed)
     parts = []
-    for piece in ids.split(batch_sequences):
+    for piece in ids.split(max(1, batch_tokens // ids.shape[1])):
         parts.append(_expand_batch(network, present, swaps, piece, draws, generator))
         advance(len(piece))
     slots = network.teacher.slot_ids

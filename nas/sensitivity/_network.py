@@ -14,11 +14,11 @@ from nas.ir import Architecture, BlockSpec, KeepTeacher, Slot
 from nas.objectives import ReferenceKl
 
 Loader = Callable[[Slot, BlockSpec], Block | None]
-_KEPT_BYTES = 2**30
+_KEPT_BYTES = 2**28
 
 
 class MixedNetwork:
-    """Runs architectures. `load` reads a block of the library; a GiB of those last used is kept."""
+    """Runs architectures. `load` reads a block; 256 MiB of those last used are kept."""
 
     def __init__(self, teacher: DecoderChain, load: Loader) -> None:
         self.teacher, self._load = teacher, load
