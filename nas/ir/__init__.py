@@ -11,7 +11,7 @@ from nas.ir.blocks import (
 )
 from nas.ir.latency import Conditions, Latency, Phase
 from nas.ir.network import Architecture, Candidate, DecoderShape, Slot, SlotKind
-from nas.ir.problem import Budget, Option, Problem, Solution
+from nas.ir.problem import Budget, Option, Problem, RefineStep, Solution
 
 __all__ = [
     "Architecture",
@@ -28,6 +28,7 @@ __all__ = [
     "Option",
     "Phase",
     "Problem",
+    "RefineStep",
     "Skip",
     "Slot",
     "SlotKind",

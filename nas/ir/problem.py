@@ -94,3 +94,18 @@ class Solution(BaseModel):
     @property
     def proven(self) -> bool:
         return self.status == "proven"
+
+
+class RefineStep(BaseModel):
+    """A choice that was run. `expected_kl` is what the expansion about the last kept choice says;
+    `kept`: it became the present choice. Round 0 is the start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    round: int
+    radius: int
+    moved_slots: int
+    expected_kl: float
+    realised_kl: float
+    kept: bool
+    choice: dict[str, str]

@@ -12,14 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from nas.ir import Architecture, BlockSpec, Candidate, KeepTeacher, Problem, Solution
+from nas.ir import Architecture, BlockSpec, Candidate, KeepTeacher, Problem, RefineStep, Solution
 from nas.passes._context import PassContext
 from nas.passes.score import library_network
 from nas.run import content_key, json_writer
 from nas.sensitivity import Realiser, expand
 from nas.solvers import (
     Quadratic,
-    RefineStep,
     last_kept,
     option_names,
     refine_choice,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.ir import Architecture, BlockSpec, KeepTeacher, Option, Phase, Slot
+from nas.ir import Architecture, BlockSpec, KeepTeacher, Option, Phase, RefineStep, Slot
 from nas.passes._context import PassContext
 from nas.passes.export import export_units
 from nas.passes.measure import fixed_costs, total_costs
@@ -28,6 +28,7 @@ from nas.report import (
     PassSummary,
     PhaseLatency,
     Quality,
+    RefinementSummary,
     SlotCertaintySummary,
     SlotSummary,
     SolutionSummary,
@@ -86,13 +87,22 @@ def summarise(artefacts: Artefacts) -> Summary:
         environment=this_environment(),
         slots=tuple(_slots(artefacts, problem.slots)),
         outside=_costs(fixed_costs(context, artefacts.costs)),
-        solution=SolutionSummary.of(solution, _certainty(artefacts.uncertainty)),
+        solution=SolutionSummary.of(
+            solution, _certainty(artefacts.uncertainty), _refinement(context)
+        ),
         budgets=tuple(BudgetSummary.of(budget, solution) for budget in problem.budgets),
         models=tuple(_models(artefacts)),
         tasks=tuple(TaskSummary.model_validate(t) for t in artefacts.tasks),
         passes=tuple(_passes(context)),
         files=tuple(_files(context, ("teacher", *artefacts.architectures))),
     )
+
+
+def _refinement(context: PassContext) -> RefinementSummary | None:
+    if context.config.refine.rounds == 0:
+        return None
+    steps = context.run.require("refine").data["rounds"]
+    return RefinementSummary.of([RefineStep.model_validate(step) for step in steps])
 
 
 def _teacher(context: PassContext) -> TeacherSummary:

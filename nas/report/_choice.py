@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
 from nas.ir import (
     BlockSpec,
@@ -14,6 +15,7 @@ from nas.ir import (
     GroupedQueryAttention,
     KeepTeacher,
     Option,
+    RefineStep,
     Slot,
     SlotKind,
     Solution,
@@ -149,6 +151,29 @@ class CertaintySummary(Record):
     high: float
 
 
+class RefinementSummary(Record):
+    """Steps away from the optimum of the summed scores, each confirmed by running the network."""
+
+    networks: NonNegativeInt
+    """Whole networks that were run on the scoring text, the solution's own among them."""
+    moved_slots: NonNegativeInt
+    start_kl: NonNegativeFloat
+    """KL that the solution realises on the scoring text, nats a token."""
+    realised_kl: NonNegativeFloat
+    """The same for the student, before distillation."""
+
+    @classmethod
+    def of(cls, steps: Sequence[RefineStep]) -> Self:
+        """From every step of a refinement, the start first."""
+        start, end = steps[0], [step for step in steps if step.kept][-1]
+        return cls(
+            networks=len(steps),
+            moved_slots=sum(end.choice[slot] != start.choice[slot] for slot in end.choice),
+            start_kl=start.realised_kl,
+            realised_kl=end.realised_kl,
+        )
+
+
 class SolutionSummary(Record):
     """The certificate: `bound` <= any feasible objective, `gap` is relative to the objective."""
 
@@ -160,12 +185,18 @@ class SolutionSummary(Record):
     seconds: NonNegativeFloat
     solver: str
     certainty: CertaintySummary | None = None
+    refinement: RefinementSummary | None = None
 
     @classmethod
-    def of(cls, solution: Solution, certainty: CertaintySummary | None = None) -> Self:
+    def of(
+        cls,
+        solution: Solution,
+        certainty: CertaintySummary | None = None,
+        refinement: RefinementSummary | None = None,
+    ) -> Self:
         fields = ("status", "objective", "bound", "gap", "seconds", "solver")
         found = {name: getattr(solution, name) for name in fields}
-        return cls.model_validate({**found, "certainty": certainty})
+        return cls.model_validate({**found, "certainty": certainty, "refinement": refinement})
 
 
 class BudgetSummary(Record):

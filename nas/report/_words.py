@@ -107,6 +107,14 @@ def certificate(summary: Summary) -> str:
     loss = f"summed loss {significant(solution.objective, 4)} nats"
     bound = "" if solution.bound is None else f", lower bound {significant(solution.bound, 4)}"
     gap = "" if solution.gap is None else f", gap {percent(solution.gap, 2)}"
+    moved = solution.refinement
+    if moved and moved.moved_slots:
+        return (
+            f"{moved.moved_slots} of {len(summary.slots)} slots away from the optimum of the sums "
+            f"({took}): {loss}{bound}{gap}. Refinement moved them for the KL that the whole "
+            f"network realises on the scoring text, {significant(moved.realised_kl)} nats in place "
+            f"of {significant(moved.start_kl)}."
+        )
     if solution.status == "proven":
         return f"Proven optimal for these scores and costs ({took}): {loss}{bound}{gap}."
     return f"Best found, not proven optimal ({took}): {loss}{bound}{gap}."

@@ -18,7 +18,7 @@ from nas.solvers._joint import JointSolution, diverse_jointly
 from nas.solvers._mip import MipSolver
 from nas.solvers._quadratic import Quadratic, improve, option_names
 from nas.solvers._random import RandomSolver
-from nas.solvers._refine import RefineStep, last_kept, refine_choice
+from nas.solvers._refine import last_kept, refine_choice
 from nas.solvers._registry import create_solver, solver_names
 from nas.solvers._resolve import Resolved, Resolver
 from nas.solvers._sweep import SweepPoint, front, sweep, with_limit
@@ -39,7 +39,6 @@ __all__ = [
     "Quadratic",
     "Quotient",
     "RandomSolver",
-    "RefineStep",
     "Resolved",
     "Resolver",
     "Solver",

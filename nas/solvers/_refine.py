@@ -5,28 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
-from nas.ir.problem import Problem
+from nas.ir.problem import Problem, RefineStep
 from nas.solvers._quadratic import Quadratic, improve, option_names
 
 Choice = Mapping[str, str]
 Expand = Callable[[Choice, int], tuple[Problem, Quadratic]]
-
-
-class RefineStep(BaseModel):
-    """A choice that was run. `expected_kl` is what the expansion about the last kept choice says;
-    `kept`: it became the present choice. Round 0 is the start."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    round: int
-    radius: int
-    moved_slots: int
-    expected_kl: float
-    realised_kl: float
-    kept: bool
-    choice: dict[str, str]
 
 
 def refine_choice(

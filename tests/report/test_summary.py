@@ -19,17 +19,20 @@ from nas.ir import (
     KeepTeacher,
     Latency,
     LinearMap,
+    RefineStep,
     Solution,
 )
 from nas.report import (
     BudgetSummary,
     PhaseLatency,
+    RefinementSummary,
     Summary,
     load_summary,
     summary_schema,
     this_environment,
     width_kept,
 )
+from nas.report._words import certificate
 from nas.report.summary import packaged_schema_text, schema_text
 from tests.chains import tiny_shape
 from tests.report.example_summary import conditions, example_summary
@@ -189,6 +192,41 @@ def test_budget_tells_its_price(sense: str, dual: float | None, words: str) -> N
     found = BudgetSummary.of(budget, solution)
     assert (found.value, found.slack, found.unit) == (19.0, 1.0, "ms")
     assert found.dual_in_words == words
+
+
+def test_a_refinement_is_summed_up_from_its_steps() -> None:
+    def step(n: int, choice: dict[str, str], kl: float, *, kept: bool) -> RefineStep:
+        return RefineStep(
+            round=n,
+            radius=4,
+            moved_slots=0,
+            expected_kl=kl,
+            realised_kl=kl,
+            kept=kept,
+            choice=choice,
+        )
+
+    steps = [
+        step(0, {"a": "x", "b": "x"}, 0.5, kept=True),
+        step(1, {"a": "y", "b": "y"}, 0.6, kept=False),
+        step(1, {"a": "y", "b": "x"}, 0.4, kept=True),
+    ]
+    found = RefinementSummary.of(steps)
+    assert found.model_dump() == {
+        "networks": 3,
+        "moved_slots": 1,
+        "start_kl": 0.5,
+        "realised_kl": 0.4,
+    }
+
+
+def test_a_refined_choice_is_not_called_optimal(summary: Summary) -> None:
+    assert summary.solution is not None
+    refinement = RefinementSummary(networks=4, moved_slots=7, start_kl=0.52, realised_kl=0.48)
+    solution = summary.solution.model_copy(update={"refinement": refinement, "status": "incumbent"})
+    said = certificate(summary.model_copy(update={"solution": solution}))
+    assert said.startswith("7 of 60 slots away from the optimum of the sums")
+    assert "0.480 nats in place of 0.520" in said
 
 
 def test_width_kept() -> None:
