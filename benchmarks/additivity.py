@@ -100,7 +100,9 @@ class Study:
         self.slots = self.network.teacher.slot_ids
         train = context.text.train
         used = context.config.build.tokens // train.shape[1]
-        self.judged, self.fresh = context.text.score[:4], train[used : used + 6]
+        device = self.network.teacher.embed.weight.device
+        self.judged = context.text.score[:4].to(device)
+        self.fresh = train[used : used + 6].to(device)
         self.tokens = train.shape[1]
         self.realise_judged = Realiser(self.network, self.judged)
         self.realise_fresh = Realiser(self.network, self.fresh)
@@ -165,7 +167,8 @@ class Study:
             count = 4 if self.quick else 12
             for choice in self.neighbours(fast, list(choices.values()), count):
                 rows.append(self.row(share, choice, exact, fast, model))
-            rows += [{k: v for k, v in s.items() if k != "method"} for s in solutions[-4:]]
+            distinct = {json.dumps(c, sort_keys=True): i for i, c in enumerate(choices.values())}
+            rows += [solutions[i - len(choices)] for i in distinct.values()]
         return solutions, rows
 
     def problem(self, share: float, losses: Mapping[str, float]) -> Problem:
@@ -221,7 +224,9 @@ class Study:
         """Random choices between the solutions, within the band below the budget."""
         (budget,), found = problem.budgets, []
         options = {slot: {o.variant: o for o in group} for slot, group in problem.slots.items()}
-        while len(found) < count:
+        for _ in range(10_000):
+            if len(found) == count:
+                break
             base = dict(near[self.random.integers(len(near))])
             for slot in self.random.choice(list(base), size=self.random.integers(4, 16)):
                 base[slot] = str(self.random.choice(list(options[slot])))

@@ -195,8 +195,9 @@ class RefineConfig(Section):
 
     In each of `rounds` the network is expanded to second order about the present choice, swaps and
     pairs of swaps included; the best choice within `radius` slots of it is realised and kept where
-    its KL on the scoring text is lower, else the radius is halved. `options` bounds the candidates
-    of a slot that are looked at; `draws` is as in `score`."""
+    its KL on the scoring text is lower, else the radius is halved; a round that keeps nothing is
+    the last. `options` candidates of a slot are looked at, beside the present and the teacher's
+    block; `draws` is as in `score`."""
 
     rounds: int = Field(default=0, ge=0)
     radius: PositiveInt = 12

@@ -139,4 +139,15 @@ def test_the_plan_counts_what_the_run_made(finished: Path, config: RunConfig) ->
     rows = {row.pass_name: row for row in make_plan(config).rows}
     made = list((finished / "units" / "build").rglob("*.json"))
     assert rows["build"].units == len(made)
+    assert rows["refine"].units == rows["refine"].seconds == 0
     assert all(row.seconds >= 0 for row in rows.values())
+
+
+def test_the_plan_prices_the_scoring_that_is_asked_for(config: RunConfig) -> None:
+    def seconds(**changes: object) -> dict[str, float]:
+        rows = make_plan(config.model_copy(update=changes)).rows
+        return {row.pass_name: row.seconds for row in rows}
+
+    fast = config.score.model_copy(update={"method": "one_backward", "draws": 1})
+    assert seconds(score=fast)["score"] <= seconds()["score"]
+    assert seconds(refine=config.refine.model_copy(update={"rounds": 1000}))["refine"] > 0

@@ -1,6 +1,6 @@
 """The KL at a large vocabulary's head and its gradients, in chunks of rows.
 
-Neither float32 logits [rows, vocab] nor their gradient outlive a chunk.
+The student's float32 logits [rows, vocab] and their gradient never outlive a chunk.
 """
 
 from __future__ import annotations
@@ -97,22 +97,27 @@ def head_kl(student: Tensor, weight: Tensor, goal: HeadGoal) -> Tensor:
 def head_gradients(
     hidden: Tensor, goal: Tensor | None, head: nn.Linear, draws: int, generator: torch.Generator
 ) -> Tensor:
-    """Gradients with respect to the head's input [1 + draws, sequences, tokens, hidden].
+    """Gradients with respect to the head's input [rows, sequences, tokens, hidden], in float32.
 
-    The first is that of the summed KL(teacher || network), zero where `goal` is None; `goal` is the
-    teacher's input of the head. The others are those of the summed log q(y|x), each with its own
-    labels y drawn from the network's prediction q. All are in float32.
+    The last `draws` rows are those of the summed log q(y|x), each with labels y of its own, drawn
+    from the network's prediction q. Where `goal`, the teacher's input of the head, is given, a row
+    stands before them: the gradient of the summed KL(teacher || network). Only the difference of
+    the two inputs passes through the head in low precision, as in `ReferenceKl`.
     """
     flat, weight = hidden.flatten(0, 1), head.weight
-    found = torch.zeros(1 + draws, *flat.shape, device=flat.device)
+    first = 0 if goal is None else 1
+    found = torch.zeros(first + draws, *flat.shape, device=flat.device)
     for i in range(0, len(flat), ROWS):
         rows = slice(i, i + ROWS)
-        q = head(flat[rows].to(weight.dtype)).float().softmax(-1)
+        if goal is None:
+            q = head(flat[rows].to(weight.dtype)).float().softmax(-1)
+        else:
+            wanted = goal.flatten(0, 1)[rows]
+            logits = head(wanted.to(weight.dtype)).float()
+            q = (logits + head((flat[rows] - wanted).to(weight.dtype)).float()).softmax(-1)
+            found[0, rows] = ((q - logits.softmax(-1)).to(weight.dtype) @ weight).float()
         mean = (q.to(weight.dtype) @ weight).float()
         labels = torch.multinomial(q, draws, replacement=True, generator=generator)
-        found[1:, rows] = weight[labels.T].float() - mean
-        if goal is not None:
-            p = head(goal.flatten(0, 1)[rows].to(weight.dtype)).float().softmax(-1)
-            found[0, rows] = ((q - p).to(weight.dtype) @ weight).float()
+        found[first:, rows] = weight[labels.T].float() - mean
     gradients: Tensor = found.unflatten(1, hidden.shape[:2])
     return gradients

@@ -110,11 +110,12 @@ def load_block(
     run_folder: Path, shape: DecoderShape, slot: Slot, spec: BlockSpec, device: str = "cpu"
 ) -> Block | None:
     """A block of the library as a module; None for a skip."""
-    block = build_block(shape, slot.kind, spec)
+    with torch.device("meta"):  # its weights are read, not made
+        block = build_block(shape, slot.kind, spec)
     if block is not None:
         path = run_folder / "library" / slot.id / spec.label / "block.safetensors"
-        block.load_state_dict(load_file(path, device=device))
-        block.eval().requires_grad_(False).to(device)
+        block.load_state_dict(load_file(path, device=device), assign=True)
+        block.eval().requires_grad_(False)
     return block
 
 

@@ -79,7 +79,7 @@ class _Learner:
         self.curve.seconds += time.perf_counter() - started
 
     def finish(self, config: DistillConfig) -> None:
-        """Clip, step, and free the gradients before the next learner makes its own."""
+        """Clip, step, and free the gradients: with one piece a step, no two learners hold them."""
         started = time.perf_counter()
         step, warmup = len(self.curve.kl) - 1, max(1, round(config.warmup_fraction * config.steps))
         for group in self.optimiser.param_groups:

@@ -7,6 +7,7 @@ second in the format that the passes use, at the share of it that a pass was see
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -57,6 +58,13 @@ def make_plan(config: RunConfig) -> Plan:
         _row("build", len(candidates), work.library_mib, work.build_mib, work.build_s(rate)),
         _row("score", 2 * shape.layers, 1, work.teacher_mib * 2, work.score_gflop / rate),
         _row("solve", 1, 1, 200, 2),
+        _row(
+            "refine",
+            min(1, config.refine.rounds),
+            1,
+            work.teacher_mib * 2,
+            work.refine_gflop / rate,
+        ),
         _row(
             "distill",
             work.students,
@@ -138,8 +146,29 @@ class _Work:
 
     @property
     def score_gflop(self) -> float:
-        tokens = self.config.data.score_sequences * self.length
-        return tokens * len(self.candidates) * (self.body / 2 + self.head) / 1e9
+        if self.config.score.method == "one_backward":
+            return self._expansion_gflop(self.config.score.draws, self.candidates)
+        each = self.body / 2 + self.head
+        return self._score_tokens * len(self.candidates) * each / 1e9
+
+    @property
+    def refine_gflop(self) -> float:
+        """An expansion and about two whole networks a round."""
+        config = self.config.refine
+        looked_at = self.candidates[: 2 * self.shape.layers * config.options]
+        network = self._score_tokens * (self.body + self.head) / 1e9
+        expansion = self._expansion_gflop(config.draws, looked_at) + network
+        return config.rounds * (expansion + 2 * network)
+
+    @property
+    def _score_tokens(self) -> int:
+        return self.config.data.score_sequences * self.length
+
+    def _expansion_gflop(self, draws: int, candidates: Sequence[Candidate]) -> float:
+        """A forward pass, a backward pass to the states a draw, and each candidate once."""
+        blocks = sum(self._flops(c.slot, c.spec) for c in candidates)
+        passes = (1 + draws) * (self.body + self.head)
+        return self._score_tokens * (passes + blocks) / 1e9
 
     @property
     def distill_gflop(self) -> float:

@@ -34,13 +34,12 @@ def refine(
     block_keys: Mapping[str, str],
     solution: Solution,
 ) -> Solution:
-    """The solution moved to where the realised KL is lowest; itself with `refine.rounds` 0."""
+    """The solution moved to where the realised KL is lowest."""
     config = context.config.refine
-    if config.rounds == 0:
-        return solution
     candidates = tuple(candidates)
     keys = sorted(block_keys[c.id] for c in candidates)
-    key = content_key("refine", problem, solution.choice, config, context.data_key, keys)
+    shared = (context.data_key, context.config.seed, keys)
+    key = content_key("refine", problem, solution.choice, solution.duals, config, *shared)
     record = context.run.fetch("refine", key)
     if record is None:
         started = time.perf_counter()
@@ -81,7 +80,11 @@ class Moves:
     ) -> None:
         self._context, self._problem = context, problem
         self._specs: dict[str, BlockSpec] = {c.id: c.spec for c in candidates}
-        self._prices = {b.cost: solution.duals.get(b.name, 0.0) for b in problem.budgets}
+        self._prices: dict[str, float] = {}
+        for budget in problem.budgets:
+            sign = 1.0 if budget.sense == "max" else -1.0
+            price = sign * solution.duals.get(budget.name, 0.0)
+            self._prices[budget.cost] = self._prices.get(budget.cost, 0.0) + price
         self._network = library_network(context)
         self._ids = context.text.score.to(self._network.teacher.embed.weight.device)
         batch = context.config.score.batch_sequences

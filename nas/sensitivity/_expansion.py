@@ -59,7 +59,9 @@ class Expansion:
         for column, group in enumerate(options):
             member[[at[name] for name in group if name in at], column] = 1.0
         samples = self.scalars.reshape(-1, len(self.names)) @ member
-        products, _ = shrunk_products(samples)
+        # Options of one slot never come together: what they share says nothing about the noise.
+        slots = [group[0].rpartition("/")[0] if group else "" for group in options]
+        products, _ = shrunk_products(samples, slots)
         return Quadratic(self.slope.mean(axis=0) @ member, 0.5 * products)
 
 
@@ -80,6 +82,7 @@ def expand(
     the present network is not the teacher) and backward `draws` times; its activations are held.
     """
     generator = torch.Generator(device=ids.device).manual_seed(seed)
+    swaps = {k: specs for k, specs in swaps.items() if specs}
     parts = []
     for piece in ids.split(max(1, batch_tokens // ids.shape[1])):
         parts.append(_expand_batch(network, present, swaps, piece, draws, generator))
@@ -109,11 +112,12 @@ def _expand_batch(
             errors = torch.stack(
                 [network.update(k, s, inputs[k], context) - now for s in swaps[k]]
             ).to(gradients[k].dtype)
-            # [1 + draws, sequences, tokens * hidden] x [candidates, sequences, tokens * hidden]
+            # [rows, sequences, tokens * hidden] x [candidates, sequences, tokens * hidden]
             dots = torch.einsum("rsx,csx->rsc", gradients[k].flatten(2), errors.flatten(2))
             columns.append(dots.double().cpu().numpy())
     found = np.concatenate(columns, axis=-1)
-    return found[0], found[1:]
+    slope = found[0] if len(found) > draws else np.zeros_like(found[0])
+    return slope, found[-draws:]
 
 
 def _boundary_gradients(
@@ -123,9 +127,9 @@ def _boundary_gradients(
     draws: int,
     generator: torch.Generator,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Normed input of each slot, and gradients after it [1 + draws, sequences, tokens, hidden].
+    """Normed input of each slot, and gradients after it [rows, sequences, tokens, hidden].
 
-    The first gradient is that of KL(teacher || network), the others are of the drawn labels.
+    The rows are those of `head_gradients`. Gradients are kept in the teacher's number format.
     """
     inputs, states = [], []
     with torch.enable_grad():
@@ -139,13 +143,11 @@ def _boundary_gradients(
         with torch.no_grad():
             goal = network.hidden(Architecture(), ids)
     seeds = head_gradients(hidden.detach(), goal, network.teacher.head, draws, generator)
-    kept = torch.bfloat16 if network.teacher.norm.weight.dtype == torch.bfloat16 else torch.float32
-    found: list[list[Tensor]] = [[] for _ in states]
+    kept = network.teacher.norm.weight.dtype
+    kept = torch.float32 if kept == torch.float16 else kept  # which would lose small gradients
+    gradients = [s.new_empty((len(seeds), *s.shape), dtype=kept) for s in states]
     for r, seed in enumerate(seeds):
-        if r == 0 and goal is None:
-            grads: Sequence[Tensor] = [torch.zeros_like(s) for s in states]
-        else:
-            grads = torch.autograd.grad(hidden, states, seed, retain_graph=r < draws)
-        for k, grad in enumerate(grads):
-            found[k].append(grad.to(kept))
-    return inputs, [torch.stack(g) for g in found]
+        found = torch.autograd.grad(hidden, states, seed, retain_graph=r + 1 < len(seeds))
+        for held, grad in zip(gradients, found, strict=True):
+            held[r] = grad
+    return inputs, gradients

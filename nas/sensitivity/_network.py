@@ -66,7 +66,7 @@ class MixedNetwork:
     def hidden(self, architecture: Architecture, ids: Tensor) -> Tensor:
         """Input of the head in float32 [sequences, tokens, hidden]."""
         state = self.teacher.embed_tokens(ids)
-        for _, after in self.walk(architecture, ids):
+        for _, after in self.walk_from(state, architecture, ids):
             state = after
         return final_hidden(self.teacher, state)
 
@@ -85,18 +85,15 @@ def final_hidden(chain: DecoderChain, state: Tensor) -> Tensor:
 class Realiser:
     """KL(teacher || architecture) as it is, on fixed text `ids` [sequences, tokens]."""
 
+    @torch.no_grad()
     def __init__(self, network: MixedNetwork, ids: Tensor, batch_sequences: int = 8) -> None:
         self._network, self._pieces = network, ids.split(batch_sequences)
-        self._references = [
-            ReferenceKl(network.hidden(Architecture(), piece), network.teacher.head)
-            for piece in self._pieces
-        ]
+        self._divergence = ReferenceKl(self._hidden(Architecture()), network.teacher.head)
 
     @torch.no_grad()
     def __call__(self, architecture: Architecture) -> Tensor:
         """KL of each sequence in nats a token [sequences]."""
-        found = [
-            reference(self._network.hidden(architecture, piece))
-            for reference, piece in zip(self._references, self._pieces, strict=True)
-        ]
-        return torch.cat(found)
+        return self._divergence(self._hidden(architecture))
+
+    def _hidden(self, architecture: Architecture) -> Tensor:
+        return torch.cat([self._network.hidden(architecture, piece) for piece in self._pieces])

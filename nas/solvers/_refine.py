@@ -43,7 +43,7 @@ def refine_choice(
             kept = realised < kl
             expected = kl + model.value(at)
             steps.append(_step(n, left, choice, proposal, expected, realised, kept=kept))
-            left //= 2
+            left = min(left, steps[-1].moved_slots) // 2
         if not kept:
             advance(rounds - n + 1)
             break

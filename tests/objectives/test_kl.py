@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas.objectives import HeadGoal, ReferenceKl, _kl, cosine_distance, head_kl
+from nas.objectives import HeadGoal, ReferenceKl, _kl, cosine_distance, head_gradients, head_kl
 
 
 def _plain(p_logits: torch.Tensor, q_logits: torch.Tensor) -> torch.Tensor:
@@ -74,3 +74,28 @@ def test_cosine_distance_is_zero_for_a_multiple_and_two_for_the_opposite() -> No
     x = _case((5,))[0]
     assert cosine_distance(x, 3 * x).abs() < 1e-6
     assert (cosine_distance(x, -x) - 2).abs() < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_first_head_gradient_is_that_of_the_kl(dtype: torch.dtype) -> None:
+    head = _case((1,))[1].to(dtype)
+    goal = 0.5 * _case((2, 40))[0]
+    hidden = goal + 0.2 * _case((2, 40), seed=1)[0]
+    wide = hidden.clone().requires_grad_()
+    weight = head.weight.float()
+    _plain(goal @ weight.T, wide @ weight.T).sum().backward()
+    found = head_gradients(hidden, goal, head, 3, torch.Generator().manual_seed(0))
+    assert found.shape == (4, 2, 40, 16)
+    error = (found[0] - wide.grad).norm() / wide.grad.norm()
+    assert error < (1e-5 if dtype == torch.float32 else 0.03)
+
+
+def test_label_gradients_have_mean_zero_and_the_fisher_form() -> None:
+    hidden, head = _case((1, 1))
+    draws = head_gradients(hidden, None, head, 20000, torch.Generator().manual_seed(0))[:, 0, 0]
+    q = head(hidden)[0, 0].softmax(-1)
+    centred = head.weight - q @ head.weight
+    fisher = centred.T @ (q[:, None] * centred)
+    assert draws.mean(0).norm() < 0.05 * fisher.trace().sqrt()
+    error = (draws.T @ draws / len(draws) - fisher).norm() / fisher.norm()
+    assert error < 0.05

@@ -55,10 +55,11 @@ class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
     def initialise(self, data: SlotData, specs: tuple[GroupedQueryAttention, ...]) -> list[Built]:
         teacher = data.teacher
         assert isinstance(teacher, GroupedQueryAttentionBlock)
-        features = _head_moments(data, teacher)
+        fewer = any(spec.query_heads is not None for spec in specs)
+        features = _head_moments(data, teacher) if fewer else None
         built = []
         for spec in specs:
-            if spec.query_heads is None:
+            if spec.query_heads is None or features is None:
                 block = _pooled(data.shape, teacher, spec.kv_heads)
                 sliced = data.error(block)
                 moments = _head_moments(data, block)
