@@ -22,7 +22,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,13 @@ def main() -> int:
         config = load_config(options.config, [source, *options.overrides])
         run = RunDirectory.create(options.output)
         compile_run(config, run, Session().progress, stop="build")
-        found = Study(PassContext(config, run), quick=options.quick).all()
+        study = Study(PassContext(config, run), quick=options.quick)
+        for found in study.parts():
+            path = options.output / "additivity.json"
+            path.write_text(json.dumps(found, indent=1), encoding="utf-8")
     except NasError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    path = options.output / "additivity.json"
-    path.write_text(json.dumps(found, indent=1), encoding="utf-8")
     table = "\n".join(lines(found))
     print(table)
     if not options.quick:
@@ -101,25 +102,30 @@ class Study:
         train = context.text.train
         used = context.config.build.tokens // train.shape[1]
         device = self.network.teacher.embed.weight.device
-        self.judged = context.text.score[:4].to(device)
-        self.fresh = train[used : used + 6].to(device)
+        self.judged = context.text.score[:3].to(device)
+        self.fresh = train[used : used + 4].to(device)
         self.tokens = train.shape[1]
         self.realise_judged = Realiser(self.network, self.judged)
         self.realise_fresh = Realiser(self.network, self.fresh)
         self.random = np.random.default_rng(0)
 
-    def all(self) -> dict[str, Any]:
-        """Every part, in order; the later ones use the scores."""
-        conditions = {
-            "judged_tokens": self.judged.numel(),
-            "fresh_tokens": self.fresh.numel(),
-            "threads": torch.get_num_threads(),
+    def parts(self) -> Iterator[dict[str, Any]]:
+        """What has been found after each part; the budgets use the scores."""
+        found: dict[str, Any] = {
+            "conditions": {
+                "judged_tokens": self.judged.numel(),
+                "fresh_tokens": self.fresh.numel(),
+                "threads": torch.get_num_threads(),
+            }
         }
-        scores = self.scores()
-        print(json.dumps(scores), flush=True)
-        solutions, rows = self.at_budgets()
-        found = {"conditions": conditions, "scores": scores, "solutions": solutions, "rows": rows}
-        return {**found, "ranking": ranking(rows), "depth": self.depth()}
+        found["depth"] = self.depth()
+        yield found
+        found["scores"] = self.scores()
+        print(json.dumps(found["scores"]), flush=True)
+        yield found
+        found["solutions"], found["rows"] = self.at_budgets()
+        found["ranking"] = ranking(found["rows"])
+        yield found
 
     def scores(self) -> dict[str, Any]:
         """Part 1; keeps the exact scores and the expansion."""
@@ -215,7 +221,7 @@ class Study:
             start,
             expand=about,
             realise=lambda choice: self.kl(choice, self.realise_judged),
-            rounds=1 if self.quick else 3,
+            rounds=1 if self.quick else 2,
             radius=16,
         )
         return last_kept(steps).choice
@@ -348,7 +354,7 @@ class Study:
                 {str(i): "skip" if i in start else "teacher" for i in range(self.layers)},
                 expand=about,
                 realise=lambda choice: self.kl_without(gone(choice), self.realise_judged),
-                rounds=2 if self.quick else 8,
+                rounds=2 if self.quick else 5,
                 radius=8,
             )
             ends.append(last_kept(steps))
