@@ -22,7 +22,7 @@ FIGURES = {
     "embed": 1.0,
     "head": 10.0,
     "attention/kv2": 100.0,
-    "attention/kv1": 1000.0,
+    "attention/h2kv1": 1000.0,
     "attention/linear": 10_000.0,
     "ffn/w48": 0.1,
     "ffn/w20": 0.01,
@@ -44,7 +44,7 @@ def test_the_total_of_the_teacher_counts_every_layer() -> None:
 
 def test_the_total_of_a_mixed_student_adds_its_own_blocks() -> None:
     total = cost_table(FIGURES).total_ms(tiny_shape(), MIXED, "prefill")
-    # skip skip | linear w20 | kv1 linear | teacher teacher
+    # skip skip | linear w20 | h2kv1 linear | teacher teacher
     assert total == pytest.approx(11 + 10_000 + 0.01 + 1000 + 0.001 + 100 + 0.1)
 
 
