@@ -276,13 +276,10 @@ class Study:
         influence, found = self.block_influence(), []
         for removed in self.removed:
             by_sum = sorted(np.argsort(losses)[:removed].tolist())
-            cut = self.best_cut(removed)
-            picks = {
-                "sum": by_sum,
-                "block influence": sorted(np.argsort(influence)[:removed].tolist()),
-                "contiguous cut": cut,
-                "refined": self.refined_layers(losses, [by_sum, cut]),
-            }
+            by_influence = sorted(np.argsort(influence)[:removed].tolist())
+            starts = [by_sum, by_influence, self.best_cut(removed)]
+            picks = dict(zip(("sum", "block influence", "contiguous cut"), starts, strict=True))
+            picks["refined"] = self.refined_layers(losses, starts)
             for name, layers in picks.items():
                 row = {
                     "removed": removed,
