@@ -313,7 +313,7 @@ class Study:
     def block_influence(self) -> list[float]:
         """1 - cos between a layer's input and output, mean over tokens (ShortGPT)."""
         states = [self.network.teacher.embed_tokens(self.judged)]
-        walk = self.network.walk(Architecture(), self.judged)
+        walk = self.network.walk(states[0], Architecture(), self.judged)
         states += [state for _, state in itertools.islice(walk, 1, None, 2)]
         cosine = torch.nn.functional.cosine_similarity
         return [1 - float(cosine(a, b, dim=-1).mean()) for a, b in itertools.pairwise(states)]

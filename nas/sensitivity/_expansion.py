@@ -134,7 +134,7 @@ def _boundary_gradients(
     inputs, states = [], []
     with torch.enable_grad():
         start = network.teacher.embed_tokens(ids).detach().requires_grad_()
-        for normed, state in network.walk_from(start, present, ids):
+        for normed, state in network.walk(start, present, ids):
             inputs.append(normed.detach())
             states.append(state)
         hidden = final_hidden(network.teacher, states[-1])

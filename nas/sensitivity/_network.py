@@ -49,14 +49,10 @@ class MixedNetwork:
         update: Tensor = block(normed, context)
         return update.float()
 
-    def walk(self, architecture: Architecture, ids: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(normed input, residual stream after) of each slot in turn."""
-        return self.walk_from(self.teacher.embed_tokens(ids), architecture, ids)
-
-    def walk_from(
+    def walk(
         self, state: Tensor, architecture: Architecture, ids: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `walk`, from a given residual stream before slot 0."""
+        """(normed input, residual stream after) of each slot in turn; `state`: before slot 0."""
         context = self.teacher.context(ids)
         for k, (_, spec) in enumerate(architecture.items(self.teacher.shape)):
             normed = self.teacher.slot(k).normed(state)
@@ -66,7 +62,7 @@ class MixedNetwork:
     def hidden(self, architecture: Architecture, ids: Tensor) -> Tensor:
         """Input of the head in float32 [sequences, tokens, hidden]."""
         state = self.teacher.embed_tokens(ids)
-        for _, after in self.walk_from(state, architecture, ids):
+        for _, after in self.walk(state, architecture, ids):
             state = after
         return final_hidden(self.teacher, state)
 
