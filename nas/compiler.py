@@ -54,6 +54,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("score", "what swapping in each candidate costs", lambda a: a.scores),
     Pass("solve", "pick one block a slot under the budgets", lambda a: (a.solution, a.baselines)),
     Pass("refine", "move to where the realised KL is lower", lambda a: a.refined),
+    Pass("assemble", "put student and baselines together", lambda a: a.assembled_keys),
     Pass("distill", "global distillation of student and baselines", lambda a: a.student_keys),
     Pass("export", "write and check the files", lambda a: a.exported),
     Pass("profile", "measure the exported networks end to end", lambda a: a.measured),

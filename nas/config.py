@@ -205,6 +205,16 @@ class RefineConfig(Section):
     draws: PositiveInt = 6
 
 
+class AssembleConfig(Section):
+    """Blocks put together, then refitted on `refit_tokens` of the training text (0: not at all):
+    slot by slot, the layer that writes to the residual stream is regressed towards the teacher's
+    state. `ridge` penalises its change, relative to the mean square of its features. The refit is
+    kept where the KL on the scoring text falls."""
+
+    refit_tokens: int = Field(default=32768, ge=0)
+    ridge: PositiveFloat = 0.1
+
+
 class DistillConfig(Section):
     """Global distillation: `cosine_weight` * mean over layers of (1 - cos) + `kl_weight` * KL.
 
@@ -263,6 +273,7 @@ class RunConfig(Section):
     score: ScoreConfig = ScoreConfig()
     solve: SolveConfig = SolveConfig()
     refine: RefineConfig = RefineConfig()
+    assemble: AssembleConfig = AssembleConfig()
     baselines: tuple[BaselineName, ...] = ("uniform_ffn", "depth_cut")
     distill: DistillConfig = DistillConfig()
     export: ExportConfig = ExportConfig()

@@ -64,6 +64,9 @@ refine:
 
 baselines: [uniform_ffn, depth_cut]
 
+assemble:
+  refit_tokens: 32768           # closed-form refit of student and baselines; 0: none
+
 distill:
   steps: 100
   batch_tokens: 2048

@@ -38,10 +38,23 @@ class BlockContext:
 
 
 class Block(nn.Module):
-    """A residual branch: normed state [batch, tokens, hidden] in, same shape out."""
+    """A residual branch: normed state [batch, tokens, hidden] in, same shape out.
+
+    Its last step is linear, `output_layer(features(x))`: what is fitted in closed form.
+    """
+
+    @property
+    def output_layer(self) -> nn.Linear:
+        """The layer that writes to the residual stream."""
+        raise TypeError(f"{type(self).__name__} does not define output_layer")
+
+    def features(self, x: Tensor, context: BlockContext) -> Tensor:
+        """What the output layer reads [batch, tokens, its input width]."""
+        raise TypeError(f"{type(self).__name__} does not define features")
 
     def forward(self, x: Tensor, context: BlockContext) -> Tensor:
-        raise TypeError(f"{type(self).__name__} does not define forward")
+        y: Tensor = self.output_layer(self.features(x, context))
+        return y
 
 
 class CachedBlock(Block):

@@ -14,7 +14,7 @@ from nas.errors import PassError
 class Moments:
     """Second moments of features [samples, p] and targets [samples, q].
 
-    Products are in the features' type, sums over chunks in float64.
+    Products are in the targets' type, sums over chunks in float64.
     """
 
     gram: Tensor
@@ -35,9 +35,10 @@ class Moments:
     def add(self, features: Tensor, targets: Tensor) -> None:
         """Add a chunk; leading dimensions are flattened."""
         features, targets = features.flatten(0, -2), targets.flatten(0, -2)
-        self.gram += features.T @ features
-        self.cross += features.T @ targets
-        self.feature_sum += features.sum(0)
+        wide = features.to(targets.dtype)
+        self.gram += _products(features, wide)
+        self.cross += wide.T @ targets
+        self.feature_sum += wide.sum(0)
         self.target_sum += targets.sum(0)
         self.count += features.shape[0]
 
@@ -50,6 +51,19 @@ class Moments:
             self.target_sum,
             self.count,
         )
+
+
+def _products(features: Tensor, wide: Tensor) -> Tensor:
+    """`wide.T @ wide`. Of features that are bfloat16 each product fits into a float32 as it is: they
+    run at that format's rate, summed in float32, and nothing is lost."""
+    if features.dtype != torch.bfloat16 or wide.device.type != "cpu":
+        return wide.T @ wide
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        return wide.T @ wide
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def solve(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:

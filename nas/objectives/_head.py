@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from nas.objectives._kl import ROWS
 
+_CACHED_ROWS = 8
+"""Rows whose probabilities are worked on at a time: a few MiB, which stay in a core's cache."""
+
 
 @dataclass(frozen=True)
 class HeadGoal:
@@ -47,41 +50,50 @@ class _HeadKl(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight) if needs_weight else None
         total = student.new_zeros((), dtype=torch.float32)
         # Buffers that every chunk uses again: fresh memory of this size costs more than the sums.
-        buffers = student.new_empty(3, ROWS, weight.shape[0], dtype=torch.float32)
+        buffers = student.new_empty(3, _CACHED_ROWS, weight.shape[0], dtype=torch.float32)
+        low_grads = student.new_empty(ROWS, weight.shape[0], dtype=low)
         for k, i in enumerate(range(0, len(student), ROWS)):
             rows = slice(i, i + ROWS)
             hidden = student[rows].to(low)
-            lost, grad = _chunk(hidden @ cast.T, goal.logits[k], goal.lse[rows], buffers)
-            total += lost
-            low_grad = grad.div_(len(student)).to(low)
-            grad_hidden[rows] = (low_grad @ cast).to(student.dtype)
+            low_grad = low_grads[: len(hidden)]
+            total += _chunk(hidden @ cast.T, goal.logits[k], goal.lse[rows], low_grad, buffers)
+            grad_hidden[rows] = low_grad @ cast
             if grad_weight is not None:
                 grad_weight += (low_grad.T @ hidden).to(weight.dtype)
         ctx.save_for_backward(grad_hidden, *([] if grad_weight is None else [grad_weight]))
+        ctx.rows = len(student)
         return total / len(student)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        (scale,) = upstream
+        scale = upstream[0] / ctx.rows
         grad_hidden, *rest = ctx.saved_tensors
         grad_weight = rest[0] * scale if rest else None
         return grad_hidden * scale, grad_weight, None
 
 
-def _chunk(
-    logits: Tensor, goal: Tensor, goal_lse: Tensor, buffers: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Summed KL of a chunk, and its gradient q - p [rows, vocab], which lies in a buffer."""
+def _chunk(logits: Tensor, goal: Tensor, goal_lse: Tensor, grad: Tensor, buffers: Tensor) -> Tensor:
+    """Summed KL of a chunk; its gradient q - p [rows, vocab] goes to `grad`."""
+    lost = buffers.new_zeros(())
+    for i in range(0, len(logits), _CACHED_ROWS):
+        few = slice(i, i + _CACHED_ROWS)
+        lost += _cached_chunk(logits[few], goal[few], goal_lse[few], grad[few], buffers)
+    return lost
+
+
+def _cached_chunk(
+    logits: Tensor, goal: Tensor, goal_lse: Tensor, grad: Tensor, buffers: Tensor
+) -> Tensor:
     q, p, gap = (buffer[: len(logits)] for buffer in buffers)
     top = q.copy_(logits).amax(-1, keepdim=True)
     total = q.sub_(top).exp_().sum(-1, keepdim=True)
     q.div_(total)
     p.copy_(goal).sub_(goal_lse).exp_()
     # sum p (log p - log q), the normalisers apart
-    gap.copy_(goal).sub_(logits)
-    mean_gap = torch.bmm(p.unsqueeze(1), gap.unsqueeze(2)).sum()
-    lost = mean_gap + (top + total.log() - goal_lse).sum()
-    return lost, q.sub_(p)
+    mean_gap = gap.copy_(goal).sub_(logits).mul_(p).sum()
+    lost: Tensor = mean_gap + (top + total.log() - goal_lse).sum()
+    grad.copy_(q.sub_(p))
+    return lost
 
 
 def head_kl(student: Tensor, weight: Tensor, goal: HeadGoal) -> Tensor:

@@ -127,11 +127,17 @@ class Artefacts:
         return {"student": student} | self.baselines
 
     @cached_property
+    def assembled_keys(self) -> dict[str, str]:
+        from nas.passes.assemble import assemble_students
+
+        keys = self.block_keys | self.baseline_keys
+        return assemble_students(self.context, self.architectures, keys)
+
+    @cached_property
     def student_keys(self) -> dict[str, str]:
         from nas.passes.students import distill_students
 
-        keys = self.block_keys | self.baseline_keys
-        return distill_students(self.context, self.architectures, keys)
+        return distill_students(self.context, self.architectures, self.assembled_keys)
 
     @cached_property
     def exported(self) -> dict[str, str]:

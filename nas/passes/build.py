@@ -22,7 +22,7 @@ from nas.blocks import KINDS, Block, Built, SlotData, build_block
 from nas.chain import DecoderChain
 from nas.config import BuildConfig
 from nas.errors import ConfigError
-from nas.ir import Architecture, BlockSpec, Candidate, DecoderShape, KeepTeacher, Slot
+from nas.ir import BlockSpec, Candidate, DecoderShape, Slot
 from nas.passes._context import PassContext
 from nas.passes.distill_blocks import Trained, train_blocks
 from nas.run import content_key, json_writer
@@ -117,25 +117,6 @@ def load_block(
         block.load_state_dict(load_file(path, device=device), assign=True)
         block.eval().requires_grad_(False)
     return block
-
-
-def assemble(teacher: DecoderChain, architecture: Architecture, run_folder: Path) -> DecoderChain:
-    """A student: the teacher's parts with the library's blocks swapped in. Weights are copies."""
-    device = str(teacher.embed.weight.device)
-    student = DecoderChain(teacher.shape, architecture).to(device)
-    weights = teacher.state_dict()
-    own = student.state_dict()
-    student.load_state_dict(
-        {name: weights[name] if _inherited(name, weights, own) else own[name] for name in own}
-    )
-    for k, (slot, spec) in enumerate(architecture.items(teacher.shape)):
-        if not isinstance(spec, KeepTeacher):
-            student.slot(k).branch = load_block(run_folder, teacher.shape, slot, spec, device)
-    return student.eval().requires_grad_(False)
-
-
-def _inherited(name: str, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
-    return name in weights and weights[name].shape == own[name].shape
 
 
 def _windows(train: Tensor, config: BuildConfig) -> Tensor:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from nas.ir import Architecture
 from nas.passes._context import PassContext
-from nas.passes.students import assembled, distilled
+from nas.passes.assemble import assembled
+from nas.passes.students import distilled
 from nas.run import content_key, file_digest, json_writer
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _measure(
     students = {
         name: distilled(context, name, architecture)
         if stage == "after"
-        else assembled(context, architecture)
+        else assembled(context, name, architecture)
         for name, architecture in architectures.items()
     }
     dtype = compute_dtype(str(teacher.embed.weight.device))

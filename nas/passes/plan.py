@@ -66,6 +66,13 @@ def make_plan(config: RunConfig) -> Plan:
             work.refine_gflop / rate,
         ),
         _row(
+            "assemble",
+            work.students if config.assemble.refit_tokens else 0,
+            work.students * work.teacher_mib / 4,
+            work.refit_mib,
+            work.refit_s(rate),
+        ),
+        _row(
             "distill",
             work.students,
             work.students * work.teacher_mib,
@@ -136,13 +143,26 @@ class _Work:
     def distill_mib(self) -> float:
         return (2 + 4 * self.students) * self.teacher_mib
 
+    @property
+    def refit_mib(self) -> float:
+        states = 4 * self.config.assemble.refit_tokens * self.shape.hidden_size / _MIB
+        return (1 + self.students) * (self.teacher_mib + states)
+
     def build_s(self, rate_gflops: float) -> float:
-        """Gram matrices run in float32, at about a quarter of the low-precision rate."""
-        gram = 2.0 * self.shape.ffn_width**2 * self.shape.layers
         walk = self.config.build.tokens * self.body
         each = sum(self._flops(c.slot, c.spec) for c in self.candidates)
         train = 3.0 * self.config.build.epochs * self.config.build.tokens * each
-        return (walk + train + 4 * self.config.build.tokens * gram) / 1e9 / rate_gflops
+        return (walk + train + self._gram_flops(self.config.build.tokens)) / 1e9 / rate_gflops
+
+    def refit_s(self, rate_gflops: float) -> float:
+        """The teacher once; each student's blocks and their Gram matrices."""
+        tokens = self.config.assemble.refit_tokens
+        walks = (1 + self.students) * tokens * self.body
+        return (walks + self.students * self._gram_flops(tokens)) / 1e9 / rate_gflops
+
+    def _gram_flops(self, tokens: int) -> float:
+        """Gram matrices run in float32, at about a quarter of the low-precision rate."""
+        return 4 * tokens * 2.0 * self.shape.ffn_width**2 * self.shape.layers
 
     @property
     def score_gflop(self) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from nas.passes._context import PassContext
 from nas.solvers import create_solver
 
-_READ_TEXT = frozenset({"build", "score", "distill", "export", "evaluate"})
+_READ_TEXT = frozenset({"build", "score", "assemble", "distill", "export", "evaluate"})
 
 
 def preflight(context: PassContext, passes: Collection[str]) -> None:

@@ -29,6 +29,7 @@ from nas.report import (
     PhaseLatency,
     Quality,
     RefinementSummary,
+    RefitSummary,
     SlotCertaintySummary,
     SlotSummary,
     SolutionSummary,
@@ -228,6 +229,7 @@ def _model(
             "latency": tuple(latency),
             "quality_before": None if name == "teacher" else _quality(quality["before"], name),
             "quality": _quality(quality["after"], name),
+            "refit": _refit(context, name),
             "distillation": _distillation(context, name),
         }
     )
@@ -268,6 +270,17 @@ def _quality(found: dict[str, Any], name: str) -> Quality:
         top1_agreement=mine.top1_agreement,
         greedy_agreement_tokens=mine.greedy_agreement_tokens,
         greedy_length_tokens=mine.greedy_length_tokens,
+    )
+
+
+def _refit(context: PassContext, name: str) -> RefitSummary | None:
+    if name == "teacher" or context.config.assemble.refit_tokens == 0:
+        return None
+    data = context.run.require(f"assemble/{name}").data
+    return RefitSummary(
+        from_library_nats=data["kl_from_library"],
+        refitted_nats=data["kl_refitted"],
+        kept=data["kept"],
     )
 
 

@@ -18,6 +18,7 @@ from nas.report._models import (
     ModelSummary,
     PhaseLatency,
     Quality,
+    RefitSummary,
     TaskSummary,
 )
 from nas.report._records import (
@@ -48,6 +49,7 @@ __all__ = [
     "PhaseLatency",
     "Quality",
     "RefinementSummary",
+    "RefitSummary",
     "SlotCertaintySummary",
     "SlotSummary",
     "SolutionSummary",

@@ -89,6 +89,16 @@ class Quality(Record):
     """Tokens generated for each prompt, the most that can agree."""
 
 
+class RefitSummary(Record):
+    """What regressing the output layers anew did to an assembled model, on the scoring text."""
+
+    from_library_nats: float
+    """KL(teacher || model) with the library's blocks as they are."""
+    refitted_nats: float
+    kept: bool
+    """Whether the model goes on from the refitted layers."""
+
+
 class DistillationSummary(Record):
     """Global distillation of one model."""
 
@@ -124,6 +134,8 @@ class ModelSummary(Record):
     """Before distillation; None for the teacher, or if there was none."""
     quality: Quality | None = None
     """As delivered."""
+    refit: RefitSummary | None = None
+    """None for the teacher, or without a refit."""
     distillation: DistillationSummary | None = None
 
     @model_validator(mode="after")

@@ -149,6 +149,14 @@ def additivity(summary: Summary) -> str:
     first = summary.student.quality_before or summary.student.quality
     if promised is None or first is None:
         return ""
+    refit = summary.student.refit
+    if refit:
+        refitted = "Refitted" if refit.kept else "With a refit, which was not kept"
+        return (
+            f"Single swaps sum to {significant(promised)} nats; together the blocks lose "
+            f"{significant(refit.from_library_nats)} on the scoring text. {refitted}, they lose "
+            f"{significant(refit.refitted_nats)}."
+        )
     state = "before distillation" if summary.student.quality_before else "as delivered"
     return (
         f"Single swaps sum to {significant(promised)} nats; the whole student loses "

@@ -29,6 +29,7 @@ VERBS = {
     "score": ON_RUN,
     "solve": [*ON_RUN, FORMAT, *LIBRARY],
     "refine": ON_RUN,
+    "assemble": ON_RUN,
     "distill": ON_RUN,
     "export": ON_RUN,
     "profile": ON_RUN,

@@ -74,12 +74,14 @@ def test_candidates_have_the_same_scores(pair: dict[str, Artefacts]) -> None:
 
 def test_distillation_follows_the_same_curve(pair: dict[str, Artefacts]) -> None:
     """The student of the CPU's scores on both, so that one close call does not decide."""
+    from nas.passes.assemble import assemble_students
     from nas.passes.students import distill_students, distilled
 
     student = pair["cpu"].architectures["student"]
     curves = {}
     for name, view in pair.items():
-        distill_students(view.context, {"student": student}, view.block_keys)
+        keys = assemble_students(view.context, {"student": student}, view.block_keys)
+        distill_students(view.context, {"student": student}, keys)
         curves[name] = view.context.run.require("distill/student").data
     for loss in ("kl", "cosine"):
         np.testing.assert_allclose(curves["cuda"][loss], curves["cpu"][loss], **LOSS)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from nas.ir import Architecture, Candidate, LinearMap, Skip, Slot
 from nas.passes import Artefacts
-from nas.passes.build import assemble
+from nas.passes.assemble import assemble
 
 
 def test_every_candidate_has_a_block_and_its_errors(artefacts: Callable[..., Artefacts]) -> None:

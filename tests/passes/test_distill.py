@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from nas.ir import Architecture, LinearMap
 from nas.passes import Artefacts, PassContext
 from nas.passes import distill as distill_pass
+from nas.passes.assemble import assemble_students
 from nas.passes.students import distill_students
 from nas.run import RunDirectory
 
@@ -27,11 +28,13 @@ def _weights(context: PassContext, name: str) -> dict[str, torch.Tensor]:
 
 def _distill(view: Artefacts, names: tuple[str, ...] = ("student",)) -> None:
     chosen = {name: STUDENTS[name] for name in names}
-    distill_students(view.context, chosen, view.block_keys)
+    keys = assemble_students(view.context, chosen, view.block_keys)
+    distill_students(view.context, chosen, keys)
 
 
 def test_distillation_lowers_the_divergence(artefacts: Callable[..., Artefacts]) -> None:
-    view = artefacts(distill={"steps": 30, "learning_rate": 2e-3, "checkpoint_every": 1000})
+    steps = {"steps": 30, "learning_rate": 2e-3, "checkpoint_every": 1000}
+    view = artefacts(distill=steps, assemble={"refit_tokens": 0})
     _distill(view)
     curve = view.context.run.require("distill/student").data
     assert len(curve["kl"]) == 30

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nas.passes import Artefacts
-from nas.passes.build import assemble
+from nas.passes.assemble import assemble
 from nas.passes.report import summarise
 from nas.passes.solve import architecture_of, make_problem
 from nas.solvers import verify, with_choice

@@ -11,7 +11,7 @@ import torch
 from nas._numerics import compute_dtype
 from nas.ir import Architecture
 from nas.passes import Artefacts
-from nas.passes.build import assemble
+from nas.passes.assemble import assemble
 
 
 def test_a_score_is_the_kl_of_the_network_with_the_block_swapped(

@@ -35,6 +35,7 @@ from nas.report import (
     PassSummary,
     PhaseLatency,
     Quality,
+    RefitSummary,
     SlotCertaintySummary,
     SlotSummary,
     SolutionSummary,
@@ -211,6 +212,7 @@ def models() -> tuple[ModelSummary, ...]:
         latency=model_latency((351.6, 359.8), (15.9, 16.3), teacher),
         quality_before=quality(0.842, 35.9, 0.581, 6.1),
         quality=quality(0.312, 23.35, 0.744, 17.8),
+        refit=RefitSummary(from_library_nats=1.02, refitted_nats=0.861, kept=True),
         distillation=distillation(1.42, 0.51),
     )
     uniform = ModelSummary(

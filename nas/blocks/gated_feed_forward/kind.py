@@ -57,8 +57,8 @@ def _intermediate_moments(data: SlotData, teacher: GatedFeedForwardBlock) -> Mom
     bias = teacher.down_proj.bias if data.shape.ffn_bias else data.y.new_zeros(())
     for x, y in data.fitted():
         with autocast(x.device.type):
-            features = teacher.intermediate(x)
-        moments.add(features.float(), y - bias)
+            features = teacher.features(x, data.context)
+        moments.add(features, y - bias)
     return moments
 
 

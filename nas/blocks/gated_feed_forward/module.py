@@ -37,12 +37,12 @@ class GatedFeedForwardBlock(Block):
         self.up_proj = nn.Linear(shape.hidden_size, width, bias=shape.ffn_bias)
         self.down_proj = nn.Linear(width, shape.hidden_size, bias=shape.ffn_bias)
 
-    def forward(self, x: Tensor, context: BlockContext) -> Tensor:
-        y: Tensor = self.down_proj(self.intermediate(x))
-        return y
+    @property
+    def output_layer(self) -> nn.Linear:
+        return self.down_proj
 
-    def intermediate(self, x: Tensor) -> Tensor:
-        """Gated activation [batch, tokens, width], the input of the down projection."""
+    def features(self, x: Tensor, context: BlockContext) -> Tensor:
+        """Gated activation [batch, tokens, width]."""
         gate, up = self.gate_proj(x), self.up_proj(x)
         if torch.is_grad_enabled() and gate.requires_grad and self.activation is F.silu:
             gated: Tensor = _SiluGate.apply(gate, up)  # type: ignore[no-untyped-call]

@@ -123,8 +123,8 @@ def _head_moments(data: SlotData, block: GroupedQueryAttentionBlock) -> Moments:
     moments = Moments.zeros(width, data.shape.hidden_size, data.x)
     for x, y in data.fitted():
         with autocast(x.device.type):
-            features = block.heads(x, data.context, None)[0]
-        moments.add(features.float(), y - _bias(block.o_proj, y))
+            features = block.features(x, data.context)
+        moments.add(features, y - _bias(block.o_proj, y))
     return moments
 
 

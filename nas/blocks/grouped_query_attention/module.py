@@ -25,9 +25,13 @@ class GroupedQueryAttentionBlock(CachedBlock):
         self.q_norm = RMSNorm(dim, shape.norm_eps) if shape.qk_norm else None
         self.k_norm = RMSNorm(dim, shape.norm_eps) if shape.qk_norm else None
 
-    def forward(self, x: Tensor, context: BlockContext) -> Tensor:
-        y: Tensor = self.o_proj(self.heads(x, context, None)[0])
-        return y
+    @property
+    def output_layer(self) -> nn.Linear:
+        return self.o_proj
+
+    def features(self, x: Tensor, context: BlockContext) -> Tensor:
+        """What the heads say [batch, tokens, query_heads * head_dim]."""
+        return self.heads(x, context, None)[0]
 
     def forward_cached(
         self, x: Tensor, context: BlockContext, past: KeyValue

@@ -14,6 +14,9 @@ class LinearMapBlock(Block):
         super().__init__()
         self.proj = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor, context: BlockContext) -> Tensor:
-        y: Tensor = self.proj(x)
-        return y
+    @property
+    def output_layer(self) -> nn.Linear:
+        return self.proj
+
+    def features(self, x: Tensor, context: BlockContext) -> Tensor:
+        return x

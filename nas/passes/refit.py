@@ -1,0 +1,94 @@
+"""Refit: bring a student's residual stream back to the teacher's, in closed form.
+
+A block is made from the teacher's activations. In a student its input comes from other students'
+blocks, and their errors add up from slot to slot. Here the layer through which a block writes to
+the stream is regressed once more, from the first slot to the last: on the features that it has in
+the student, towards what is missing to the teacher's state after the slot. What earlier slots lost
+is made up for where a later one can. (GPTAQ, arXiv 2504.02692, corrects quantised layers towards
+the same target.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from nas._numerics import autocast
+from nas.blocks import BlockContext
+from nas.blocks._ridge import Moments, solve, solve_affine
+from nas.chain import DecoderChain, SlotModule
+
+_CHUNK = 8
+"""Sequences that pass through a block at a time."""
+
+
+@torch.no_grad()
+def refit(
+    teacher: DecoderChain,
+    students: Mapping[str, DecoderChain],
+    windows: Tensor,
+    ridge: float,
+    advance: Callable[[int], None],
+) -> None:
+    """Correct the output layers of `students` in place on token ids `windows` [sequences, tokens].
+
+    The teacher is walked once for all of them; one state [sequences, tokens, hidden] in float32 is
+    held for each network, and one slot's features. `ridge` penalises the change of a layer,
+    relative to the mean square of its features. `advance` is called after each slot.
+    """
+    windows = windows.to(teacher.embed.weight.device)
+    wanted = torch.cat([teacher.embed_tokens(ids).float() for ids in windows.split(_CHUNK)])
+    states = {name: wanted.clone() for name in students}
+    context = teacher.context(windows[:1])
+    for k in range(len(teacher.slots)):
+        _advance(teacher.slot(k), wanted, context)
+        for name, student in students.items():
+            _refit_slot(student.slot(k), states[name], wanted, context, ridge)
+        advance(1)
+
+
+def _advance(slot: SlotModule, state: Tensor, context: BlockContext) -> None:
+    """Pass the state through a slot, in place."""
+    assert slot.branch is not None
+    for rows in state.split(_CHUNK):
+        with autocast(state.device.type):
+            rows += slot.branch(_normed(slot, rows), context)
+
+
+def _refit_slot(
+    slot: SlotModule, state: Tensor, wanted: Tensor, context: BlockContext, ridge: float
+) -> None:
+    """Correct the slot's output layer and pass the state through it, in place."""
+    branch = slot.branch
+    if branch is None:
+        return
+    layer, kept = branch.output_layer, []
+    moments = Moments.zeros(layer.in_features, layer.out_features, state)
+    for rows, goal in zip(state.split(_CHUNK), wanted.split(_CHUNK), strict=True):
+        with autocast(state.device.type):
+            features = branch.features(_normed(slot, rows), context)
+            update = layer(features)
+        moments.add(features, goal - rows - update)
+        kept.append(features)
+    _correct(layer, moments, ridge)
+    for rows, features in zip(state.split(_CHUNK), kept, strict=True):
+        with autocast(state.device.type):
+            rows += layer(features)
+
+
+def _normed(slot: SlotModule, rows: Tensor) -> Tensor:
+    assert slot.norm is not None
+    return slot.normed(rows.to(slot.norm.weight.dtype))
+
+
+def _correct(layer: nn.Linear, moments: Moments, ridge: float) -> None:
+    """Add to the layer the regression of what is missing on its features."""
+    bias: Tensor | None = layer.bias
+    if bias is None:
+        layer.weight += solve(moments.gram, moments.cross, ridge).to(layer.weight.dtype)
+        return
+    weight, shift = solve_affine(moments, ridge)
+    layer.weight += weight.to(layer.weight.dtype)
+    bias += shift.to(bias.dtype)
