@@ -351,8 +351,9 @@ class Study:
                 {str(i): "skip" if i in start else "teacher" for i in range(self.layers)},
                 expand=about,
                 realise=lambda choice: self.kl_without(gone(choice), self.realise_judged),
-                rounds=2 if self.quick else 5,
+                rounds=2 if self.quick else 8,
                 radius=8,
+                swaps=12,
             )
             ends.append(last_kept(steps))
         return sorted(gone(min(ends, key=lambda step: step.realised_kl).choice))

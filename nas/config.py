@@ -194,13 +194,15 @@ class RefineConfig(Section):
     """Steps away from the solution of the summed scores, each confirmed by the KL it realises.
 
     In each of `rounds` the network is expanded to second order about the present choice, swaps and
-    pairs of swaps included; the best choice within `radius` slots of it is realised and kept where
-    its KL on the scoring text is lower, else the radius is halved; a round that keeps nothing is
-    the last. `options` candidates of a slot are looked at, beside the present and the teacher's
-    block; `draws` is as in `score`."""
+    pairs of swaps included; the best choices within `radius` slots of it, within half as many, and
+    so on, and the best `swaps` of one or two slots are realised, and the lowest is kept where its
+    KL on the scoring text is lower than the present one's; a round that keeps nothing is the last.
+    `options` candidates of a slot are looked at, beside the present and the teacher's block;
+    `draws` is as in `score`."""
 
     rounds: int = Field(default=0, ge=0)
     radius: PositiveInt = 12
+    swaps: int = Field(default=3, ge=0)
     options: PositiveInt = 5
     draws: PositiveInt = 6
 

@@ -54,8 +54,8 @@ class Moments:
 
 
 def _products(features: Tensor, wide: Tensor) -> Tensor:
-    """`wide.T @ wide`. Of features that are bfloat16 each product fits into a float32 as it is: they
-    run at that format's rate, summed in float32, and nothing is lost."""
+    """`wide.T @ wide`. Products of bfloat16 features are exact in float32: they run at the rate of
+    the narrow format, summed in the wide one."""
     if features.dtype != torch.bfloat16 or wide.device.type != "cpu":
         return wide.T @ wide
     before = torch.get_float32_matmul_precision()

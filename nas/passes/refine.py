@@ -64,6 +64,7 @@ def _run(
             realise=moves.realise,
             rounds=config.rounds,
             radius=config.radius,
+            swaps=config.swaps,
             advance=advance,
         )
 

@@ -16,7 +16,7 @@ from nas.solvers._infeasible import (
 )
 from nas.solvers._joint import JointSolution, diverse_jointly
 from nas.solvers._mip import MipSolver
-from nas.solvers._quadratic import Quadratic, improve, option_names
+from nas.solvers._quadratic import Quadratic, best_swaps, improve, option_names
 from nas.solvers._random import RandomSolver
 from nas.solvers._refine import last_kept, refine_choice
 from nas.solvers._registry import create_solver, solver_names
@@ -43,6 +43,7 @@ __all__ = [
     "Resolver",
     "Solver",
     "SweepPoint",
+    "best_swaps",
     "create_solver",
     "diagnose",
     "diverse",

@@ -63,6 +63,30 @@ def improve(
     return table.choice(pick)
 
 
+def best_swaps(
+    problem: Problem, model: Quadratic, start: Mapping[str, str], count: int
+) -> list[dict[str, str]]:
+    """The `count` choices of least loss that differ from the feasible `start` in one or two slots,
+    best first; those that promise nothing among them."""
+    table = build_table(problem)
+    pick = _indices(table, start)
+    single, double = _gains(table, model, pick, pick, 2)
+    single[pick] = double[pick] = double[:, pick] = np.inf  # not a swap
+    double[np.tril_indices(len(double))] = np.inf  # each two once
+    merged = np.concatenate([single, double.ravel()])
+    found = []
+    for at in np.argsort(merged)[:count]:
+        if not np.isfinite(merged[at]):
+            break
+        inner = int(at) - len(single)
+        options = (int(at),) if inner < 0 else divmod(inner, len(single))
+        swapped = pick.copy()
+        for option in options:
+            swapped[table.slot[option]] = option
+        found.append(table.choice(swapped))
+    return found
+
+
 def option_names(problem: Problem) -> tuple[str, ...]:
     """`slot/variant` of every option, in the order of `Quadratic`."""
     return tuple(f"{slot}/{o.variant}" for slot, group in problem.slots.items() for o in group)
@@ -82,6 +106,19 @@ def _best_move(
     table: Table, model: Quadratic, pick: Ints, home: Ints, radius: int
 ) -> tuple[int, ...] | None:
     """The one or two options whose entry lowers the loss most; None where none does."""
+    single, double = _gains(table, model, pick, home, radius)
+    tiny = -1e-12 * (1 + abs(model.value(pick)))
+    one, two = int(single.argmin()), np.unravel_index(int(double.argmin()), double.shape)
+    if min(single[one], double[two]) >= tiny:
+        return None
+    return (one,) if single[one] <= double[two] else (int(two[0]), int(two[1]))
+
+
+def _gains(
+    table: Table, model: Quadratic, pick: Ints, home: Ints, radius: int
+) -> tuple[Floats, Floats]:
+    """Change of the loss by the entry of each option, and of each two in different slots; infinite
+    where it breaks a budget or leaves the radius."""
     now = pick[table.slot]  # the pick that each option would replace
     pair = model.pair
     field = pair[:, pick].sum(axis=1)
@@ -93,17 +130,10 @@ def _best_move(
     room = radius - int((pick != home).sum())
 
     fits = np.all(extra <= slack[:, None], axis=0) & (away <= room)
-    single = np.where(fits, gain, 0.0)
     both = gain[:, None] + gain[None, :]
     both += 2 * (pair - pair[:, now] - pair[now, :] + pair[np.ix_(now, now)])
     fits_both = table.slot[:, None] != table.slot[None, :]
     fits_both &= away[:, None] + away[None, :] <= room
     for row, left in zip(extra, slack, strict=True):
         fits_both &= row[:, None] + row[None, :] <= left
-    double = np.where(fits_both, both, 0.0)
-
-    tiny = -1e-12 * (1 + abs(model.value(pick)))
-    one, two = int(single.argmin()), np.unravel_index(int(double.argmin()), double.shape)
-    if min(single[one], double[two]) >= tiny:
-        return None
-    return (one,) if single[one] <= double[two] else (int(two[0]), int(two[1]))
+    return np.where(fits, gain, np.inf), np.where(fits_both, both, np.inf)

@@ -30,9 +30,10 @@ def test_every_figure_has_a_source(name: str) -> None:
 
 
 def test_expected_devices_are_there() -> None:
-    assert {"local", "rtx4090", "h100-sxm", "h200", "a100-80", "l40s", "t4", "rtx5090"} <= set(
-        list_profiles()
-    )
+    gpus = {"h100-sxm", "h200", "a100-40", "a100-80", "l40s", "l4", "a10", "t4", "rtx3090"}
+    small = {"rtx4090", "rtx5090", "jetson-agx-orin"}
+    cpus = {"local", "apple-m2", "x86-avx2", "x86-avx512", "x86-avx512-amx"}
+    assert gpus | small | cpus == set(list_profiles())
     assert load_profile("rtx4090").sm == 89
 
 

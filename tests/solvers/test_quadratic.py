@@ -9,7 +9,7 @@ import pytest
 
 from nas.errors import ConfigError
 from nas.ir import Budget, Option, Problem
-from nas.solvers import MipSolver, Quadratic, improve, option_names
+from nas.solvers import MipSolver, Quadratic, best_swaps, improve, option_names
 
 
 def _instance(seed: int, slots: int = 5, options: int = 3) -> tuple[Problem, Quadratic]:
@@ -66,6 +66,19 @@ def test_answers_are_feasible_local_optima_and_mostly_global(radius: int) -> Non
         assert value <= min(_value(problem, model, c) for c in near) + 1e-9
         hits += value <= min(_value(problem, model, c) for c in allowed) + 1e-9
     assert hits >= 15
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 1000])
+def test_best_swaps_are_the_first_of_all_neighbours(count: int) -> None:
+    for seed in range(10):
+        problem, model = _instance(seed)
+        start = MipSolver().solve(problem).choice
+        allowed = [c for c in _feasible(problem, 2, start) if c != start]
+        ranked = sorted(allowed, key=lambda c: _value(problem, model, c))[:count]
+        found = best_swaps(problem, model, start, count)
+        values = [_value(problem, model, c) for c in found]
+        assert values == pytest.approx([_value(problem, model, c) for c in ranked])
+        assert all(c in allowed for c in found)
 
 
 def test_the_radius_is_about_the_incumbent() -> None:

@@ -74,6 +74,20 @@ def test_a_lying_expansion_is_never_believed() -> None:
     assert all(step.expected_kl < step.realised_kl for step in rejected)
 
 
+def test_a_round_keeps_the_lowest_of_what_it_ran() -> None:
+    land = Landscape(lie=-3.0)  # promises too much: long steps go too far
+    steps = refine_choice(
+        land.start, expand=land.expand, realise=land.realise, rounds=3, radius=SLOTS
+    )
+    shorter = False
+    for n in {step.round for step in steps}:
+        group = [step for step in steps if step.round == n]
+        for kept in (step for step in group if step.kept):
+            assert kept.realised_kl == min(step.realised_kl for step in group)
+            shorter |= kept.radius < group[0].radius
+    assert shorter
+
+
 def test_no_choice_is_run_twice_in_a_round() -> None:
     land = Landscape(lie=2.0)
     steps = refine_choice(
