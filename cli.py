@@ -23,8 +23,8 @@ PASS_VERBS = {
     "space": "list the candidates of every slot",
     "measure": "measure every distinct block on the target",
     "build": "make every candidate from the teacher",
-    "score": "what swapping in each candidate costs",
     "refine": "move to where the realised KL is lower",
+    "assemble": "put student and baselines together",
     "distill": "global distillation of student and baselines",
     "export": "write and check the files",
     "profile": "measure the exported networks end to end",
@@ -35,7 +35,7 @@ SECTIONS = {
     "Read a run": ("status", "show", "diff"),
     "One pass of a run": (
         *("space", "measure", "build", "score", "solve", "refine"),
-        *("distill", "export", "profile", "evaluate", "report"),
+        *("assemble", "distill", "export", "profile", "evaluate", "report"),
     ),
 }
 LIBRARY_OPTIONS = (
@@ -269,19 +269,40 @@ def _pass_verb(name: str, title: str) -> None:
     @quiet_option
     @click.pass_obj
     def verb(session: Session, run: Path, overrides: tuple[str, ...]) -> None:
-        from nas.compiler import compile_run
-        from nas.console import print_outcome
-        from nas.readers import open_run, read_config
+        _one_pass(session, run, overrides, name)
 
-        directory = open_run(run)
-        config = read_config(directory, overrides)
-        session.works_on(run, resumable=True)
-        outcome = compile_run(config, directory, session.progress, start=name, stop=name)
-        print_outcome(session, run, outcome)
+
+def _one_pass(session: Session, run: Path, overrides: tuple[str, ...], name: str) -> None:
+    from nas.compiler import compile_run
+    from nas.console import print_outcome
+    from nas.readers import open_run, read_config
+
+    directory = open_run(run)
+    config = read_config(directory, overrides)
+    session.works_on(run, resumable=True)
+    outcome = compile_run(config, directory, session.progress, start=name, stop=name)
+    print_outcome(session, run, outcome)
 
 
 for _name, _title in PASS_VERBS.items():
     _pass_verb(_name, _title)
+
+
+@main.command()
+@run_argument
+@click.option(
+    "--until-certain",
+    is_flag=True,
+    help="Score on more text only what could still be chosen under the run's budgets.",
+)
+@set_option
+@quiet_option
+@click.pass_obj
+def score(session: Session, run: Path, until_certain: bool, overrides: tuple[str, ...]) -> None:
+    """What swapping in each candidate costs."""
+    if until_certain:
+        overrides = (*overrides, "score.until_certain=true")
+    _one_pass(session, run, overrides, "score")
 
 
 @main.command()

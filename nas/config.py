@@ -175,11 +175,24 @@ class BuildConfig(Section):
 class ScoreConfig(Section):
     """`replace_one`: KL(teacher || teacher with one block swapped), computed from the slot on.
     `one_backward`: the same to second order, for all candidates at once, from `draws` backward
-    passes over the scoring text with labels drawn from the teacher."""
+    passes over the scoring text with labels drawn from the teacher.
+
+    `until_certain` (with `replace_one`): `race_sequences` at a time, and only candidates that could
+    still be chosen under the budgets go on to the next; one is out when paired differences say so
+    at `race_confidence`."""
 
     method: Literal["replace_one", "one_backward"] = "replace_one"
     batch_sequences: PositiveInt = 8
     draws: PositiveInt = 8
+    until_certain: bool = False
+    race_sequences: int = Field(default=4, ge=2)
+    race_confidence: float = Field(default=0.99, ge=0.5, lt=1)
+
+    @model_validator(mode="after")
+    def _races_by_swaps(self) -> Self:
+        if self.until_certain and self.method != "replace_one":
+            raise ValueError("until_certain races candidates by score.method: replace_one")
+        return self
 
 
 class SolveConfig(Section):
@@ -202,7 +215,7 @@ class RefineConfig(Section):
 
     rounds: int = Field(default=0, ge=0)
     radius: PositiveInt = 12
-    swaps: int = Field(default=3, ge=0)
+    swaps: int = Field(default=0, ge=0)
     options: PositiveInt = 5
     draws: PositiveInt = 6
 

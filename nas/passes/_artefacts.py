@@ -77,6 +77,16 @@ class Artefacts:
 
     @cached_property
     def scores(self) -> dict[str, np.ndarray]:
+        if self.context.config.score.until_certain:
+            from nas.passes.race import race
+            from nas.passes.solve import make_problem
+
+            return race(
+                self.context,
+                self.candidates,
+                self.block_keys,
+                lambda scores: make_problem(self.context, self.costs, self.candidates, scores),
+            )
         from nas.passes.score import score
 
         return score(self.context, self.candidates, self.block_keys)

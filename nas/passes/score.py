@@ -61,8 +61,10 @@ def slot_key(
     """Unit key of a slot's scores."""
     keys = sorted(block_keys[c.id] for c in candidates)
     config = context.config.score
-    draws = (config.draws,) if config.method == "one_backward" else ()
-    return content_key("score", context.data_key, config.method, keys, *draws)
+    more: tuple[object, ...] = (config.draws,) if config.method == "one_backward" else ()
+    if config.until_certain:
+        more = ("race", config.race_sequences, config.race_confidence)
+    return content_key("score", context.data_key, config.method, keys, *more)
 
 
 def read_scores(path: Path, slot: Slot) -> dict[str, np.ndarray]:
@@ -103,7 +105,7 @@ def _one_backward(
     columns = dict(zip(expansion.names, expansion.single().T, strict=True))
     share = (time.perf_counter() - started) / len(wanted)
     for slot, group in wanted.items():
-        _store(context, slot, keys[slot], {c.spec.label: columns[c.id] for c in group}, share)
+        store_scores(context, slot, keys[slot], {c.spec.label: columns[c.id] for c in group}, share)
 
 
 def _replace_one(
@@ -115,7 +117,7 @@ def _replace_one(
     with context.progress.task("score", sum(map(len, wanted.values()))) as advance:
         started = time.perf_counter()
         for slot, columns in replace_one(network, wanted, ids, batch, advance):
-            _store(context, slot, keys[slot], columns, time.perf_counter() - started)
+            store_scores(context, slot, keys[slot], columns, time.perf_counter() - started)
             started = time.perf_counter()
 
 
@@ -163,9 +165,10 @@ def _swap(
     return torch.cat(pieces)
 
 
-def _store(
+def store_scores(
     context: PassContext, slot: Slot, key: str, columns: Mapping[str, np.ndarray], seconds: float
 ) -> None:
+    """The unit of a slot: per-sequence scores by label."""
     table = pa.table({name: pa.array(values) for name, values in columns.items()})
     context.run.store(
         f"score/{slot.id}",

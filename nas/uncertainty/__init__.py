@@ -10,6 +10,7 @@ from nas.uncertainty._judge import (
     judge,
     objective_intervals,
 )
+from nas.uncertainty._open import open_options
 from nas.uncertainty._relative import RelativeNoise
 from nas.uncertainty._replicates import Replicates, replicate
 from nas.uncertainty._sequences import SequenceNoise
@@ -28,6 +29,7 @@ __all__ = [
     "Uncertainty",
     "judge",
     "objective_intervals",
+    "open_options",
     "replicate",
     "student_quantile",
     "uncertainty_tables",

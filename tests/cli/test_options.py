@@ -26,7 +26,7 @@ VERBS = {
     "space": ON_RUN,
     "measure": ON_RUN,
     "build": ON_RUN,
-    "score": ON_RUN,
+    "score": [*ON_RUN, "--until-certain"],
     "solve": [*ON_RUN, FORMAT, *LIBRARY],
     "refine": ON_RUN,
     "assemble": ON_RUN,
