@@ -293,7 +293,7 @@ for _name, _title in PASS_VERBS.items():
 @click.option(
     "--until-certain",
     is_flag=True,
-    help="Score on more text only what could still be chosen under the run's budgets.",
+    help="Stop scoring what can no longer be chosen under the run's budgets.",
 )
 @set_option
 @quiet_option

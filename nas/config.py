@@ -186,12 +186,15 @@ class ScoreConfig(Section):
     draws: PositiveInt = 8
     until_certain: bool = False
     race_sequences: int = Field(default=4, ge=2)
-    race_confidence: float = Field(default=0.99, ge=0.5, lt=1)
+    race_confidence: float = Field(default=0.9, ge=0.5, lt=1)
 
     @model_validator(mode="after")
     def _races_by_swaps(self) -> Self:
         if self.until_certain and self.method != "replace_one":
-            raise ValueError("until_certain races candidates by score.method: replace_one")
+            raise ValueError(
+                f"score.until_certain needs score.method: replace_one (found {self.method}); "
+                "set it, or leave until_certain out"
+            )
         return self
 
 

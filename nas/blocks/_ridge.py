@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +16,7 @@ from nas.errors import PassError
 class Moments:
     """Second moments of features [samples, p] and targets [samples, q].
 
-    Products are in the targets' type, sums over chunks in float64.
+    Products are summed in the targets' type, chunks in float64.
     """
 
     gram: Tensor
@@ -36,8 +38,9 @@ class Moments:
         """Add a chunk; leading dimensions are flattened."""
         features, targets = features.flatten(0, -2), targets.flatten(0, -2)
         wide = features.to(targets.dtype)
-        self.gram += _products(features, wide)
-        self.cross += wide.T @ targets
+        with _rate_of(features):
+            self.gram += wide.T @ wide
+            self.cross += wide.T @ targets
         self.feature_sum += wide.sum(0)
         self.target_sum += targets.sum(0)
         self.count += features.shape[0]
@@ -53,15 +56,18 @@ class Moments:
         )
 
 
-def _products(features: Tensor, wide: Tensor) -> Tensor:
-    """`wide.T @ wide`. Products of bfloat16 features are exact in float32: they run at the rate of
-    the narrow format, summed in the wide one."""
-    if features.dtype != torch.bfloat16 or wide.device.type != "cpu":
-        return wide.T @ wide
+@contextmanager
+def _rate_of(features: Tensor) -> Iterator[None]:
+    """On a CPU, float32 products of bfloat16 features at the rate of bfloat16, summed in float32.
+
+    Their own products are exact. Targets are rounded by one part in 512, at random: over n samples
+    that is some 1/900 of the error that n samples leave in a cross moment anyway.
+    """
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
+    if features.dtype == torch.bfloat16 and features.device.type == "cpu":
+        torch.set_float32_matmul_precision("medium")
     try:
-        return wide.T @ wide
+        yield
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -80,7 +86,10 @@ def solve(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
         if not failed:
             return torch.cholesky_solve(cross.double(), factor).T.to(gram.dtype)
         penalty = 10 * penalty
-    raise PassError("the activations are too ill-conditioned to regress on; raise build.ridge")
+    raise PassError(
+        "the activations are too ill-conditioned to regress on; raise the ridge "
+        "(build.ridge, or assemble.ridge for a refit)"
+    )
 
 
 def solve_affine(moments: Moments, ridge: float) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -63,6 +64,14 @@ class Problem(BaseModel):
                     if not math.isfinite(value):
                         raise ValueError(f"{slot}/{option.variant}: {key} is {value}")
         return self
+
+    def prices(self, duals: Mapping[str, float]) -> dict[str, float]:
+        """Cost -> loss that a unit of it is worth; `duals`: budget -> the same for its limit."""
+        found: dict[str, float] = {}
+        for budget in self.budgets:
+            sign = 1.0 if budget.sense == "max" else -1.0
+            found[budget.cost] = found.get(budget.cost, 0.0) + sign * duals.get(budget.name, 0.0)
+        return found
 
 
 class Solution(BaseModel):

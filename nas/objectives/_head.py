@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nas.objectives._kl import ROWS
 
 _CACHED_ROWS = 8
-"""Rows whose probabilities are worked on at a time: a few MiB, which stay in a core's cache."""
+"""Rows whose probabilities a CPU works on at a time: a few MiB, which stay in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class _HeadKl(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight) if needs_weight else None
         total = student.new_zeros((), dtype=torch.float32)
         # Buffers that every chunk uses again: fresh memory of this size costs more than the sums.
-        buffers = student.new_empty(3, _CACHED_ROWS, weight.shape[0], dtype=torch.float32)
+        few = _CACHED_ROWS if student.device.type == "cpu" else ROWS
+        buffers = student.new_empty(3, few, weight.shape[0], dtype=torch.float32)
         low_grads = student.new_empty(ROWS, weight.shape[0], dtype=low)
         for k, i in enumerate(range(0, len(student), ROWS)):
             rows = slice(i, i + ROWS)
@@ -75,15 +76,13 @@ class _HeadKl(torch.autograd.Function):
 def _chunk(logits: Tensor, goal: Tensor, goal_lse: Tensor, grad: Tensor, buffers: Tensor) -> Tensor:
     """Summed KL of a chunk; its gradient q - p [rows, vocab] goes to `grad`."""
     lost = buffers.new_zeros(())
-    for i in range(0, len(logits), _CACHED_ROWS):
-        few = slice(i, i + _CACHED_ROWS)
-        lost += _cached_chunk(logits[few], goal[few], goal_lse[few], grad[few], buffers)
+    for i in range(0, len(logits), buffers.shape[1]):
+        few = slice(i, i + buffers.shape[1])
+        lost += _part(logits[few], goal[few], goal_lse[few], grad[few], buffers)
     return lost
 
 
-def _cached_chunk(
-    logits: Tensor, goal: Tensor, goal_lse: Tensor, grad: Tensor, buffers: Tensor
-) -> Tensor:
+def _part(logits: Tensor, goal: Tensor, goal_lse: Tensor, grad: Tensor, buffers: Tensor) -> Tensor:
     q, p, gap = (buffer[: len(logits)] for buffer in buffers)
     top = q.copy_(logits).amax(-1, keepdim=True)
     total = q.sub_(top).exp_().sum(-1, keepdim=True)

@@ -99,13 +99,16 @@ class Artefacts:
 
     @cached_property
     def uncertainty(self) -> Uncertainty | None:
-        """How sure the solution is, before refinement; None where no optimum or a single sequence
-        leaves it open."""
+        """How sure the solution is, before refinement; None where no optimum, a single sequence or
+        a race leaves it open."""
+        from nas.passes._gaps import has_gaps
         from nas.passes.solve import judge_solution
         from nas.uncertainty import Scrutiny
 
         config = self.context.config
         if config.solve.solver != "mip" or config.data.score_sequences < 2:
+            return None
+        if has_gaps(self.scores):
             return None
         found = (self.costs, self.candidates, self.scores, self.solution)
         return judge_solution(self.context, *found, Scrutiny())

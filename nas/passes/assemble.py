@@ -7,7 +7,7 @@ falls; else the student is what the library's blocks make it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nas.chain import DecoderChain
+from nas.errors import PassError
 from nas.ir import Architecture, KeepTeacher
 from nas.objectives import ReferenceKl
 from nas.passes._context import PassContext
@@ -44,7 +45,10 @@ def assembled(context: PassContext, name: str, architecture: Architecture) -> De
     if context.config.assemble.refit_tokens:
         record = context.run.require(f"assemble/{name}")
         if record.data["kept"]:
-            student.load_state_dict(load_file(_path(context, name)), strict=False)
+            path = _path(context, name)
+            _, unexpected = student.load_state_dict(load_file(path), strict=False)
+            if unexpected:
+                raise PassError(f"{path} does not fit the student: {unexpected[:3]}")
     return student
 
 
@@ -81,13 +85,14 @@ def _keys(
     context: PassContext, architectures: Mapping[str, Architecture], block_keys: Mapping[str, str]
 ) -> dict[str, str]:
     """A student depends on its blocks, the text and the refit."""
-    keys = {}
+    config, keys = context.config.assemble, {}
+    refitted = config if config.refit_tokens else None
     for name, architecture in architectures.items():
         blocks = {
             f"{slot}/{spec.label}": block_keys.get(f"{slot}/{spec.label}", spec.label)
             for slot, spec in architecture.choices.items()
         }
-        keys[name] = content_key("assemble", context.data_key, context.config.assemble, blocks)
+        keys[name] = content_key("assemble", context.data_key, refitted, blocks)
     return keys
 
 
@@ -120,15 +125,17 @@ def _divergences(context: PassContext, chains: Mapping[str, DecoderChain]) -> di
     """KL of whole networks on the scoring text."""
     teacher = scoring_copy(context.teacher.chain)
     ids = context.text.score.to(teacher.embed.weight.device)
-    divergence = ReferenceKl(_last_hidden(teacher, ids), teacher.head)
+    pieces = ids.split(context.config.score.batch_sequences)
+    divergence = ReferenceKl(_last_hidden(teacher, pieces), teacher.head)
     return {
-        name: float(divergence(_last_hidden(scoring_copy(chain), ids)).mean())
+        name: float(divergence(_last_hidden(scoring_copy(chain), pieces)).mean())
         for name, chain in chains.items()
     }
 
 
-def _last_hidden(chain: DecoderChain, ids: Tensor) -> Tensor:
-    return final_hidden(chain, chain.run(chain.embed_tokens(ids), chain.context(ids)))
+def _last_hidden(chain: DecoderChain, pieces: Sequence[Tensor]) -> Tensor:
+    states = [chain.run(chain.embed_tokens(ids), chain.context(ids)) for ids in pieces]
+    return final_hidden(chain, torch.cat(states))
 
 
 def _output_layers(student: DecoderChain) -> dict[str, Tensor]:

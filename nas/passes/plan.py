@@ -68,8 +68,8 @@ def make_plan(config: RunConfig) -> Plan:
         _row(
             "assemble",
             work.students if config.assemble.refit_tokens else 0,
-            work.students * work.teacher_mib / 4,
-            work.refit_mib,
+            work.students * work.teacher_mib / 4 if config.assemble.refit_tokens else 0,
+            work.refit_mib if config.assemble.refit_tokens else 0,
             work.refit_s(rate),
         ),
         _row(
@@ -145,8 +145,12 @@ class _Work:
 
     @property
     def refit_mib(self) -> float:
-        states = 4 * self.config.assemble.refit_tokens * self.shape.hidden_size / _MIB
-        return (1 + self.students) * (self.teacher_mib + states)
+        """Every network with its state, the features of one slot, and its Gram matrix in float64
+        with what solving takes."""
+        tokens, width = self.config.assemble.refit_tokens, self.shape.ffn_width
+        states = 4 * tokens * self.shape.hidden_size / _MIB
+        slot = (4 * tokens * width + 32 * width**2) / _MIB
+        return (1 + self.students) * (self.teacher_mib + states) + slot
 
     def build_s(self, rate_gflops: float) -> float:
         walk = self.config.build.tokens * self.body
@@ -161,7 +165,7 @@ class _Work:
         return (walks + self.students * self._gram_flops(tokens)) / 1e9 / rate_gflops
 
     def _gram_flops(self, tokens: int) -> float:
-        """Gram matrices run in float32, at about a quarter of the low-precision rate."""
+        """Counted four times: sums in float32 run at some quarter of the low-precision rate."""
         return 4 * tokens * 2.0 * self.shape.ffn_width**2 * self.shape.layers
 
     @property
@@ -173,12 +177,12 @@ class _Work:
 
     @property
     def refine_gflop(self) -> float:
-        """An expansion and about two whole networks a round."""
+        """A round is an expansion, and a network for each halving of the radius and each swap."""
         config = self.config.refine
         looked_at = self.candidates[: 2 * self.shape.layers * config.options]
         network = self._score_tokens * (self.body + self.head) / 1e9
         expansion = self._expansion_gflop(config.draws, looked_at) + network
-        return config.rounds * (expansion + 2 * network)
+        return config.rounds * (expansion + (config.radius.bit_length() + config.swaps) * network)
 
     @property
     def _score_tokens(self) -> int:

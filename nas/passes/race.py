@@ -1,12 +1,12 @@
 """Race: replace-one scores that spend sequences only where the choice is undecided.
 
 All candidates are scored on a few sequences. Those that could still be chosen under the run's
-budgets are scored on more, until each slot has one left or the scoring text ends. The race is for
-the budgets at hand: other budgets can be solved from the same scores, with less to rest on.
+budgets are scored on more, until each slot has one left or the scoring text ends.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nas.errors import PassError
 from nas.ir import Candidate, Problem, Slot
 from nas.passes._context import PassContext
 from nas.passes.score import library_network, read_scores, replace_one, slot_key, store_scores
@@ -34,26 +35,40 @@ def race(
 ) -> Scores:
     """Per-sequence scores of every candidate: id -> KL in nats, [sequences that were used].
 
-    A candidate that left early has, for the sequences that it did not see, its mean scaled by how
-    hard the others found them.
+    NaN where a candidate was out before a sequence came. Other budgets or costs are another race,
+    which takes over what this one has measured; `solve` alone takes the scores as they are.
     """
-    by_slot: dict[Slot, list[Candidate]] = {}
-    for candidate in candidates:
-        by_slot.setdefault(candidate.slot, []).append(candidate)
-    keys = {slot: slot_key(context, group, block_keys) for slot, group in by_slot.items()}
-    if not all(context.run.fetch(f"score/{s.id}", keys[s]) for s in by_slot):
-        found = _Race(context, by_slot, block_keys).run(make_problem)
-        for slot, group in by_slot.items():
-            columns = {c.spec.label: found[c.id] for c in group}
-            store_scores(context, slot, keys[slot], columns, 0.0)
+    run, by_slot = context.run, _by_slot(candidates)
+    whole = {slot: slot_key(context, group, block_keys) for slot, group in by_slot.items()}
+    if all(_has(context, slot, key) for slot, key in whole.items()):
+        context.progress.say("all candidates are scored on the whole text already")
+    else:
+        keys = {slot: content_key("race", key) for slot, key in whole.items()}
+        costs = make_problem({c.id: np.zeros(1) for group in by_slot.values() for c in group})
+        key = content_key("race", context.config.score, costs, list(keys.values()))
+        raced = "score" in run.closed or run.fetch("race", key) is not None
+        if not (raced and all(run.fetch(f"score/{s.id}", keys[s]) for s in by_slot)):
+            _Race(context, by_slot, block_keys).run(make_problem, keys, key)
     scores: Scores = {}
     for slot in by_slot:
-        scores |= read_scores(context.run.path("scores", f"{slot.id}.parquet"), slot)
+        scores |= read_scores(run.path("scores", f"{slot.id}.parquet"), slot)
     return scores
 
 
+def _by_slot(candidates: Iterable[Candidate]) -> dict[Slot, list[Candidate]]:
+    found: dict[Slot, list[Candidate]] = {}
+    for candidate in candidates:
+        found.setdefault(candidate.slot, []).append(candidate)
+    return found
+
+
+def _has(context: PassContext, slot: Slot, key: str) -> bool:
+    record = context.run.record(f"score/{slot.id}")
+    return record is not None and record.key == key
+
+
 class _Race:
-    """Scores so far: NaN where a candidate has not seen a sequence."""
+    """Scores so far: NaN where a candidate has not run."""
 
     def __init__(
         self,
@@ -61,111 +76,106 @@ class _Race:
         by_slot: Mapping[Slot, list[Candidate]],
         block_keys: Mapping[str, str],
     ) -> None:
-        self._context, self._block_keys = context, block_keys
-        self._candidates = {c.id: c for group in by_slot.values() for c in group}
-        self._text = context.text.score
-        self._step = context.config.score.race_sequences
+        self._context, self._by_slot, self._block_keys = context, by_slot, block_keys
+        self._config, self._text = context.config.score, context.text.score
         self._network: MixedNetwork | None = None
-        self.scores = {name: np.full(len(self._text), np.nan) for name in self._candidates}
+        names = [c.id for group in by_slot.values() for c in group]
+        self.scores = {name: np.full(len(self._text), np.nan) for name in names}
 
-    def run(self, make_problem: MakeProblem) -> Scores:
-        """Measure until every slot is decided or nothing is left to measure."""
-        running, seen, rounds = list(self._candidates), 0, []
+    def run(self, make_problem: MakeProblem, keys: Mapping[Slot, str], key: str) -> None:
+        """Measure until every slot is decided or nothing is left to measure; store it."""
+        running, seen, rounds = set(self.scores), 0, []
         while True:
-            seen = min(seen + self._step, len(self._text))
+            seen = min(seen + self._config.race_sequences, len(self._text))
             self._measure(running, seen)
-            filled = completed(self.scores, seen)
-            undecided = self._undecided(make_problem(filled), seen)
-            running = [
-                f"{slot}/{v}"
-                for slot, variants in undecided.items()
-                for v in variants
-                if f"{slot}/{v}" in self._candidates
-            ]
+            so_far = {name: values[:seen] for name, values in self.scores.items()}
+            undecided = self._undecided(make_problem(so_far), so_far)
+            running = {f"{slot}/{v}" for slot, variants in undecided.items() for v in variants}
+            running &= self.scores.keys()  # the teacher's own block needs no score
             rounds.append({"sequences": seen, "open": len(running), "undecided": len(undecided)})
             self._context.progress.say(
                 f"after {seen} sequences {len(undecided)} slots are undecided, "
-                f"{len(running)} of {len(self._candidates)} candidates still in"
+                f"{len(running)} of {len(self.scores)} candidates still in"
             )
-            complete = not any(np.isnan(self.scores[name][:seen]).any() for name in running)
+            complete = not any(np.isnan(so_far[name]).any() for name in running)
             if not undecided or (seen == len(self._text) and complete):
-                self._record(rounds)
-                return filled
+                break
+        for slot, group in self._by_slot.items():
+            columns = {c.spec.label: so_far[c.id] for c in group}
+            store_scores(self._context, slot, keys[slot], columns, 0.0)
+        self._record(key, rounds)
 
-    def _undecided(self, problem: Problem, seen: int) -> dict[str, list[str]]:
+    def _undecided(self, problem: Problem, so_far: Scores) -> dict[str, list[str]]:
         limit = self._context.config.solve.time_limit_s
         solution = MipSolver().solve(problem, time_limit_s=limit)
         if solution.status == "infeasible":  # the pass solve will say so
             return {}
-        so_far = {name: values[:seen] for name, values in self.scores.items()}
-        confidence = self._context.config.score.race_confidence
-        still = open_options(problem, solution, so_far, confidence)
+        looks = math.ceil(len(self._text) / self._config.race_sequences)
+        still = open_options(problem, solution, so_far, self._config.race_confidence, looks)
         return {slot: variants for slot, variants in still.items() if len(variants) > 1}
 
-    def _measure(self, names: Iterable[str], seen: int) -> None:
-        """Fill in what `names` lack of the first `seen` sequences, a step of them at a time."""
-        for start in range(0, seen, self._step):
-            lacking = [n for n in names if np.isnan(self.scores[n][start])]
+    def _measure(self, names: set[str], seen: int) -> None:
+        """Fill in what `names` lack of the first `seen` sequences, some sequences at a time."""
+        step = self._config.race_sequences
+        for start in range(0, seen, step):
+            lacking = {
+                slot: wanted
+                for slot, group in self._by_slot.items()
+                if (wanted := [c for c in group if c.id in names and self._lacks(c, start)])
+            }
             if lacking:
-                self._heat(lacking, start, min(start + self._step, seen))
+                self._heat(lacking, start, min(start + step, seen))
 
-    def _heat(self, names: list[str], start: int, stop: int) -> None:
-        """Some candidates on some sequences, a unit of its own."""
-        keys = [self._block_keys[name] for name in names]
-        key = content_key("race", self._context.data_key, keys, start, stop)
-        unit, path = f"score/heat-{key[:12]}", f"scores/heats/{key[:12]}.parquet"
-        run = self._context.run
-        if run.fetch(unit, key) is None:
-            began = time.perf_counter()
-            table = pa.table(self._scored(names, start, stop))
-            seconds = time.perf_counter() - began
-            files = {path: lambda file: pq.write_table(table, file)}
-            run.store(unit, key, files, {"sequences": [start, stop]}, seconds)
-        table = pq.read_table(run.path(path))
-        for name in names:
-            self.scores[name][start:stop] = table[name].to_numpy()
+    def _lacks(self, candidate: Candidate, sequence: int) -> bool:
+        return bool(np.isnan(self.scores[candidate.id][sequence]))
 
-    def _scored(self, names: list[str], start: int, stop: int) -> Scores:
+    def _heat(self, wanted: dict[Slot, list[Candidate]], start: int, stop: int) -> None:
+        """Some candidates on some sequences; each slot is a unit of its own, of no pass."""
+        run, made = self._context.run, {}
+        for slot, group in wanted.items():
+            blocks = [self._block_keys[c.id] for c in group]
+            made[slot] = content_key("heat", self._context.data_key, blocks, start, stop)
+        missing = {
+            s: g for s, g in wanted.items() if run.fetch(_heat_unit(s, made[s]), made[s]) is None
+        }
+        began = time.perf_counter()
+        for slot, columns in self._scored(missing, start, stop):
+            table = pa.table({label: pa.array(values) for label, values in columns.items()})
+            files = {_heat_file(slot, made[slot]): lambda file, t=table: pq.write_table(t, file)}
+            seconds, began = time.perf_counter() - began, time.perf_counter()
+            run.store(_heat_unit(slot, made[slot]), made[slot], files, None, seconds)
+        for slot in wanted:
+            for name, values in read_scores(run.path(_heat_file(slot, made[slot])), slot).items():
+                if not np.isfinite(values).all():
+                    raise PassError(f"{name} scores {values.tolist()}; its block is damaged")
+                self.scores[name][start:stop] = values
+
+    def _scored(
+        self, wanted: dict[Slot, list[Candidate]], start: int, stop: int
+    ) -> Iterable[tuple[Slot, dict[str, np.ndarray]]]:
+        if not wanted:
+            return
         if self._network is None:
             self._network = library_network(self._context)
-        wanted: dict[Slot, list[Candidate]] = {}
-        for name in names:
-            candidate = self._candidates[name]
-            wanted.setdefault(candidate.slot, []).append(candidate)
         ids = self._text[start:stop].to(self._network.teacher.embed.weight.device)
-        batch = self._context.config.score.batch_sequences
-        with self._context.progress.task("score", len(names)) as advance:
-            return {
-                f"{slot.id}/{label}": values
-                for slot, columns in replace_one(self._network, wanted, ids, batch, advance)
-                for label, values in columns.items()
-            }
+        batch = self._config.batch_sequences
+        with self._context.progress.task("score", sum(map(len, wanted.values()))) as advance:
+            yield from replace_one(self._network, wanted, ids, batch, advance)
 
-    def _record(self, rounds: list[dict[str, int]]) -> None:
+    def _record(self, key: str, rounds: list[dict[str, int]]) -> None:
         """What was spent of what scoring everything on the whole text would have taken."""
         spent = sum(int((~np.isnan(values)).sum()) for values in self.scores.values())
         whole = len(self.scores) * len(self._text)
         data = {"rounds": rounds, "evaluations": spent, "without_race": whole}
-        key = content_key("race", self._context.data_key, self._context.config.score, rounds)
-        self._context.run.store("score/race", key, data=data)
+        self._context.run.store("race", key, data=data)
         self._context.progress.say(
             f"{spent:,} of {whole:,} evaluations, {1 - spent / whole:.0%} saved by the race"
         )
 
 
-def completed(scores: Mapping[str, np.ndarray], seen: int) -> Scores:
-    """The first `seen` sequences without gaps.
+def _heat_unit(slot: Slot, key: str) -> str:
+    return f"heat/{slot.id}-{key[:12]}"
 
-    A gap is the candidate's mean, times the share by which the sequence is harder than those that
-    it saw, to the candidates that saw all of them (ratio estimate; Cochran, Sampling Techniques).
-    """
-    so_far = {name: values[:seen] for name, values in scores.items()}
-    whole = [values for values in so_far.values() if not np.isnan(values).any()]
-    hardness = np.mean(whole, axis=0) if whole else np.ones(seen)
-    hardness = np.maximum(hardness, 1e-30)
-    found = {}
-    for name, values in so_far.items():
-        known = ~np.isnan(values)
-        ratio = values[known].mean() / hardness[known].mean()
-        found[name] = np.where(known, values, ratio * hardness)
-    return found
+
+def _heat_file(slot: Slot, key: str) -> str:
+    return f"scores/heats/{slot.id}-{key[:12]}.parquet"

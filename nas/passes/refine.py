@@ -1,10 +1,10 @@
 """Refine: step away from the solution of the summed scores where the realised KL says so.
 
 Sums of single swaps know nothing of what blocks do to each other, and hold near the teacher only.
-Each round expands the KL to second order about the present choice, pairs included, moves to the
-best choice inside a trust region, and keeps it only if its KL, run as a whole network on the
-scoring text, is lower. The answer is an incumbent of the summed problem: its bound still holds for
-the sum, its realised KL is what it was chosen by.
+Each round expands the KL to second order about the present choice, pairs included, runs the best
+choices within some distances of it as whole networks on the scoring text, and keeps the lowest if
+its KL is below that of the present choice. The answer is an incumbent of the summed problem: its
+bound still holds for the sum, its realised KL is what it was chosen by.
 """
 
 from __future__ import annotations
@@ -81,11 +81,7 @@ class Moves:
     ) -> None:
         self._context, self._problem = context, problem
         self._specs: dict[str, BlockSpec] = {c.id: c.spec for c in candidates}
-        self._prices: dict[str, float] = {}
-        for budget in problem.budgets:
-            sign = 1.0 if budget.sense == "max" else -1.0
-            price = sign * solution.duals.get(budget.name, 0.0)
-            self._prices[budget.cost] = self._prices.get(budget.cost, 0.0) + price
+        self._prices = problem.prices(solution.duals)
         self._network = library_network(context)
         self._ids = context.text.score.to(self._network.teacher.embed.weight.device)
         batch = context.config.score.batch_sequences

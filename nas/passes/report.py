@@ -190,9 +190,10 @@ def _option(
 
 
 def _standard_error(scores: np.ndarray | None) -> float | None:
-    if scores is None or len(scores) < 2:
+    if scores is None:
         return None
-    return float(np.std(scores, ddof=1) / np.sqrt(len(scores)))
+    known = scores[~np.isnan(scores)]
+    return float(np.std(known, ddof=1) / np.sqrt(len(known))) if len(known) > 1 else None
 
 
 def _error(meta: dict[str, Any]) -> float:

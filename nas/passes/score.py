@@ -61,10 +61,8 @@ def slot_key(
     """Unit key of a slot's scores."""
     keys = sorted(block_keys[c.id] for c in candidates)
     config = context.config.score
-    more: tuple[object, ...] = (config.draws,) if config.method == "one_backward" else ()
-    if config.until_certain:
-        more = ("race", config.race_sequences, config.race_confidence)
-    return content_key("score", context.data_key, config.method, keys, *more)
+    draws = (config.draws,) if config.method == "one_backward" else ()
+    return content_key("score", context.data_key, config.method, keys, *draws)
 
 
 def read_scores(path: Path, slot: Slot) -> dict[str, np.ndarray]:
@@ -174,6 +172,6 @@ def store_scores(
         f"score/{slot.id}",
         key,
         {f"scores/{slot.id}.parquet": lambda path: pq.write_table(table, path)},
-        {"means": {name: float(values.mean()) for name, values in columns.items()}},
+        {"means": {name: float(np.nanmean(values)) for name, values in columns.items()}},
         seconds,
     )

@@ -23,6 +23,7 @@ from nas.ir import (
 )
 from nas.meters import CostTable
 from nas.passes._context import PassContext
+from nas.passes._gaps import completed, has_gaps
 from nas.passes.measure import fixed_costs, option_costs, teacher_costs
 from nas.run import content_key, json_writer
 from nas.solvers import MipSolver, Quotient, create_solver, diagnose, verify
@@ -50,7 +51,7 @@ def solve(
     verify(problem, solution)
     files = {
         f"solutions/{key}/problem.json": json_writer(
-            {**problem.model_dump(mode="json"), "scores": _as_lists(scores)}
+            {**problem.model_dump(mode="json"), **_scores_of_all(scores)}
         ),
         f"solutions/{key}/solution.json": json_writer(solution),
     }
@@ -77,6 +78,11 @@ def judge_solution(
         raise ConfigError(
             f"--confidence judges an optimum; solve.solver={config.solver} finds none"
         )
+    if has_gaps(scores):
+        raise ConfigError(
+            "--confidence needs every candidate scored on the same sequences, and a race "
+            "(score.until_certain) leaves gaps; nas score RUN --set score.until_certain=false"
+        )
     problem = make_problem(context, table, candidates, scores)
     noise = SequenceNoise(problem, scores)
     key = content_key("judge", problem, config, _as_lists(scores), asdict(scrutiny))
@@ -97,6 +103,11 @@ def judge_solution(
     data = found.model_dump(mode="json")
     context.run.store(name, key, data=data, seconds=seconds)
     return found
+
+
+def _scores_of_all(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, list[float]]]:
+    """For problem.json; nothing where a race left gaps, for they are no measurements."""
+    return {} if has_gaps(scores) else {"scores": _as_lists(scores)}
 
 
 def _as_lists(scores: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
@@ -131,7 +142,9 @@ def make_problem(
     candidates: Iterable[Candidate],
     scores: Mapping[str, np.ndarray],
 ) -> Problem:
-    """The selection problem of a run. The teacher's own block loses nothing by definition."""
+    """The selection problem of a run. The teacher's own block loses nothing by definition; gaps of
+    raced scores are filled."""
+    scores = completed(scores)
     slots: dict[str, list[Option]] = {}
     for slot in context.shape.slots():
         costs = option_costs(context, table, slot, KeepTeacher())

@@ -160,7 +160,7 @@ class RefinementSummary(Record):
     start_kl: NonNegativeFloat
     """KL that the solution realises on the scoring text, nats a token."""
     realised_kl: NonNegativeFloat
-    """The same for the student, before distillation."""
+    """The same for the choice that became the student, before it was refitted."""
 
     @classmethod
     def of(cls, steps: Sequence[RefineStep]) -> Self:

@@ -147,9 +147,9 @@ def additivity(summary: Summary) -> str:
     """What the sum of single swaps promised against what the whole student lost."""
     promised = summary.solution.objective if summary.solution else None
     first = summary.student.quality_before or summary.student.quality
-    if promised is None or first is None:
-        return ""
     refit = summary.student.refit
+    if promised is None:
+        return ""
     if refit:
         refitted = "Refitted" if refit.kept else "With a refit, which was not kept"
         return (
@@ -157,6 +157,8 @@ def additivity(summary: Summary) -> str:
             f"{significant(refit.from_library_nats)} on the scoring text. {refitted}, they lose "
             f"{significant(refit.refitted_nats)}."
         )
+    if first is None:
+        return ""
     state = "before distillation" if summary.student.quality_before else "as delivered"
     return (
         f"Single swaps sum to {significant(promised)} nats; the whole student loses "

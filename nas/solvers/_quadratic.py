@@ -67,7 +67,7 @@ def best_swaps(
     problem: Problem, model: Quadratic, start: Mapping[str, str], count: int
 ) -> list[dict[str, str]]:
     """The `count` choices of least loss that differ from the feasible `start` in one or two slots,
-    best first; those that promise nothing among them."""
+    best first, also where the loss would rise."""
     table = build_table(problem)
     pick = _indices(table, start)
     single, double = _gains(table, model, pick, pick, 2)

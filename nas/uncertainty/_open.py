@@ -19,22 +19,28 @@ from nas.uncertainty._interval import student_quantile
 
 
 def open_options(
-    problem: Problem, solution: Solution, scores: Mapping[str, Floats], confidence: float
+    problem: Problem,
+    solution: Solution,
+    scores: Mapping[str, Floats],
+    confidence: float,
+    looks: int = 1,
 ) -> dict[str, list[str]]:
     """Slot -> variants that are not out at `confidence`, the chosen one first.
 
     `scores`: `slot/variant` to one loss a sequence, NaN where it was not measured; an option
-    without scores is known exactly. The tests of a slot share its error probability (Bonferroni).
-    Options that have fewer than two sequences in common with the best of their slot stay in.
+    without scores is known exactly. The confidence is that of a slot: its options, and the `looks`
+    that are taken in all, share the error probability (Bonferroni); prices and gap are taken as
+    they were found. Options that have fewer than two sequences in common with the best of their
+    slot stay in.
     """
-    prices = _prices(problem, solution)
+    prices = problem.prices(solution.duals)
     priced = {slot: [_priced(o, prices) for o in group] for slot, group in problem.slots.items()}
     bound = sum(min(values) for values in priced.values()) - _allowance(problem, solution)
     gap = max(0.0, (solution.objective or 0.0) - bound)
     found = {}
     for slot, group in problem.slots.items():
         best = group[int(np.argmin(priced[slot]))]
-        share = 1 - (1 - confidence) / max(1, len(group) - 1)
+        share = 1 - (1 - confidence) / (looks * max(1, len(group) - 1))
         chosen = solution.choice[slot]
         rivals = [
             o.variant
@@ -43,16 +49,6 @@ def open_options(
         ]
         found[slot] = [chosen, *rivals]
     return found
-
-
-def _prices(problem: Problem, solution: Solution) -> dict[str, float]:
-    """What a unit of each cost is worth, in loss."""
-    prices: dict[str, float] = {}
-    for budget in problem.budgets:
-        sign = 1.0 if budget.sense == "max" else -1.0
-        price = sign * solution.duals.get(budget.name, 0.0)
-        prices[budget.cost] = prices.get(budget.cost, 0.0) + price
-    return prices
 
 
 def _priced(option: Option, prices: Mapping[str, float]) -> float:
@@ -77,11 +73,10 @@ def _dearer(
 ) -> float:
     """By how much `option` is dearer than `best`, at least; -inf where too little is known."""
     costs: float = sum(p * (option.costs[cost] - best.costs[cost]) for cost, p in prices.items())
-    pair = [scores.get(f"{slot}/{o.variant}") for o in (option, best)]
-    known = [values for values in pair if values is not None]
-    if not known:
+    pair = [scores.get(f"{slot}/{o.variant}", np.array([o.loss])) for o in (option, best)]
+    ours, theirs = pair
+    if len(ours) == len(theirs) == 1:
         return option.loss - best.loss + costs
-    ours, theirs = (np.zeros_like(known[0]) if v is None else v for v in pair)
     differences = (ours - theirs)[~np.isnan(ours - theirs)]
     count = len(differences)
     if count < 2:

@@ -48,6 +48,19 @@ def test_ridge_is_the_solution_of_the_regularised_normal_equations() -> None:
     torch.testing.assert_close(weight, expected)
 
 
+def test_moments_of_bfloat16_features_lose_nothing_of_the_gram() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(500, 40, generator=generator).bfloat16()
+    targets = torch.randn(500, 8, generator=generator)
+    moments = Moments.zeros(40, 8, targets)
+    moments.add(features, targets)
+    wide = features.double()
+    torch.testing.assert_close(moments.gram, wide.T @ wide, rtol=1e-5, atol=1e-4)
+    error = (moments.cross - wide.T @ targets.double()).norm()
+    assert error < 0.005 * (wide.T @ targets.double()).norm()
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_an_affine_map_is_recovered_from_its_moments() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(300, 5, generator=generator) + 3
