@@ -95,8 +95,12 @@ class DecoderChain(nn.Module):
         """
         if self.norm.weight.dtype == dtype:
             return self
-        converted = copy.deepcopy(self).to(dtype)
-        converted.rotary = copy.deepcopy(self.rotary)
+        # Each weight is copied once, in its new format: a copy in the old one may not fit.
+        weights: dict[int, Any] = {
+            id(p): nn.Parameter(p.detach().to(dtype), requires_grad=p.requires_grad)
+            for p in self.parameters()
+        }
+        converted = copy.deepcopy(self, weights)
         converted.residual_dtype = torch.float32
         return converted
 
