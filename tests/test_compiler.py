@@ -12,6 +12,7 @@ import pytest
 from nas.compiler import PASSES, compile_run, make_plan, solve_again
 from nas.config import RunConfig, validate_config
 from nas.errors import ArtifactError, ConfigError
+from nas.readers import read_status
 from nas.report import load_summary
 from nas.run import RunDirectory
 
@@ -28,7 +29,7 @@ def config(tiny_folder: Callable[[str], Path]) -> RunConfig:
             "train_tokens": 3200,
         },
         "target": {"prompt_tokens": 16, "output_tokens": 8, "repeats": 3},
-        "budgets": {"params_m": 0.026, "speedup": 1.01},
+        "budgets": {"params_m": 0.026, "latency_ms": 1000},  # a time that no machine misses
         "build": {"tokens": 1280},
         "distill": {"steps": 4, "batch_tokens": 128, "micro_batch_tokens": 128},
         "export": {"formats": ["huggingface", "onnx"], "greedy_tokens": 8},
@@ -70,6 +71,10 @@ def test_the_run_holds_what_the_guide_promises(finished: Path) -> None:
         assert (finished / name).is_file(), name
     suffixes = {p.suffix for p in finished.rglob("*") if p.is_file()}
     assert not suffixes & {".pkl", ".pt", ".pth", ".bin"}
+
+
+def test_a_run_without_refinement_is_finished(finished: Path) -> None:
+    assert read_status(RunDirectory.open(finished)).state == "finished"
 
 
 def test_the_summary_tells_of_teacher_student_and_baseline(finished: Path) -> None:
