@@ -23,6 +23,7 @@ def render_html(summary: Summary) -> str:
         "certificate": _words.certificate(summary),
         "certainty": _words.certainty(summary),
         "additivity": _words.additivity(summary),
+        "pace": _words.pace(summary),
         "strip": _strip.strip(summary),
         "heat_maps": _heat.heat_maps(summary),
         "curves": _charts.curves(summary),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,10 +12,10 @@ import pytest
 
 from nas.report import Summary, load_summary, render_html, write_report
 from nas.report._charts import curves, dumbbells
-from nas.report._format import percent
+from nas.report._format import percent, ratio
 from nas.report._heat import heat_maps
 from nas.report._strip import strip
-from nas.report._words import certainty, certificate, verdict
+from nas.report._words import certainty, certificate, pace, verdict
 from tests.report.example_summary import example_summary
 
 VOID = {"meta", "link", "br"}
@@ -206,6 +207,14 @@ def test_the_verdict_claims_only_what_holds(summary: Summary) -> None:
     assert summary.solution
     late = summary.solution.model_copy(update={"status": "incumbent"})
     assert "not proven optimal" in certificate(changed(solution=late))
+
+
+def test_the_speed_up_is_told_apart_from_the_machines_pace(summary: Summary) -> None:
+    teacher, student, *others = summary.models
+    assert (told := pace(summary)) in html.unescape(render_html(summary))
+    assert f"prefill {ratio(1.573)} predicted, {ratio(1.526)} measured" in told
+    unmeasured = student.model_copy(update={"latency": ()})
+    assert pace(changed(models=(teacher, unmeasured, *others))) == ""
 
 
 def test_the_page_says_how_sure_the_choice_is(summary: Summary) -> None:
