@@ -41,8 +41,9 @@ finally:
 
 def test_an_interrupt_ends_with_130_and_the_command(tmp_path: Path) -> None:
     code = """
-import time, nas.compiler, nas.starter
+import signal, time, nas.compiler, nas.starter
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 nas.starter.write_starter(Path("nas.yaml"))
 def work(config, run, progress, **_):
     print("at work", flush=True)
