@@ -17,7 +17,14 @@ import pyarrow.parquet as pq
 from nas.errors import PassError
 from nas.ir import Candidate, Problem, Slot
 from nas.passes._context import PassContext
-from nas.passes.score import library_network, read_scores, replace_one, slot_key, store_scores
+from nas.passes.score import (
+    grouped,
+    library_network,
+    read_scores,
+    replace_one,
+    slot_key,
+    store_scores,
+)
 from nas.run import content_key
 from nas.sensitivity import MixedNetwork
 from nas.solvers import MipSolver
@@ -38,7 +45,7 @@ def race(
     NaN where a candidate was out before a sequence came. Other budgets or costs are another race,
     which takes over what this one has measured; `solve` alone takes the scores as they are.
     """
-    run, by_slot = context.run, _by_slot(candidates)
+    run, by_slot = context.run, grouped(candidates)
     whole = {slot: slot_key(context, group, block_keys) for slot, group in by_slot.items()}
     if all(_has(context, slot, key) for slot, key in whole.items()):
         context.progress.say("all candidates are scored on the whole text already")
@@ -53,13 +60,6 @@ def race(
     for slot in by_slot:
         scores |= read_scores(run.path("scores", f"{slot.id}.parquet"), slot)
     return scores
-
-
-def _by_slot(candidates: Iterable[Candidate]) -> dict[Slot, list[Candidate]]:
-    found: dict[Slot, list[Candidate]] = {}
-    for candidate in candidates:
-        found.setdefault(candidate.slot, []).append(candidate)
-    return found
 
 
 def _has(context: PassContext, slot: Slot, key: str) -> bool:

@@ -41,9 +41,7 @@ def score(
     context: PassContext, candidates: Iterable[Candidate], block_keys: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
     """Per-sequence scores of every candidate: id -> KL in nats, [score_sequences]."""
-    by_slot: dict[Slot, list[Candidate]] = {}
-    for candidate in candidates:
-        by_slot.setdefault(candidate.slot, []).append(candidate)
+    by_slot = grouped(candidates)
     keys = {slot: slot_key(context, group, block_keys) for slot, group in by_slot.items()}
     missing = [s for s in by_slot if not context.run.fetch(f"score/{s.id}", keys[s])]
     if missing:
@@ -53,6 +51,14 @@ def score(
     for slot in by_slot:
         scores |= read_scores(context.run.path("scores", f"{slot.id}.parquet"), slot)
     return scores
+
+
+def grouped(candidates: Iterable[Candidate]) -> dict[Slot, list[Candidate]]:
+    """Candidates by slot, both in their order."""
+    found: dict[Slot, list[Candidate]] = {}
+    for candidate in candidates:
+        found.setdefault(candidate.slot, []).append(candidate)
+    return found
 
 
 def slot_key(
