@@ -1,6 +1,6 @@
 """Refit: bring a student's residual stream back to the teacher's, in closed form.
 
-A block is made from the teacher's activations. In a student its input comes from other students'
+A block is made from the teacher's activations. In a student its input comes from cheaper
 blocks, and their errors add up from slot to slot. Here the layer through which a block writes to
 the stream is regressed once more, from the first slot to the last: on the features that it has in
 the student, towards what is missing to the teacher's state after the slot. What earlier slots lost
