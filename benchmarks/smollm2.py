@@ -68,10 +68,10 @@ def _lines(summary: Summary, text: str) -> Iterable[str]:
     minutes = sum(step.seconds for step in summary.passes) / 60
     yield f"All passes together took {minutes:.0f} minutes.\n"
     yield (
-        "| model | prefill tok/s | speed-up | predicted error | decode speed-up | params M "
-        "| KL before | KL | perplexity | ratio | top-1 | greedy |"
+        "| model | prefill tok/s | speed-up | predicted error | at pace | decode speed-up "
+        "| params M | KL before | KL | perplexity | ratio | top-1 | greedy |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     for model in summary.models:
         yield _row(model)
     yield ""
@@ -85,6 +85,7 @@ def _row(model: ModelSummary) -> str:
         _cell(prefill.tokens_per_s if prefill else None, "{:.0f}"),
         _cell((prefill.speedup or 1.0) if prefill else None, "{:.2f}"),
         _cell(prefill.error_percent if prefill else None, "{:+.1f} %"),
+        _cell(prefill.error_at_pace_percent if prefill else None, "{:+.1f} %"),
         _cell((decode.speedup or 1.0) if decode else None, "{:.2f}"),
         _cell(model.params_m, "{:.1f}"),
         _cell(before.kl_nats if before else None, "{:.3f}"),

@@ -88,6 +88,8 @@ def test_the_summary_tells_of_teacher_student_and_baseline(finished: Path) -> No
     for model in summary.models:
         assert {row.phase for row in model.latency} == {"prefill", "decode"}
         assert all(row.measured_median_ms for row in model.latency)
+        assert all(row.pace for row in model.latency)
+        assert all(row.error_at_pace_percent is not None for row in model.latency)
     gates = [gate for file in summary.files for gate in file.gates]
     assert gates
     assert all(gate.passed for gate in gates)

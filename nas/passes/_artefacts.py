@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from nas.meters import CostTable
     from nas.passes.evaluate import Qualities
-    from nas.passes.profile import Measured
+    from nas.passes.profile import Profile
     from nas.uncertainty import Uncertainty
 
 
@@ -160,7 +160,7 @@ class Artefacts:
         return self.student_keys
 
     @cached_property
-    def measured(self) -> Measured:
+    def measured(self) -> Profile:
         from nas.passes.profile import profile
 
         return profile(self.context, self.exported)

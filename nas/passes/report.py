@@ -244,9 +244,15 @@ def _latency(
     teacher: ModelSummary | None,
 ) -> PhaseLatency:
     """The teacher's own row has a speed-up of 1."""
-    measured = artefacts.measured.get(name, {}).get(phase)
+    profile = artefacts.measured
     reference = teacher.latency_of(phase) if teacher else None
-    return PhaseLatency.of(phase, predicted_ms=predicted_ms, measured=measured, teacher=reference)
+    return PhaseLatency.of(
+        phase,
+        predicted_ms=predicted_ms,
+        measured=profile.networks.get(name, {}).get(phase),
+        pace=profile.pace(artefacts.context, artefacts.costs, phase),
+        teacher=reference,
+    )
 
 
 def _describe(context: PassContext, name: str, architecture: Architecture) -> str:

@@ -167,23 +167,15 @@ def additivity(summary: Summary) -> str:
 
 
 def pace(summary: Summary) -> str:
-    """Predicted and measured speed-up: what is left of the error without the machine's pace."""
-    parts = []
-    for phase in summary.phases:
-        teacher = summary.teacher_model.latency_of(phase)
-        student = summary.student.latency_of(phase)
-        if not (teacher and student and teacher.predicted_ms and student.predicted_ms):
-            continue
-        if teacher.measured_median_ms is None or student.measured_median_ms is None:
-            continue
-        predicted = teacher.predicted_ms / student.predicted_ms
-        measured = teacher.measured_median_ms / student.measured_median_ms
-        parts.append(f"{phase} {ratio(predicted)} predicted, {ratio(measured)} measured")
+    """What the machine's pace has to do with the errors of the predictions."""
+    latencies = [latency for p in summary.phases if (latency := summary.student.latency_of(p))]
+    parts = [f"{ratio(one.pace)} in {one.phase}" for one in latencies if one.pace]
     if not parts:
         return ""
     return (
-        "An error that teacher and student share is often the pace of a shared machine, which "
-        f"changes after the blocks were measured. Speed-up, free of it: {'; '.join(parts)}."
+        "The machine's pace changes: the teacher's own blocks, measured again beside the networks, "
+        f"took {' and '.join(parts)} of the time that predictions rest on. "
+        "At pace: the error of the prediction times that ratio."
     )
 
 

@@ -162,6 +162,7 @@ def model_latency(
             phase,
             predicted_ms=predicted,
             measured=latency(phase, measured),
+            pace=1.03,
             teacher=teacher.latency_of(phase) if teacher else None,
         )
         for phase, (predicted, measured) in pairs

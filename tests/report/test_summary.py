@@ -84,6 +84,11 @@ def _wrong_error(data: Plain) -> None:
     data["models"][1]["latency"][0]["error_percent"] = 0.0
 
 
+def _error_without_pace(data: Plain) -> None:
+    data["models"][1]["latency"][0]["error_at_pace_percent"] = 3.0
+    data["models"][1]["latency"][0]["pace"] = 1.3
+
+
 def _wrong_ratio(data: Plain) -> None:
     data["models"][2]["quality"]["perplexity_ratio"] = 1.0
 
@@ -115,6 +120,7 @@ def _other_version(data: Plain) -> None:
         (_wrong_objective, "solution.objective is"),
         (_wrong_speedup, "prefill speedup is 2.0"),
         (_wrong_error, "error_percent is 0.0"),
+        (_error_without_pace, "error_at_pace_percent is 3.0"),
         (_wrong_ratio, "uniform_ffn: perplexity_ratio is 1.0"),
         (_two_students, "expected one student, found 2"),
         (_phase_without_conditions, "decode latency without target.conditions"),
@@ -157,11 +163,13 @@ def test_phase_latency_derives_from_the_samples() -> None:
         "prefill",
         predicted_ms=110.0,
         measured=Latency.of([90.0, 100.0, 120.0], conditions("prefill")),
+        pace=0.95,
         teacher=teacher,
     )
     assert mine.measured_median_ms == 100.0
     assert mine.speedup == 2.0
     assert mine.error_percent == pytest.approx(10.0)
+    assert mine.error_at_pace_percent == pytest.approx(4.5)
     assert mine.tokens_per_s == pytest.approx(5120.0)
     assert teacher.speedup is None
     unmeasured = PhaseLatency.of("decode", predicted_ms=3.0, teacher=teacher)
