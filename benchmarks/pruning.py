@@ -47,6 +47,7 @@ SETTINGS = (
     "build.tokens=16384",
     "build.epochs=2",
     "refine.rounds=0",
+    "baselines=[]",
 )
 
 

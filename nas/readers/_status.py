@@ -118,12 +118,18 @@ def _passes(records: list[UnitRecord], expected: dict[str, int]) -> tuple[PassSt
 
 def _expected(run: RunDirectory) -> dict[str, int]:
     """Blocks to build and slots to score, from the list of candidates where there is one."""
-    path = run.path("space.json")
-    if not path.is_file():
-        return {}
-    candidates = json.loads(path.read_text(encoding="utf-8"))["candidates"]
-    slots = {(c["slot"]["layer"], c["slot"]["kind"]) for c in candidates}
-    return {"build": len(candidates), "score": len(slots)}
+    pruned, space = run.path("prune.json"), run.path("space.json")
+    if pruned.is_file():
+        found = json.loads(pruned.read_text(encoding="utf-8"))
+        slots = {name.rpartition("/")[0] for name in found["kept"]}
+        return {"build": len({*found["kept"], *found["trials"]}), "score": len(slots)}
+    if space.is_file():
+        candidates = json.loads(space.read_text(encoding="utf-8"))["candidates"]
+        return {
+            "build": len(candidates),
+            "score": len({(c["slot"]["layer"], c["slot"]["kind"]) for c in candidates}),
+        }
+    return {}
 
 
 def _state(run: RunDirectory, passes: Iterable[PassStatus]) -> RunState:
