@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 from nas.errors import ConfigError
 
@@ -40,25 +40,50 @@ class Conditions(BaseModel):
 
 
 class Latency(BaseModel):
-    """Milliseconds: the samples and what was asked of the machine. `source` says how it came."""
+    """Milliseconds: the samples and what was asked of the machine. `source` says how it came.
+
+    `pace`: the time that the round of each sample took over its usual one, by all that was timed in
+    it; () where nothing was. A machine that others share changes its pace for seconds at a time, so
+    the median is that of the samples at the usual pace; `p90_ms` and `spread` are of the samples as
+    they were.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     samples_ms: tuple[float, ...] = Field(min_length=1)
     conditions: Conditions
     source: Literal["measured", "slope", "predicted", "roofline", "table"] = "measured"
+    pace: tuple[PositiveFloat, ...] = ()
 
     @classmethod
     def of(
-        cls, samples_ms: Sequence[float], conditions: Conditions, source: str = "measured"
+        cls,
+        samples_ms: Sequence[float],
+        conditions: Conditions,
+        source: str = "measured",
+        pace: Sequence[float] = (),
     ) -> Latency:
         return cls.model_validate(
-            {"samples_ms": tuple(samples_ms), "conditions": conditions, "source": source}
+            {
+                "samples_ms": tuple(samples_ms),
+                "conditions": conditions,
+                "source": source,
+                "pace": tuple(pace),
+            }
         )
+
+    @model_validator(mode="after")
+    def _one_pace_a_sample(self) -> Self:
+        if self.pace and len(self.pace) != len(self.samples_ms):
+            raise ValueError(f"{len(self.samples_ms)} samples, but {len(self.pace)} paces")
+        return self
 
     @property
     def median_ms(self) -> float:
-        return statistics.median(self.samples_ms)
+        """The middle sample at the usual pace."""
+        if not self.pace:
+            return statistics.median(self.samples_ms)
+        return statistics.median(s / p for s, p in zip(self.samples_ms, self.pace, strict=True))
 
     @property
     def p90_ms(self) -> float:
@@ -69,10 +94,10 @@ class Latency(BaseModel):
     @property
     def spread(self) -> float:
         """Interquartile range over the median; 0 for a single sample."""
-        if len(self.samples_ms) == 1 or self.median_ms == 0:
+        if len(self.samples_ms) == 1 or statistics.median(self.samples_ms) == 0:
             return 0.0
-        low, _, high = statistics.quantiles(self.samples_ms, n=4, method="inclusive")
-        return (high - low) / abs(self.median_ms)
+        low, middle, high = statistics.quantiles(self.samples_ms, n=4, method="inclusive")
+        return (high - low) / abs(middle)
 
     @property
     def tokens_per_s(self) -> float:

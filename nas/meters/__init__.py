@@ -7,7 +7,7 @@ from nas.meters._onnxruntime import OnnxRuntimeMeter
 from nas.meters._roofline import RooflineMeter
 from nas.meters._session import TimedSession
 from nas.meters._table import TableMeter
-from nas.meters._timing import interleaved
+from nas.meters._timing import interleaved, round_paces
 
 __all__ = [
     "CostTable",
@@ -21,4 +21,5 @@ __all__ = [
     "create_meter",
     "interleaved",
     "requests_for",
+    "round_paces",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +18,7 @@ from nas.meters._base import Meter, Request
 from nas.meters._caches import CacheEvictor
 from nas.meters._feeds import Feeds
 from nas.meters._session import TimedSession
-from nas.meters._timing import interleaved
+from nas.meters._timing import interleaved, round_paces
 
 _BYTES = {"float32": 4, "float16": 2}
 _COPIES = 4
@@ -31,7 +32,8 @@ class OnnxRuntimeMeter(Meter):
     """Each distinct block once, from stacks of N and 2N copies: (t(2N) - t(N)) / N.
 
     The slope leaves out what a run costs whatever is in it. All stacks are timed in turn, round by
-    round, so that a drift of the machine hits them alike; each round is one sample of each block.
+    round, so that a drift of the machine hits them alike; each round is one sample of each block,
+    and the pace of each round is known by all that ran in it.
     Embedding and head, which stand alone in a network too, are timed directly. Before a decode run
     the caches are emptied, since a network's weights do not survive in them from token to token,
     and those of a stack might.
@@ -62,10 +64,28 @@ class OnnxRuntimeMeter(Meter):
     def measure(self, requests: Sequence[Request]) -> list[Latency]:
         if not requests:
             return []
-        with tempfile.TemporaryDirectory(prefix="nas-meter-") as folder:
-            runs = self._runs(requests, Path(folder))
+        with self.runs(requests) as runs:
             samples = interleaved(runs, self.config.repeats, warmup=2)
-        return [self._latency(request, samples) for request in requests]
+        return self.latencies(requests, samples)
+
+    @contextlib.contextmanager
+    def runs(self, requests: Sequence[Request]) -> Iterator[dict[str, Callable[[], float]]]:
+        """All that is to be timed for `requests`, by name: once in each round of `interleaved`."""
+        with tempfile.TemporaryDirectory(prefix="nas-meter-") as folder:
+            yield self._runs(requests, Path(folder))
+
+    def latencies(
+        self, requests: Sequence[Request], samples: Mapping[str, Sequence[float]]
+    ) -> list[Latency]:
+        """One latency a request from the samples of `runs`, and of what ran beside them.
+
+        The pace of a round is taken by phase: arithmetic bounds prefill, memory decode.
+        """
+        paces = {
+            phase: round_paces({n: s for n, s in samples.items() if n.endswith(f" {phase}")})
+            for phase in {request.phase for request in requests}
+        }
+        return [self._latency(request, samples, paces[request.phase]) for request in requests]
 
     def _runs(self, requests: Sequence[Request], folder: Path) -> dict[str, Callable[[], float]]:
         """Every run to time, by name; the phases of a block share a session where they can."""
@@ -98,15 +118,17 @@ class OnnxRuntimeMeter(Meter):
         onnx.save_model(model, path)
         return path
 
-    def _latency(self, request: Request, samples: dict[str, list[float]]) -> Latency:
+    def _latency(
+        self, request: Request, samples: Mapping[str, Sequence[float]], pace: Sequence[float]
+    ) -> Latency:
         conditions = self.conditions(request.phase)
         stacks = self._stacks(request)
         series = [samples[_run_name(request, copies)] for copies in stacks]
         if len(series) == 1:
-            return Latency.of(series[0], conditions)
+            return Latency.of(series[0], conditions, pace=pace)
         # Below zero there is noise alone.
         slopes = [max(0.0, long - short) / stacks[0] for short, long in zip(*series, strict=True)]
-        return Latency.of(slopes, conditions, "slope")
+        return Latency.of(slopes, conditions, "slope", pace)
 
     def _stacks(self, request: Request) -> tuple[int, ...]:
         """N and 2N for a block; 1 for the parts outside the slots, which stand alone."""

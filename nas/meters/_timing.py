@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 
 
 def interleaved(
@@ -25,3 +26,15 @@ def interleaved(
         for name in names:
             samples[name].append(callables[name]())
     return samples
+
+
+def round_paces(samples: Mapping[str, Sequence[float]]) -> list[float]:
+    """The time of each round over the usual one: the middle, over all that ran in it, of a sample
+    over the median of its series.
+
+    `samples`: as `interleaved` returns them, of work that the same resource bounds. Few series
+    follow their own noise: with one, every sample is its own pace.
+    """
+    usual = {name: statistics.median(series) for name, series in samples.items()}
+    shares = [[s / usual[name] for s in series] for name, series in samples.items() if usual[name]]
+    return [statistics.median(row) for row in zip(*shares, strict=True)]

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from nas.ir import Latency, Phase
-from nas.meters import CostTable, Meter, create_meter, interleaved, requests_for
+from nas.meters import CostTable, OnnxRuntimeMeter, interleaved, requests_for, round_paces
 from nas.passes._context import PassContext
 from nas.passes.export import onnx_path
 from nas.passes.measure import teacher_costs
-from nas.progress import Advance
 from nas.run import content_key, json_writer
 
 if TYPE_CHECKING:
@@ -47,54 +46,28 @@ def profile(context: PassContext, keys: Mapping[str, str]) -> Profile:
     """Measure teacher, student and baselines in every phase.
 
     All run in turns within one measurement, so that they meet the same machine. Predictions rest on
-    a table that is older: half of the anchors' repeats come before the networks, half after.
+    a table that is older, so the teacher's own blocks run in the same turns.
     """
     config = context.config
     if config.target.meter != "onnxruntime" or "onnx" not in config.export.formats:
         return Profile()
-    half = (config.target.repeats + 1) // 2
-    meter = create_meter(config.target.model_copy(update={"repeats": half}), context.shape)
+    meter = OnnxRuntimeMeter(config.target, context.shape)
     conditions = {phase: meter.conditions(phase) for phase in config.target.phases}
     key = content_key(
-        "profile with anchors", context.teacher_key, dict(keys), conditions, config.target.repeats
+        "profile in turns", context.teacher_key, dict(keys), conditions, config.target.repeats
     )
     record = context.run.fetch("profile", key)
     if record is not None:
         return Profile.model_validate(record.data)
     started = time.perf_counter()
-    with context.progress.task("profile", 2 + len(config.target.phases)) as advance:
-        before = _anchors(context, meter)
-        advance(1)
-        networks = _measure(context, ["teacher", *keys], advance)
-        after = _anchors(context, meter)
-        advance(1)
-    found = Profile(networks=networks, anchors=_joined(before, after))
+    found = _measure(context, meter, ["teacher", *keys])
     seconds = time.perf_counter() - started
     data = found.model_dump(mode="json")
     context.run.store("profile", key, {"profile.json": json_writer(data)}, data, seconds)
     return found
 
 
-def _anchors(context: PassContext, meter: Meter) -> CostTable:
-    return meter.cost_table(requests_for(context.shape, (), context.config.target.phases))
-
-
-def _joined(first: CostTable, second: CostTable) -> CostTable:
-    """Both tables' samples under each key."""
-    return CostTable.of(
-        (
-            key,
-            phase,
-            latency.model_copy(
-                update={"samples_ms": latency.samples_ms + second.latency(key, phase).samples_ms}
-            ),
-        )
-        for key, row in first.entries.items()
-        for phase, latency in row.items()
-    )
-
-
-def _measure(context: PassContext, names: list[str], advance: Advance) -> Measured:
+def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) -> Profile:
     from nas.backends.onnxruntime import OnnxDecoder
 
     target = context.config.target
@@ -103,14 +76,22 @@ def _measure(context: PassContext, names: list[str], advance: Advance) -> Measur
         decoders[name] = OnnxDecoder(onnx_path(context, name), threads=target.threads)
     gc.collect()
     measured: Measured = {name: {} for name in names}
-    for phase in target.phases:
-        timers = {name: _timer(d, phase, context) for name, d in decoders.items()}
-        samples = interleaved(timers, target.repeats, warmup=2)
-        for name, decoder in decoders.items():
-            conditions = decoder.conditions(phase, target.batch, target.prompt_tokens)
-            measured[name][phase] = Latency.of(samples[name], conditions)
-        advance(1)
-    return measured
+    anchors: list[tuple[str, Phase, Latency]] = []
+    with context.progress.task("profile", len(target.phases)) as advance:
+        for phase in target.phases:
+            requests = requests_for(context.shape, (), [phase])
+            timers = {f"{name} {phase}": _timer(d, phase, context) for name, d in decoders.items()}
+            with meter.runs(requests) as runs:
+                samples = interleaved({**runs, **timers}, target.repeats, warmup=2)
+            pace = round_paces(samples)
+            for name, decoder in decoders.items():
+                conditions = decoder.conditions(phase, target.batch, target.prompt_tokens)
+                latency = Latency.of(samples[f"{name} {phase}"], conditions, pace=pace)
+                measured[name][phase] = latency
+            found = meter.latencies(requests, samples)
+            anchors += [(r.key, phase, one) for r, one in zip(requests, found, strict=True)]
+            advance(1)
+    return Profile(networks=measured, anchors=CostTable.of(anchors))
 
 
 def _timer(decoder: OnnxDecoder, phase: Phase, context: PassContext) -> Callable[[], float]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
-from nas.meters import interleaved
+from nas.ir import Latency
+from nas.meters import interleaved, round_paces
+from tests.meters.costs import conditions
 
 
 def test_rounds_interleave_and_turn_around() -> None:
@@ -41,3 +44,19 @@ def test_a_drift_cancels_between_interleaved_callables() -> None:
 def test_no_repeats_are_refused() -> None:
     with pytest.raises(ValueError, match="repeats"):
         interleaved({}, repeats=0)
+
+
+def test_the_pace_of_a_round_is_what_all_its_runs_share() -> None:
+    paces = [1.0, 1.4, 1.0, 0.8, 1.0]
+    bases = {"a": 10.0, "b": 3.0, "c": 70.0}
+    samples = {name: [base * pace for pace in paces] for name, base in bases.items()}
+    samples["b"][0] *= 5  # one run's own trouble is not the round's
+    assert round_paces(samples) == pytest.approx(paces)
+
+
+def test_the_median_is_at_the_usual_pace() -> None:
+    slow = Latency.of([14.0, 10.0, 14.0, 15.0, 10.1], conditions(), pace=[1.4, 1, 1.4, 1.5, 1])
+    assert slow.median_ms == pytest.approx(10.0)
+    assert Latency.of([14.0, 10.0, 14.0], conditions()).median_ms == 14.0
+    with pytest.raises(ValidationError, match="2 samples, but 1 paces"):
+        Latency.of([1.0, 2.0], conditions(), pace=[1.0])
