@@ -145,7 +145,11 @@ def _with_width(context: PassContext, table: CostTable, width: int) -> CostTable
         points = {0: 0.0} | {w: table.latency(f"ffn/w{w}", phase).median_ms for w in known}
         sample = table.latency(f"ffn/w{known[0]}", phase)
         guess = sample.model_copy(
-            update={"samples_ms": (_interpolate(points, width),), "source": "predicted"}
+            update={
+                "samples_ms": (_interpolate(points, width),),
+                "source": "predicted",
+                "pace": (),
+            }
         )
         triples.append((key, phase, guess))
     return CostTable.of(triples)
