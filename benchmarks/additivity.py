@@ -246,7 +246,7 @@ class Study:
                 for k, s in enumerate(self.slots)
             }
             present = self.architecture(choice)
-            found = expand(self.network, present, swaps, self.judged, draws=12, seed=n)
+            found = expand(self.network, present, swaps, self.judged, draws=8, seed=n)
             return here, found.quadratic([[name] for name in option_names(here)])
 
         steps = refine_choice(
