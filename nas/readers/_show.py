@@ -106,12 +106,11 @@ def _slot_tables(slot: SlotSummary) -> Iterable[RenderableType]:
 
 def _profile_tables(profile: HardwareProfile) -> Iterable[RenderableType]:
     """Every figure of a device with its source."""
-    fields = profile.model_dump(mode="json", exclude_none=True)
     skipped = ("name", "description", "sources")
     rows = [
         (name, _flat(value), profile.sources.get(name, ""))
-        for name, value in fields.items()
-        if name not in skipped
+        for name, value in profile.model_dump(mode="json").items()
+        if name not in skipped and (value is not None or name in profile.sources)
     ]
     title = f"{profile.name}: {profile.description}"
     yield table(title, ("field", "value", "source"), rows, whole=("field",))
@@ -124,8 +123,12 @@ def _space_lines(space: SearchSpace) -> Iterable[str]:
 
 
 def _flat(value: object) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item:g}" for key, item in value.items()) or "none"
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "none"
     return str(value)
