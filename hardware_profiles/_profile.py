@@ -27,9 +27,10 @@ class HardwareProfile(BaseModel):
     `peak_tflops` holds dense (not sparse) tera operations a second by dtype, for GPUs with float32
     accumulation; `efficiency` is the share of it that large matrix products reach. `cores` and `sm`
     (compute capability without the dot, such as 89) are for CPUs and GPUs alone.
-    `link` is None for what stands alone. `launch_overhead_us` is what one kernel or operator costs before it works. Channel widths are
-    rounded to `width_multiple`. `tensorrt_rtx_sms` are the compute capabilities that TensorRT-RTX
-    engines are built for. `sources` says in words where each figure comes from.
+    `link` is None for what stands alone. `launch_overhead_us` is what one kernel or operator costs
+    before it works. Channel widths are rounded to `width_multiple`. `tensorrt_rtx_sms` are the
+    compute capabilities that TensorRT-RTX engines are built for. `sources` says in words where each
+    figure comes from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
