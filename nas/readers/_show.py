@@ -13,6 +13,7 @@ from hardware_profiles import HardwareProfile, load_profile
 from nas._tables import calm, table, upright
 from nas._words import number
 from nas.errors import ConfigError
+from nas.meters import Calibration
 from nas.report import SlotSummary, Summary, budget_table, load_summary, summary_table
 from nas.run import RunDirectory
 from search_spaces import SearchSpace, load_space
@@ -114,6 +115,23 @@ def _profile_tables(profile: HardwareProfile) -> Iterable[RenderableType]:
     ]
     title = f"{profile.name}: {profile.description}"
     yield table(title, ("field", "value", "source"), rows, whole=("field",))
+
+
+def calibration_tables(found: Calibration) -> Iterable[RenderableType]:
+    """Efficiencies by class, and how far the curve is from what was measured."""
+    columns = ("class", "compute %", "bandwidth %", "overhead us")
+    rows = [
+        (name, f"{100 * e.compute:.3g}", f"{100 * e.bandwidth:.3g}", f"{e.overhead_us:.3g}")
+        for name, e in found.curve.classes.items()
+    ]
+    title = f"{found.hardware}, {found.dtype}: {found.runtime} {found.runtime_version}"
+    yield table(f"{title} on {found.device}", columns, rows, right=columns[1:])
+    yield f"curve: {found.curve.form.label}"
+    yield (
+        f"error on {found.points} latencies: median {_percent(found.median_error)}, worst "
+        f"{_percent(found.worst_error)}; root mean square {_percent(found.unseen_error)} on those "
+        f"that a cross-validation left out"
+    )
 
 
 def _space_lines(space: SearchSpace) -> Iterable[str]:
