@@ -38,6 +38,7 @@ from nas.meters import (
     Work,
     cross_validated,
     fit_curve,
+    root_mean_square,
 )
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared/data/nasbench201"
@@ -118,7 +119,11 @@ def judged(
     """A row a device: choose and fit on `fitted`, judge on the rest."""
     for device, table in tables.items():
         found = [
-            (cross_validated(seen, ROOFS[device], PRIOR, form, folds=3), rule, form)
+            (
+                root_mean_square(cross_validated(seen, ROOFS[device], PRIOR, form, folds=3)),
+                rule,
+                form,
+            )
             for rule in RULES
             for seen in [observations(device, table, classes, rule, fitted)]
             for form in FORMS

@@ -13,6 +13,7 @@ from nas.meters._efficiency import (
     cross_validated,
     fit_curve,
     relative_errors,
+    root_mean_square,
 )
 from nas.meters._factory import create_meter
 from nas.meters._onnxruntime import OnnxRuntimeMeter
@@ -52,4 +53,5 @@ __all__ = [
     "read_table",
     "relative_errors",
     "requests_for",
+    "root_mean_square",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,7 @@ from nas.meters._efficiency import (
     cross_validated,
     fit_curve,
     relative_errors,
+    root_mean_square,
 )
 from nas.meters._operators import decoder_work
 from nas.meters._table import MeasuredTable
@@ -34,9 +36,9 @@ _BANDWIDTH = 0.8
 class Calibration(BaseModel):
     """A curve, and what it was fitted to.
 
-    `hardware`, `dtype`, `threads`: what a target must have in common with it. Errors are relative:
-    `median_error` and `worst_error` on the `points` fitted, `unseen_error` the root mean square on
-    those that a cross-validation left out.
+    `hardware`, `dtype`, `threads`: what a target must have in common with it. Errors are relative
+    and absolute: `median_error` and `worst_error` on the `points` fitted, `unseen_median_error` and
+    `unseen_worst_error` on the same where a cross-validation left each out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,7 +54,8 @@ class Calibration(BaseModel):
     points: int
     median_error: float
     worst_error: float
-    unseen_error: float
+    unseen_median_error: float
+    unseen_worst_error: float
 
     def require_target(self, target: TargetConfig, profile: HardwareProfile) -> None:
         """Raise ConfigError naming what the target does not share with the calibration."""
@@ -129,16 +132,19 @@ def calibrate(
         overhead_us=max(profile.launch_overhead_us, 1e-3),
     )
     unseen = {form: cross_validated(observations, roof, prior, form) for form in FORMS}
-    form = min(unseen, key=lambda each: unseen[each])
+    form = min(unseen, key=lambda each: root_mean_square(unseen[each]))
     curve = fit_curve(observations, roof, prior, form)
-    errors = sorted(abs(error) for error in relative_errors(curve, observations))
+    errors, left_out = (
+        sorted(map(abs, each)) for each in (relative_errors(curve, observations), unseen[form])
+    )
     return Calibration(
         hardware=profile.name,
         curve=curve,
         points=len(errors),
-        median_error=errors[len(errors) // 2],
+        median_error=statistics.median(errors),
         worst_error=errors[-1],
-        unseen_error=unseen[form],
+        unseen_median_error=statistics.median(left_out),
+        unseen_worst_error=left_out[-1],
         **shared.model_dump(include={"dtype", "threads", "runtime", "runtime_version", "device"}),
     )
 

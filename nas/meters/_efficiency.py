@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _PRIOR = 1e-6
 """Weight of the data sheet's figures against one measurement: they decide what nothing measured
 does, and a factor of ten in one of them costs as much as a relative error of 0.2 %."""
-_FLOOR = 0.05
+_FLOOR = 0.01
 """Errors are relative to the measured time, or to this share of the median where that is more."""
 _STEPS = 200
 _LONGEST = 2.0
@@ -120,8 +120,8 @@ def fit_curve(
 
 def cross_validated(
     observations: Sequence[Observation], roof: Roof, prior: Efficiency, form: Form, folds: int = 5
-) -> float:
-    """Root mean square relative error on groups that a fit has not seen.
+) -> list[float]:
+    """Relative errors on groups that a fit has not seen, every observation once.
 
     Raises ValueError with fewer than two groups.
     """
@@ -129,13 +129,18 @@ def cross_validated(
     if len(groups) < 2:
         raise ValueError("cross-validation needs at least two groups of observations")
     fold_of = {group: i % folds for i, group in enumerate(groups)}
-    squares = 0.0
+    errors: list[float] = []
     for fold in range(min(folds, len(groups))):
         seen = [o for o in observations if fold_of[o.group] != fold]
         rest = [o for o in observations if fold_of[o.group] == fold]
         curve = fit_curve(seen, roof, prior, form)
-        squares += sum(error**2 for error in relative_errors(curve, rest))
-    return float((squares / len(observations)) ** 0.5)
+        errors += relative_errors(curve, rest)
+    return errors
+
+
+def root_mean_square(errors: Sequence[float]) -> float:
+    """What the forms of the curve are compared by."""
+    return (sum(error**2 for error in errors) / len(errors)) ** 0.5
 
 
 def relative_errors(curve: Curve, observations: Sequence[Observation]) -> list[float]:

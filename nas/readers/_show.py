@@ -129,8 +129,8 @@ def calibration_tables(found: Calibration) -> Iterable[RenderableType]:
     yield f"curve: {found.curve.form.label}"
     yield (
         f"error on {found.points} latencies: median {_percent(found.median_error)}, worst "
-        f"{_percent(found.worst_error)}; root mean square {_percent(found.unseen_error)} on those "
-        f"that a cross-validation left out"
+        f"{_percent(found.worst_error)}; left out of the fit: median "
+        f"{_percent(found.unseen_median_error)}, worst {_percent(found.unseen_worst_error)}"
     )
 
 

@@ -90,7 +90,7 @@ def test_calibrate_shows_efficiencies_by_class(nas: Nas, run: RunDirectory, tmp_
     assert result.stdout.startswith("rtx4090, float16: onnxruntime-cuda 1.30 on a card\n")
     for name in ("matmul", "attention", "elementwise", "embedding", "head"):
         assert f"\n{name} " in result.stdout
-    assert "that a cross-validation left out" in result.stdout
+    assert "left out of the fit: median" in result.stdout
 
 
 def test_calibrate_refuses_what_does_not_go_together(
