@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
 .PHONY: demo test check bench-smollm2 bench-solver bench-uncertainty bench-additivity \
-	clean
+	bench-tables clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -42,6 +42,9 @@ $(VENV)/.demo: setup.cfg pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) -e '.[demo,dev]'
 	touch $@
+
+bench-tables: $(VENV)/.dev
+	$(BIN)/python benchmarks/latency_tables.py
 
 clean:
 	rm -rf $(VENV) runs

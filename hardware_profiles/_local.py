@@ -36,6 +36,7 @@ def local_profile() -> HardwareProfile:
             "cores": "processor affinity of this process",
             "memory_gib": "the system's memory, or the control group's limit where it is lower",
             "width_multiple": "columns a matrix kernel of ONNX Runtime takes at once here",
+            "link": "none; one machine",
             "launch_overhead_us": "rule of thumb for one operator of ONNX Runtime",
         },
     )

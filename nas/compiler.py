@@ -23,6 +23,8 @@ from nas.uncertainty import JudgedSolution, Scrutiny
 
 if TYPE_CHECKING:
     from nas.libraries import Answers, Sweep
+    from nas.meters import Calibration
+    from nas.meters.pack import Pack
 
 __all__ = [
     "PASSES",
@@ -30,8 +32,10 @@ __all__ = [
     "Pass",
     "Plan",
     "PlanRow",
+    "calibrate_target",
     "compile_run",
     "make_plan",
+    "pack_blocks",
     "solve_again",
     "solve_and_judge",
     "sweep_again",
@@ -153,6 +157,26 @@ def sweep_again(
         artefacts = Artefacts(PassContext(loosened(config, sweeps), run, progress))
         parts = artefacts.costs, artefacts.candidates, artefacts.scores
         return sweep(artefacts.context, *parts, sweeps)
+
+
+def pack_blocks(
+    config: RunConfig, run: RunDirectory, folder: Path, progress: Progress | None = None
+) -> Pack:
+    """Write a folder that measures the blocks of a run on another machine."""
+    from nas.passes.elsewhere import pack
+
+    with run.locked():
+        return pack(PassContext(config, run, progress), folder)
+
+
+def calibrate_target(
+    config: RunConfig, run: RunDirectory, tables: Sequence[Path], output: Path | None = None
+) -> tuple[Calibration, Path]:
+    """Fit the roofline of the target's hardware to tables, and the file that now holds it."""
+    from nas.passes.elsewhere import calibrate
+
+    with run.locked():
+        return calibrate(PassContext(config, run), tables, output)
 
 
 def _timed(run: RunDirectory, step: Pass, artefacts: Artefacts) -> float:

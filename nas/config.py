@@ -108,11 +108,15 @@ class DataConfig(Section):
 
 
 class TargetConfig(Section):
-    """Where the student will run and under which conditions it is measured."""
+    """Where the student will run and under which conditions it is measured.
+
+    `table`: the file that the meter `table` reads. `calibration`: efficiencies for the meter
+    `roofline`, as `nas measure RUN --calibrate` writes them."""
 
     hardware: str = "local"
     meter: Literal["onnxruntime", "roofline", "table"] = "onnxruntime"
     table: Path | None = None
+    calibration: Path | None = None
     batch: PositiveInt = 1
     prompt_tokens: PositiveInt = 512
     output_tokens: PositiveInt = 128
@@ -326,6 +330,11 @@ class RunConfig(Section):
         for name in ("latency_ms", "speedup"):
             for phase in self.budgets.limits(name).keys() - measured:
                 raise ValueError(f"budgets.{name}.{phase}: add {phase} to target.phases")
+        if self.target.calibration and self.target.meter != "roofline":
+            raise ValueError(
+                f"target.calibration: the meter roofline reads it, target.meter is "
+                f"{self.target.meter}; set one or leave the other out"
+            )
         if self.target.meter == "onnxruntime" and self.target.dtype != "float32":
             raise ValueError(
                 f"target.dtype: ONNX Runtime gets float32 networks, so {self.target.dtype} is not "

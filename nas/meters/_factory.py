@@ -7,6 +7,7 @@ from nas.config import TargetConfig
 from nas.errors import ConfigError
 from nas.ir import DecoderShape
 from nas.meters._base import Meter
+from nas.meters._calibration import load_calibration
 from nas.meters._onnxruntime import OnnxRuntimeMeter
 from nas.meters._roofline import RooflineMeter
 from nas.meters._table import TableMeter
@@ -16,7 +17,8 @@ def create_meter(config: TargetConfig, shape: DecoderShape) -> Meter:
     """Build the meter of `target.meter`; raises ConfigError where it does not fit the hardware."""
     profile = load_profile(config.hardware)
     if config.meter == "roofline":
-        return RooflineMeter(config, shape, profile)
+        known = load_calibration(config.calibration) if config.calibration else None
+        return RooflineMeter(config, shape, profile, known)
     if config.meter == "table":
         return TableMeter(config, shape)
     if profile.name != "local":

@@ -95,7 +95,7 @@ class OnnxRuntimeMeter(Meter):
         runs: dict[str, Callable[[], float]] = {}
         for request in requests:
             for copies in self._stacks(request):
-                name, stack = _run_name(request, copies), _stack_name(request, copies)
+                name, stack = _run_name(request, copies), stack_name(request, copies)
                 if name in runs:
                     continue
                 if stack not in sessions:
@@ -108,14 +108,7 @@ class OnnxRuntimeMeter(Meter):
     def _save(self, request: Request, copies: int, path: Path) -> Path:
         from nas.backends import onnx
 
-        dtype = self.config.dtype
-        if request.block is not None:
-            model = onnx.block_stack(self.shape, *request.block, copies, dtype=dtype)
-        elif request.part == "embed":
-            model = onnx.prologue_model(self.shape, dtype=dtype)
-        else:
-            model = onnx.epilogue_model(self.shape, dtype=dtype)
-        onnx.save_model(model, path)
+        onnx.save_model(part_model(self.config, self.shape, request, copies), path)
         return path
 
     def _latency(
@@ -131,18 +124,37 @@ class OnnxRuntimeMeter(Meter):
         return Latency.of(slopes, conditions, "slope", pace)
 
     def _stacks(self, request: Request) -> tuple[int, ...]:
-        """N and 2N for a block; 1 for the parts outside the slots, which stand alone."""
-        from nas.blocks import KINDS
+        least = _DECODE_BYTES if request.phase == "decode" else 0
+        return stack_copies(self.shape, request, self.config.dtype, least, _MOST_COPIES)
 
-        if request.block is None:
-            return (1,)
-        copies = _COPIES
-        if request.phase == "decode":
-            slot_kind, spec = request.block
-            parameters = KINDS[spec.kind].parameters(self.shape, slot_kind, spec)
-            wanted = math.ceil(_DECODE_BYTES / (_BYTES[self.config.dtype] * parameters))
-            copies = min(max(copies, wanted), _MOST_COPIES)
-        return (copies, 2 * copies)
+
+def stack_copies(
+    shape: DecoderShape, request: Request, dtype: str, least_bytes: int, most: int
+) -> tuple[int, ...]:
+    """N and 2N for a block, N copies of `least_bytes` of weights together and `most` at most; 1 for
+    the parts outside the slots, which stand alone."""
+    from nas.blocks import KINDS
+
+    if request.block is None:
+        return (1,)
+    slot_kind, spec = request.block
+    parameters = KINDS[spec.kind].parameters(shape, slot_kind, spec)
+    wanted = math.ceil(least_bytes / (_BYTES[dtype] * parameters))
+    copies = min(max(_COPIES, wanted), most)
+    return (copies, 2 * copies)
+
+
+def part_model(
+    config: TargetConfig, shape: DecoderShape, request: Request, copies: int, device: str = "cpu"
+) -> Any:
+    """The ONNX model of a stack of `copies` blocks, of the prologue or of the epilogue."""
+    from nas.backends import onnx
+
+    dtype = config.dtype
+    if request.block is not None:
+        return onnx.block_stack(shape, *request.block, copies, dtype=dtype, device=device)
+    part = onnx.prologue_model if request.part == "embed" else onnx.epilogue_model
+    return part(shape, dtype=dtype, device=device)
 
 
 def _backend() -> ModuleType:
@@ -152,11 +164,11 @@ def _backend() -> ModuleType:
     return onnxruntime
 
 
-def _stack_name(request: Request, copies: int) -> str:
+def stack_name(request: Request, copies: int) -> str:
     """Without the slot kind: a block that fits both kinds is measured once."""
     what = request.part if request.spec is None else request.spec.label
     return f"{what} x{copies}"
 
 
 def _run_name(request: Request, copies: int) -> str:
-    return f"{_stack_name(request, copies)} {request.phase}"
+    return f"{stack_name(request, copies)} {request.phase}"

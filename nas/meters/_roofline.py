@@ -9,6 +9,8 @@ from hardware_profiles import HardwareProfile, with_measured_figures
 from nas.config import TargetConfig
 from nas.ir import BlockSpec, Conditions, DecoderShape, Latency, Phase, SlotKind
 from nas.meters._base import Meter, Part, Request
+from nas.meters._calibration import Calibration
+from nas.meters._operators import decoder_work
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _KERNELS = {"attention": 8, "ffn": 6, "embed": 4, "head": 2}
@@ -27,16 +29,29 @@ class RooflineMeter(Meter):
 
     Operations are those of the block's kind; bytes are the weights once, the block's input and
     output, and the cache read and written; everything inside a block is taken as fused. It orders
-    blocks well and is no measurement: `source` is `roofline`.
+    blocks well and is no measurement: `source` is `roofline`. With a calibration, which knows what
+    was measured on the device, the block's operators are added up under the efficiencies fitted.
     """
 
-    def __init__(self, config: TargetConfig, shape: DecoderShape, profile: HardwareProfile) -> None:
+    def __init__(
+        self,
+        config: TargetConfig,
+        shape: DecoderShape,
+        profile: HardwareProfile,
+        calibration: Calibration | None = None,
+    ) -> None:
         super().__init__(config, shape)
+        self.calibration = calibration
+        if calibration is not None:
+            calibration.require_target(config, profile)
+            return
         self.profile = with_measured_figures(profile) if profile.name == "local" else profile
         self._flops_per_s = self.profile.peak_flops_per_s(config.dtype) * self.profile.efficiency
         self._bytes_per_s = self.profile.bandwidth_bytes_per_s()
 
     def conditions(self, phase: Phase) -> Conditions:
+        if self.calibration is not None:
+            return self.calibration.conditions(self.config, phase)
         return Conditions(
             phase=phase,
             batch=self.config.batch,
@@ -52,6 +67,9 @@ class RooflineMeter(Meter):
         return [self._forecast(request) for request in requests]
 
     def _forecast(self, request: Request) -> Latency:
+        if self.calibration is not None:
+            ms = self.calibration.curve.milliseconds(decoder_work(self.config, self.shape, request))
+            return Latency.of([ms], self.conditions(request.phase), "roofline")
         tokens, past = self._tokens(request.phase)
         block = request.block
         if block is None:

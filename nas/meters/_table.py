@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ from nas.meters._costs import CostTable
 
 
 class _Row(BaseModel):
-    """One sample; rows with the same block and phase are samples of one latency."""
+    """One sample; rows with the same block and phase are samples of one latency.
+
+    `network`: `network_key` of the decoder whose blocks these are, where whoever measured knew it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,9 +37,33 @@ class _Row(BaseModel):
     runtime: str
     runtime_version: str
     device: str
+    network: str = ""
 
     def conditions(self) -> Conditions:
-        return Conditions(**self.model_dump(exclude={"block", "latency_ms"}))
+        return Conditions(**self.model_dump(exclude={"block", "latency_ms", "network"}))
+
+
+@dataclass(frozen=True)
+class MeasuredTable:
+    """What a file holds; `network` is empty where the file does not say."""
+
+    path: Path
+    costs: CostTable
+    network: str = ""
+
+    def require_network(self, shape: DecoderShape) -> None:
+        """Raise ConfigError for blocks of another decoder, which may bear the same names."""
+        if self.network and self.network != network_key(shape):
+            raise ConfigError(
+                f"{self.path}: measured for another teacher (network is {self.network!r}, this "
+                f"one is {network_key(shape)!r}); write a pack for this run and measure it there"
+            )
+
+
+def network_key(shape: DecoderShape) -> str:
+    """Twelve digits that tell decoders of unlike sizes apart."""
+    text = shape.model_dump_json(exclude={"family", "rope", "bos_token_id", "eos_token_ids"})
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class TableMeter(Meter):
@@ -43,7 +72,7 @@ class TableMeter(Meter):
     CSV, or JSON as a list of the same rows: `block` (`attention/kv3`, `ffn/w768`, `embed`, `head`),
     `phase`, `latency_ms`, and the conditions; several rows of a block are several samples. A JSON
     cost table that nas wrote on another machine is read too. Conditions that differ from the
-    target's are refused by name.
+    target's are refused by name, and so is a table of another network.
     """
 
     def __init__(self, config: TargetConfig, shape: DecoderShape) -> None:
@@ -51,7 +80,9 @@ class TableMeter(Meter):
         if config.table is None:
             raise ConfigError("target.table: target.meter is table, which needs the path of a file")
         self.path = config.table
-        self.table = _read(config.table)
+        found = read_table(config.table)
+        found.require_network(shape)
+        self.table = found.costs
         for phase in self.table.phases:
             self._require_target(self.table.conditions(phase))
 
@@ -89,13 +120,16 @@ class TableMeter(Meter):
             )
 
 
-def _read(path: Path) -> CostTable:
+def read_table(path: Path) -> MeasuredTable:
+    """Raises ConfigError for a file that is not there, no table, or mixes conditions."""
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix.lower() == ".csv":
-            return _from_rows(list(csv.DictReader(text.splitlines())))
+            return _from_rows(path, list(csv.DictReader(text.splitlines())))
         data = json.loads(text)
-        return CostTable.model_validate(data) if isinstance(data, dict) else _from_rows(data)
+        if isinstance(data, dict):
+            return MeasuredTable(path, CostTable.model_validate(data))
+        return _from_rows(path, data)
     except FileNotFoundError:
         raise ConfigError(f"target.table: {path}: no such file") from None
     except (OSError, ValueError) as error:
@@ -103,11 +137,15 @@ def _read(path: Path) -> CostTable:
         raise ConfigError(f"{path}: not a latency table: {detail}") from error
 
 
-def _from_rows(rows: Any) -> CostTable:
-    if not isinstance(rows, list) or not rows:
+def _from_rows(path: Path, data: Any) -> MeasuredTable:
+    if not isinstance(data, list) or not data:
         raise ValueError("no rows")
+    rows = [_Row.model_validate(row) for row in data]
+    networks = sorted({row.network for row in rows})
+    if len(networks) > 1:
+        raise ValueError(f"rows of unlike networks do not mix; network: {networks}")
     grouped: dict[tuple[str, Phase], list[_Row]] = {}
-    for row in map(_Row.model_validate, rows):
+    for row in rows:
         grouped.setdefault((row.block, row.phase), []).append(row)
     entries = []
     for (block, phase), same in grouped.items():
@@ -116,7 +154,7 @@ def _from_rows(rows: Any) -> CostTable:
             conditions.require_same(row.conditions())
         samples = [row.latency_ms for row in same]
         entries.append((block, phase, Latency.of(samples, conditions, "table")))
-    return CostTable.of(entries)
+    return MeasuredTable(path, CostTable.of(entries), networks[0])
 
 
 def _first_problem(error: ValidationError) -> str:

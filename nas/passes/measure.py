@@ -51,6 +51,8 @@ def _source(context: PassContext) -> object:
     target = context.config.target
     if target.meter == "table" and target.table is not None:
         return file_digest(target.table) if target.table.is_file() else "absent"
+    if target.meter == "roofline" and target.calibration is not None:
+        return file_digest(target.calibration)
     if target.meter == "roofline" and target.hardware != "local":
         return load_profile(target.hardware)
     return None

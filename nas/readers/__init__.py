@@ -7,7 +7,14 @@ from nas.readers._diff import Change, RunDiff, diff_runs, diff_tables
 from nas.readers._listing import KINDS, Entry, list_entries, listing_tables
 from nas.readers._plan import plan_tables
 from nas.readers._runs import open_run, read_config, with_tasks
-from nas.readers._show import Shown, result_tables, show_tables, shown, summary_of
+from nas.readers._show import (
+    Shown,
+    calibration_tables,
+    result_tables,
+    show_tables,
+    shown,
+    summary_of,
+)
 from nas.readers._status import PassStatus, RunStatus, read_status, status_tables
 from nas.readers._validate import Finding, Verdict, check_config, verdict_tables
 
@@ -21,6 +28,7 @@ __all__ = [
     "RunStatus",
     "Shown",
     "Verdict",
+    "calibration_tables",
     "check_config",
     "diff_runs",
     "diff_tables",

@@ -15,7 +15,7 @@ from nas.run import RunDirectory
 
 _METERS = {
     "onnxruntime": "measures blocks on this machine, in ONNX Runtime",
-    "roofline": "predicts from peak operations and bandwidth of a hardware profile",
+    "roofline": "predicts from a hardware profile, or from a calibration of it",
     "table": "reads measurements from the file of target.table",
 }
 

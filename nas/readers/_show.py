@@ -13,6 +13,7 @@ from hardware_profiles import HardwareProfile, load_profile
 from nas._tables import calm, table, upright
 from nas._words import number
 from nas.errors import ConfigError
+from nas.meters import Calibration
 from nas.report import SlotSummary, Summary, budget_table, load_summary, summary_table
 from nas.run import RunDirectory
 from search_spaces import SearchSpace, load_space
@@ -106,15 +107,31 @@ def _slot_tables(slot: SlotSummary) -> Iterable[RenderableType]:
 
 def _profile_tables(profile: HardwareProfile) -> Iterable[RenderableType]:
     """Every figure of a device with its source."""
-    fields = profile.model_dump(mode="json", exclude_none=True)
     skipped = ("name", "description", "sources")
     rows = [
         (name, _flat(value), profile.sources.get(name, ""))
-        for name, value in fields.items()
-        if name not in skipped
+        for name, value in profile.model_dump(mode="json").items()
+        if name not in skipped and (value is not None or name in profile.sources)
     ]
     title = f"{profile.name}: {profile.description}"
     yield table(title, ("field", "value", "source"), rows, whole=("field",))
+
+
+def calibration_tables(found: Calibration) -> Iterable[RenderableType]:
+    """Efficiencies by class, and how far the curve is from what was measured."""
+    columns = ("class", "compute %", "bandwidth %", "overhead us")
+    rows = [
+        (name, f"{100 * e.compute:.3g}", f"{100 * e.bandwidth:.3g}", f"{e.overhead_us:.3g}")
+        for name, e in found.curve.classes.items()
+    ]
+    title = f"{found.hardware}, {found.dtype}: {found.runtime} {found.runtime_version}"
+    yield table(f"{title} on {found.device}", columns, rows, right=columns[1:])
+    yield f"curve: {found.curve.form.label}"
+    yield (
+        f"error on {found.points} latencies: median {_percent(found.median_error)}, worst "
+        f"{_percent(found.worst_error)}; left out of the fit: median "
+        f"{_percent(found.unseen_median_error)}, worst {_percent(found.unseen_worst_error)}"
+    )
 
 
 def _space_lines(space: SearchSpace) -> Iterable[str]:
@@ -124,8 +141,12 @@ def _space_lines(space: SearchSpace) -> Iterable[str]:
 
 
 def _flat(value: object) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item:g}" for key, item in value.items()) or "none"
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "none"
     return str(value)

@@ -95,6 +95,10 @@ def _target(config: RunConfig) -> tuple[Literal["ok", "note"], str]:
         raise ConfigError(
             f"target.table: {target.table or 'not given'}; target.meter: table reads this file"
         )
+    if target.calibration is not None:
+        from nas.meters import load_calibration
+
+        load_calibration(target.calibration).require_target(target, profile)
     return "ok", f"{profile.description}; meter {target.meter}"
 
 

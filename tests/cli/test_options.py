@@ -24,7 +24,7 @@ VERBS = {
     "show": [FORMAT, "name", "--slot", "what"],
     "diff": [FORMAT, "left", "right"],
     "space": ON_RUN,
-    "measure": ON_RUN,
+    "measure": [*ON_RUN, FORMAT, "--calibrate", "--output", "--pack"],
     "prune": ON_RUN,
     "build": ON_RUN,
     "score": [*ON_RUN, "--until-certain"],

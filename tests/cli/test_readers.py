@@ -155,6 +155,14 @@ def test_show_hardware_gives_sources(nas: Nas) -> None:
     assert "NVIDIA H100 data sheet" in nas("show", "hardware", "h100-sxm").stdout
 
 
+def test_show_hardware_tells_the_link_or_that_there_is_none(nas: Nas) -> None:
+    assert "kind NVLink 4, gb_per_s 900" in nas("show", "hardware", "h100-sxm").stdout
+    lines = nas("show", "hardware", "x86-avx2").stdout.splitlines()
+    assert [line.split() for line in lines if line.startswith("link")] == [
+        ["link", "none", "none;", "one", "processor"]
+    ]
+
+
 def test_show_space_is_yaml_that_makes_the_same_space(nas: Nas) -> None:
     from search_spaces import SearchSpace, load_space
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from hardware_profiles import HardwareProfile, list_profiles, load_profile, with_measured_figures
+from hardware_profiles import (
+    HardwareProfile,
+    Link,
+    list_profiles,
+    load_profile,
+    with_measured_figures,
+)
 from nas.errors import ConfigError
 
 
@@ -25,6 +31,7 @@ def test_every_figure_has_a_source(name: str) -> None:
         "efficiency",
         "launch_overhead_us",
         "width_multiple",
+        "link",
     }
     assert figures <= profile.sources.keys()
 
@@ -35,6 +42,22 @@ def test_expected_devices_are_there() -> None:
     cpus = {"local", "apple-m2", "x86-avx2", "x86-avx512", "x86-avx512-amx"}
     assert gpus | small | cpus == set(list_profiles())
     assert load_profile("rtx4090").sm == 89
+
+
+def test_links_are_known_where_devices_are_joined() -> None:
+    links = {name: load_profile(name).link for name in list_profiles()}
+    alone = {name for name, link in links.items() if link is None}
+    assert alone == {name for name in links if load_profile(name).kind == "cpu"} | {
+        "jetson-agx-orin"
+    }
+    assert links["h100-sxm"] == Link(kind="NVLink 4", gb_per_s=900)
+
+
+def test_a_link_needs_a_rate(tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nlink: {kind: wire}\n")
+    with pytest.raises(ConfigError, match=r"link\.gb_per_s: Field required"):
+        load_profile(path)
 
 
 def test_local_is_read_from_this_machine_without_figures() -> None:

@@ -9,7 +9,7 @@ Only operators of the ONNX standard are used, so that other runtimes and TensorR
 """
 
 from nas.backends.onnx._export import OnnxArtifact, export_onnx
-from nas.backends.onnx._files import save_model
+from nas.backends.onnx._files import save_model, save_structure
 from nas.backends.onnx._gate import GateReport, check_onnx
 from nas.backends.onnx._genai import write_genai_config
 from nas.backends.onnx._stack import block_stack, epilogue_model, prologue_model
@@ -23,5 +23,6 @@ __all__ = [
     "export_onnx",
     "prologue_model",
     "save_model",
+    "save_structure",
     "write_genai_config",
 ]

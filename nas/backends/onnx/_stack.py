@@ -34,6 +34,7 @@ def block_stack(
     dtype: str = "float32",
     seed: int = 0,
     opset: int | None = None,
+    device: str = "cpu",
 ) -> ir.Model:
     """`copies` of one block (norm + branch + residual) in a row, each with its own random weights.
 
@@ -42,7 +43,8 @@ def block_stack(
     (additive: 0 where a query may look, a large negative number elsewhere), and for copy i
     `past_key_values.{i}.key|value` [batch, kv_heads, past_sequence_length, head_dim].
     Outputs: `next_state`, and for attention `present.{i}.key|value`. One model serves prefill
-    (no past) and decode (one token). All tensors are in `dtype`.
+    (no past) and decode (one token). All tensors are in `dtype`. On the device `meta` there are no
+    weights, and only the structure can be written (`save_structure`).
 
     Raises PassError for a skip, which has no graph.
     """
@@ -56,7 +58,7 @@ def block_stack(
     context, past, presents = [], _past_dims(shape, resolved), []
     if past:
         context = [composer.add_input(name, _context_dims(name, shape)) for name in CONTEXT]
-    for i, slot in enumerate(stack_slots(shape, slot_kind, resolved, copies, seed)):
+    for i, slot in enumerate(stack_slots(shape, slot_kind, resolved, copies, seed, device)):
         inputs = [state, *context, *(composer.add_past(i, past) if past else ())]
         weights = dict(slot.named_parameters())
         state, *present = composer.instantiate(template, f"copies.{i}.", inputs, weights)
@@ -68,12 +70,17 @@ def block_stack(
 
 
 def stack_slots(
-    shape: DecoderShape, slot_kind: SlotKind, spec: BlockSpec, copies: int, seed: int = 0
+    shape: DecoderShape,
+    slot_kind: SlotKind,
+    spec: BlockSpec,
+    copies: int,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> list[SlotModule]:
     """The slots of `block_stack` as torch modules, in float32, with torch's own initialisation."""
     if copies < 1:
         raise PassError(f"a stack needs at least one copy, not {copies}")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
         return [
             SlotModule(
@@ -84,7 +91,12 @@ def stack_slots(
 
 
 def prologue_model(
-    shape: DecoderShape, *, dtype: str = "float32", seed: int = 0, opset: int | None = None
+    shape: DecoderShape,
+    *,
+    dtype: str = "float32",
+    seed: int = 0,
+    opset: int | None = None,
+    device: str = "cpu",
 ) -> ir.Model:
     """`input_ids` [batch, sequence_length], `attention_mask` [batch, total_sequence_length] ->
     `state`, `cos`, `sin`, `mask` as `block_stack` takes them."""
@@ -92,7 +104,7 @@ def prologue_model(
     opset = DEFAULT_OPSET if opset is None else opset
     composer = Composer("prologue", dtype, opset)
     inputs = composer.add_ids()
-    weight = _random((shape.vocab_size, shape.hidden_size), seed)
+    weight = _random((shape.vocab_size, shape.hidden_size), seed, device)
     template = prologue_template(shape, dtype, opset)
     results = composer.instantiate(template, "prologue.", inputs, {"weight": weight})
     for name, value in zip(template.outputs, results, strict=True):
@@ -101,7 +113,12 @@ def prologue_model(
 
 
 def epilogue_model(
-    shape: DecoderShape, *, dtype: str = "float32", seed: int = 0, opset: int | None = None
+    shape: DecoderShape,
+    *,
+    dtype: str = "float32",
+    seed: int = 0,
+    opset: int | None = None,
+    device: str = "cpu",
 ) -> ir.Model:
     """`state` [batch, sequence_length, hidden] -> `logits`: final norm and head."""
     require_dtype(dtype)
@@ -109,8 +126,8 @@ def epilogue_model(
     composer = Composer("epilogue", dtype, opset)
     state = composer.add_input("state", ("batch", "sequence_length", shape.hidden_size))
     weights = {
-        "norm.weight": torch.ones(shape.hidden_size),
-        "head.weight": _random((shape.vocab_size, shape.hidden_size), seed),
+        "norm.weight": torch.ones(shape.hidden_size, device=device),
+        "head.weight": _random((shape.vocab_size, shape.hidden_size), seed, device),
     }
     template = epilogue_template(shape, dtype, opset)
     (logits,) = composer.instantiate(template, "epilogue.", [state], weights)
@@ -132,5 +149,7 @@ def _context_dims(name: str, shape: DecoderShape) -> Dims:
     return ("batch", "sequence_length", width)
 
 
-def _random(size: tuple[int, int], seed: int) -> torch.Tensor:
+def _random(size: tuple[int, int], seed: int, device: str) -> torch.Tensor:
+    if device == "meta":
+        return torch.empty(size, device=device)
     return 0.02 * torch.randn(size, generator=torch.Generator().manual_seed(seed))
