@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nas._documents import load_json
 from nas.config import TargetConfig
 from nas.errors import ConfigError
 from nas.ir import Conditions, DecoderShape, Latency, Phase
@@ -20,7 +21,7 @@ from nas.meters._costs import CostTable
 class _Row(BaseModel):
     """One sample; rows with the same block and phase are samples of one latency."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     block: str = Field(min_length=1)
     phase: Phase
@@ -93,14 +94,28 @@ def _read(path: Path) -> CostTable:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix.lower() == ".csv":
-            return _from_rows(list(csv.DictReader(text.splitlines())))
-        data = json.loads(text)
+            return _from_rows(_csv_rows(text))
+        data = load_json(text, unique=True)
         return CostTable.model_validate(data) if isinstance(data, dict) else _from_rows(data)
     except FileNotFoundError:
         raise ConfigError(f"target.table: {path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ConfigError) as error:
         detail = _first_problem(error) if isinstance(error, ValidationError) else str(error)
         raise ConfigError(f"{path}: not a latency table: {detail}") from error
+
+
+def _csv_rows(text: str) -> list[dict[str, str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        lines = [cells for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
+    for cells in lines[1:]:
+        if len(cells) != len(lines[0]):
+            raise ValueError(f"{len(lines[0])} columns, but a line of {len(cells)}: {cells[:3]}")
+    if lines and len(set(lines[0])) < len(lines[0]):
+        raise ValueError("a column stands there twice")
+    return [dict(zip(lines[0], cells, strict=True)) for cells in lines[1:]]
 
 
 def _from_rows(rows: Any) -> CostTable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from rich.console import RenderableType
 
+from nas._documents import load_json
 from nas._tables import table
 from nas._words import duration, size_mib
 from nas.compiler import PASSES
@@ -119,10 +119,11 @@ def _passes(records: list[UnitRecord], expected: dict[str, int]) -> tuple[PassSt
 def _expected(run: RunDirectory) -> dict[str, int]:
     """Blocks to build and slots to score, from the list of candidates where there is one."""
     path = run.path("space.json")
-    if not path.is_file():
+    try:
+        candidates = load_json(path.read_text(encoding="utf-8"))["candidates"]
+        slots = {(c["slot"]["layer"], c["slot"]["kind"]) for c in candidates}
+    except (OSError, ValueError, LookupError, TypeError):  # absent or torn: the next run says so
         return {}
-    candidates = json.loads(path.read_text(encoding="utf-8"))["candidates"]
-    slots = {(c["slot"]["layer"], c["slot"]["kind"]) for c in candidates}
     return {"build": len(candidates), "score": len(slots)}
 
 
