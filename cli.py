@@ -22,6 +22,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 PASS_VERBS = {
     "space": "list the candidates of every slot",
     "measure": "measure every distinct block on the target",
+    "prune": "leave out what is not worth training",
     "build": "make every candidate from the teacher",
     "refine": "move to where the realised KL is lower",
     "assemble": "put student and baselines together",
@@ -34,7 +35,7 @@ SECTIONS = {
     "Start": ("init", "ls", "doctor", "validate", "plan", "run"),
     "Read a run": ("status", "show", "diff"),
     "One pass of a run": (
-        *("space", "measure", "build", "score", "solve", "refine"),
+        *("space", "measure", "prune", "build", "score", "solve", "refine"),
         *("assemble", "distill", "export", "profile", "evaluate", "report"),
     ),
 }

@@ -48,8 +48,9 @@ class Pass:
 
 
 PASSES: tuple[Pass, ...] = (
-    Pass("space", "list the candidates of every slot", lambda a: a.candidates),
+    Pass("space", "list the candidates of every slot", lambda a: a.space),
     Pass("measure", "measure every distinct block on the target", lambda a: a.costs),
+    Pass("prune", "leave out what is not worth training", lambda a: a.candidates),
     Pass("build", "make every candidate from the teacher", lambda a: a.block_keys),
     Pass("score", "what swapping in each candidate costs", lambda a: a.scores),
     Pass("solve", "pick one block a slot under the budgets", lambda a: (a.solution, a.baselines)),
@@ -63,7 +64,7 @@ PASSES: tuple[Pass, ...] = (
 )
 
 
-_BEFORE_SOLVING = frozenset({"teacher", "data", "space", "measure", "build", "score"})
+_BEFORE_SOLVING = frozenset({"teacher", "data", "space", "measure", "prune", "build", "score"})
 
 
 @dataclass

@@ -159,6 +159,23 @@ class BudgetsConfig(Section):
         return {phase: limit for phase, limit in both.items() if limit is not None}
 
 
+class PruneConfig(Section):
+    """Which candidates are worth training, decided before any is: at most the share `keep` of them
+    (1: nothing is pruned and no draft is made).
+
+    `calibrate` candidates are built and scored for real, and say at `confidence` within which
+    factor the others' losses are known. The budgets count as they are and tighter and looser by
+    `reach`; `cells` is the number of parts by cost of which the best are kept first; `draws` is as
+    in `score`."""
+
+    keep: float = Field(default=1.0, gt=0, le=1)
+    calibrate: int = Field(default=24, ge=4)
+    confidence: float = Field(default=0.8, ge=0.5, lt=1)
+    reach: float = Field(default=0.1, ge=0, lt=1)
+    cells: PositiveInt = 3
+    draws: PositiveInt = 8
+
+
 class BuildConfig(Section):
     """Closed forms on `tokens`, then blockwise local distillation for `epochs` over the same
     activations (0: closed forms only). The last `held_out_fraction` judges both."""
@@ -287,6 +304,7 @@ class RunConfig(Section):
     space: str = "decoder"
     target: TargetConfig = TargetConfig()
     budgets: BudgetsConfig
+    prune: PruneConfig = PruneConfig()
     build: BuildConfig = BuildConfig()
     score: ScoreConfig = ScoreConfig()
     solve: SolveConfig = SolveConfig()

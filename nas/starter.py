@@ -48,6 +48,9 @@ budgets:                        # all that is given must hold; a bare number mea
   # kv_mib_per_sequence: 8
   # params_m: 90
 
+prune:
+  keep: 1                       # 0.3: train and score three in ten candidates, the rest goes before
+
 build:
   tokens: 32768                 # closed forms are fitted on these
   epochs: 0                     # then local distillation for this long; 0: closed forms only

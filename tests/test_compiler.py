@@ -139,15 +139,25 @@ def test_unknown_and_reversed_passes_are_refused(config: RunConfig, tmp_path: Pa
 def test_events_tell_what_each_pass_took(finished: Path) -> None:
     lines = (finished / "events.jsonl").read_text(encoding="utf-8").splitlines()
     names = [e["name"] for e in map(json.loads, lines) if e["event"] == "pass"]
-    assert names == [p.name for p in PASSES if p.name != "refine"]  # it has no rounds here
+    idle = {"prune", "refine"}  # everything is kept here, and there are no rounds
+    assert names == [p.name for p in PASSES if p.name not in idle]
 
 
 def test_the_plan_counts_what_the_run_made(finished: Path, config: RunConfig) -> None:
     rows = {row.pass_name: row for row in make_plan(config).rows}
     made = list((finished / "units" / "build").rglob("*.json"))
     assert rows["build"].units == len(made)
-    assert rows["refine"].units == rows["refine"].seconds == 0
+    for name in ("prune", "refine"):
+        assert rows[name].units == rows[name].seconds == 0
     assert all(row.seconds >= 0 for row in rows.values())
+
+
+def test_the_plan_counts_what_pruning_leaves(config: RunConfig) -> None:
+    pruned = config.model_copy(update={"prune": config.prune.model_copy(update={"keep": 0.25})})
+    whole, less = ({r.pass_name: r for r in make_plan(c).rows} for c in (config, pruned))
+    assert less["prune"].units == whole["build"].units
+    assert less["build"].units == whole["build"].units // 4
+    assert less["build"].disk_mib < whole["build"].disk_mib
 
 
 def test_the_plan_prices_the_scoring_that_is_asked_for(config: RunConfig) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nas.meters import CostTable
+    from nas.passes.build import FindDraft
     from nas.passes.evaluate import Qualities
     from nas.passes.profile import Profile
     from nas.uncertainty import Uncertainty
@@ -29,7 +30,8 @@ class Artefacts:
         self.context = context
 
     @cached_property
-    def candidates(self) -> tuple[Candidate, ...]:
+    def space(self) -> tuple[Candidate, ...]:
+        """Every candidate of every slot."""
         from nas.passes.space import candidates
 
         return candidates(self.context)
@@ -40,9 +42,26 @@ class Artefacts:
         from nas.passes.measure import measure
         from nas.passes.solve import require_feasible
 
-        table = measure(self.context, self.candidates)
-        require_feasible(self.context, table, self.candidates)
+        table = measure(self.context, self.space)
+        require_feasible(self.context, table, self.space)
         return table
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The candidates that survive pruning."""
+        if self.context.config.prune.keep == 1:
+            return self.space
+        from nas.passes.prune import prune
+
+        return prune(self.context, self.space, self.costs)
+
+    @cached_property
+    def _drafts(self) -> FindDraft | None:
+        if self.context.config.prune.keep == 1:
+            return None
+        from nas.passes.draft import Drafts
+
+        return Drafts(self.context)
 
     @cached_property
     def _with_uniform(self) -> tuple[CostTable, tuple[Candidate, ...]]:
@@ -61,7 +80,7 @@ class Artefacts:
 
         if "build" in self.context.run.closed:
             return build(self.context, self.candidates)
-        return build(self.context, self.candidates, self._extra)
+        return build(self.context, self.candidates, self._extra, self._drafts)
 
     @cached_property
     def baseline_keys(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ second in the format that the passes use, at the share of it that a pass was see
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -55,7 +56,8 @@ def make_plan(config: RunConfig) -> Plan:
     work = _Work(config, shape, candidates)
     rows = (
         _row("measure", work.requests, 0, 1500, work.requests * _SECONDS_PER_MEASUREMENT),
-        _row("build", len(candidates), work.library_mib, work.build_mib, work.build_s(rate)),
+        _row("prune", *work.drafts, work.build_mib, work.prune_s(rate)),
+        _row("build", work.survivors, work.built_mib, work.build_mib, work.build_s(rate)),
         _row("score", 2 * shape.layers, 1, work.teacher_mib * 2, work.score_gflop / rate),
         _row("solve", 1, 1, 200, 2),
         _row(
@@ -152,11 +154,45 @@ class _Work:
         slot = (4 * tokens * width + 32 * width**2) / _MIB
         return (1 + self.students) * (self.teacher_mib + states) + slot
 
+    @property
+    def survivors(self) -> int:
+        """Candidates that are trained and scored, at most."""
+        return math.floor(self.config.prune.keep * len(self.candidates))
+
+    @property
+    def built_mib(self) -> float:
+        return self.library_mib * self.survivors / len(self.candidates)
+
+    @property
+    def drafts(self) -> tuple[int, float]:
+        """Count and MiB of the closed forms that pruning keeps beside the library."""
+        return (len(self.candidates), self.library_mib) if self.config.prune.keep < 1 else (0, 0)
+
+    def prune_s(self, rate_gflops: float) -> float:
+        """The closed forms, all one-backward scores, and the trials, scored from their slot on."""
+        if self.config.prune.keep == 1:
+            return 0.0
+        trials = self.config.prune.calibrate
+        fast = self._expansion_gflop(self.config.prune.draws, self.candidates)
+        scored = self._score_tokens * trials * (self.body / 2 + self.head) / 1e9
+        share = trials / len(self.candidates)
+        made = self._closed_forms_gflop + share * self._training_gflop
+        return (made + fast + scored) / rate_gflops
+
     def build_s(self, rate_gflops: float) -> float:
-        walk = self.config.build.tokens * self.body
+        walk = self.config.build.tokens * self.body / 1e9
+        made = walk if self.config.prune.keep < 1 else self._closed_forms_gflop
+        return (made + self.config.prune.keep * self._training_gflop) / rate_gflops
+
+    @property
+    def _closed_forms_gflop(self) -> float:
+        tokens = self.config.build.tokens
+        return (tokens * self.body + self._gram_flops(tokens)) / 1e9
+
+    @property
+    def _training_gflop(self) -> float:
         each = sum(self._flops(c.slot, c.spec) for c in self.candidates)
-        train = 3.0 * self.config.build.epochs * self.config.build.tokens * each
-        return (walk + train + self._gram_flops(self.config.build.tokens)) / 1e9 / rate_gflops
+        return 3.0 * self.config.build.epochs * self.config.build.tokens * each / 1e9
 
     def refit_s(self, rate_gflops: float) -> float:
         """The teacher once; each student's blocks and their Gram matrices."""
@@ -171,9 +207,9 @@ class _Work:
     @property
     def score_gflop(self) -> float:
         if self.config.score.method == "one_backward":
-            return self._expansion_gflop(self.config.score.draws, self.candidates)
+            return self._expansion_gflop(self.config.score.draws, self.candidates[: self.survivors])
         each = self.body / 2 + self.head
-        return self._score_tokens * len(self.candidates) * each / 1e9
+        return self._score_tokens * self.survivors * each / 1e9
 
     @property
     def refine_gflop(self) -> float:

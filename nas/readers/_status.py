@@ -118,13 +118,17 @@ def _passes(records: list[UnitRecord], expected: dict[str, int]) -> tuple[PassSt
 
 def _expected(run: RunDirectory) -> dict[str, int]:
     """Blocks to build and slots to score, from the list of candidates where there is one."""
-    path = run.path("space.json")
+    pruned, space = run.path("prune.json"), run.path("space.json")
     try:
-        candidates = load_json(path.read_text(encoding="utf-8"))["candidates"]
-        slots = {(c["slot"]["layer"], c["slot"]["kind"]) for c in candidates}
-    except (OSError, ValueError, LookupError, TypeError):  # absent or torn: the next run says so
-        return {}
-    return {"build": len(candidates), "score": len(slots)}
+        if pruned.is_file():
+            found = load_json(pruned.read_text(encoding="utf-8"))
+            slots = {name.rpartition("/")[0] for name in found["kept"]}
+            return {"build": len({*found["kept"], *found["trials"]}), "score": len(slots)}
+        candidates = load_json(space.read_text(encoding="utf-8"))["candidates"]
+        of_slots = {(c["slot"]["layer"], c["slot"]["kind"]) for c in candidates}
+        return {"build": len(candidates), "score": len(of_slots)}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}  # absent or torn: the next run says so
 
 
 def _state(run: RunDirectory, passes: Iterable[PassStatus]) -> RunState:

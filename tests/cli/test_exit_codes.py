@@ -139,7 +139,7 @@ def test_nas_debug_shows_the_traceback_of_an_unexpected_error(
         (["run"], "Missing argument 'CONFIG'"),
         (["run", "nas.yaml", "--form", "score"], "--form"),
         (["run", "nas.yaml", "--from", "scor"], "no pass is named 'scor'; did you mean 'score'?"),
-        (["run", "nas.yaml", "--to", "xyzzy"], "the passes are space, measure, build"),
+        (["run", "nas.yaml", "--to", "xyzzy"], "the passes are space, measure, prune, build"),
         (["ls", "solver"], "'solver' is not one of"),
         (["run", "absent.yaml"], "absent.yaml: no such file"),
         (["run", "nas.yaml", "--set", "budgets.sped=2"], "did you mean speedup?"),

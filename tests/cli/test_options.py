@@ -25,6 +25,7 @@ VERBS = {
     "diff": [FORMAT, "left", "right"],
     "space": ON_RUN,
     "measure": ON_RUN,
+    "prune": ON_RUN,
     "build": ON_RUN,
     "score": [*ON_RUN, "--until-certain"],
     "solve": [*ON_RUN, FORMAT, *LIBRARY],

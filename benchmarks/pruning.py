@@ -1,0 +1,233 @@
+"""Does pruning find the same student for less?
+
+    python benchmarks/pruning.py --text FILE --output FOLDER [--quick]
+
+Compiles SmolLM2 up to its solution twice for each of three budgets: once with every candidate
+trained and scored by replace-one, once with `prune.keep`. Says how many candidates were trained,
+what build and score (and pruning) took, and what the chosen students realise on held-out text; and
+how each proxy ranks the candidates by trained local error and replace-one KL. Figures go to
+FOLDER/pruning.json, the tables to the README beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nas.blocks import KINDS
+from nas.compiler import compile_run
+from nas.config import RunConfig, load_config
+from nas.console import Session
+from nas.errors import NasError
+from nas.passes import Artefacts, PassContext
+from nas.passes.score import library_network
+from nas.passes.solve import architecture_of
+from nas.run import RunDirectory
+from nas.sensitivity import Realiser
+
+ROOT = Path(__file__).parent
+README = ROOT / "README.md"
+BEGIN, END = "<!-- pruning begin -->", "<!-- pruning end -->"
+PASSES = ("prune", "build", "score")
+SPEEDUPS = (1.5, 1.3, 1.8)
+SETTINGS = (
+    "score.method=replace_one",
+    "score.batch_sequences=8",
+    "data.score_sequences=6",
+    # One table of costs for all runs, so that they differ in their candidates alone.
+    "target.hardware=x86-avx512",
+    "target.meter=roofline",
+    "build.tokens=12288",
+    "build.epochs=4",
+    "refine.rounds=0",
+    "baselines=[]",
+)
+
+
+def main() -> int:
+    """Run all parts; the exit code is that of a `nas run`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--config", type=Path, default=ROOT / "../examples/smollm2-benchmark.yaml")
+    parser.add_argument("--keep", type=float, default=0.2)
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="K=V")
+    parser.add_argument("--quick", action="store_true", help="one budget; the README stays")
+    options = parser.parse_args()
+    source = f"data.sources=[{{kind: file, path: {options.text.resolve()}}}]"
+    found: dict[str, Any] = {"budgets": []}
+    try:
+        for speedup in SPEEDUPS[:1] if options.quick else SPEEDUPS:
+            settings = [source, *SETTINGS, f"budgets.speedup={speedup}", *options.overrides]
+            whole = load_config(options.config, settings)
+            pruned = load_config(options.config, [*settings, f"prune.keep={options.keep}"])
+            row = compare(whole, pruned, options.output, speedup)
+            print(row, flush=True)
+            found["budgets"].append(row)
+        found["proxies"] = proxies(whole, options.output)
+    except NasError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    (options.output / "pruning.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    table = "\n".join(lines(found))
+    print(table)
+    if not options.quick:
+        install(table)
+    return 0
+
+
+def compare(whole: RunConfig, pruned: RunConfig, folder: Path, speedup: float) -> dict[str, Any]:
+    """Both compilations at one budget. Budgets share each run; the time of one is that of all
+    units that it rests on, as if it stood alone."""
+    row: dict[str, Any] = {"speedup": speedup}
+    for name, config in (("whole", whole), ("pruned", pruned)):
+        run = RunDirectory.create(folder / name)
+        compile_run(config, run, Session().progress, stop="solve")
+        view = Artefacts(PassContext(config, run))
+        trials = run.require("prune/survivors").data["trials"] if name == "pruned" else []
+        trained = {*trials, *(c.id for c in view.candidates)}
+        row[name] = {
+            "trained": len(trained),
+            "seconds": _seconds(run, trained),
+            "objective": view.solution.objective,
+            "held_out_kl": held_out_kl(view),
+        }
+    return row
+
+
+def _seconds(run: RunDirectory, trained: set[str]) -> float:
+    """Time of the units of pruning, building and scoring that stand in the run, and what the first
+    call took beside its units: the walks over the teacher."""
+    slots = {name.rpartition("/")[0] for name in trained}
+    units = [
+        *(f"build/{name}" for name in trained),
+        *(f"score/{slot}" for slot in slots),
+        *(f"prune/draft/{path.parent.name}/{path.stem}" for path in run.path("drafts").glob("*/*")),
+        *("prune/one-backward", "prune/calibration"),
+    ]
+    spent = sum(record.seconds for name in units if (record := run.record(name)))
+    return spent + _first_overhead(run)
+
+
+def _first_overhead(run: RunDirectory) -> float:
+    """Seconds of the first call's passes beyond those of their units."""
+    wall = units = 0.0
+    for event in run.events():
+        if event["event"] == "unit" and event["unit"].split("/")[0] in PASSES:
+            if event["unit"] != "prune/survivors":  # its time holds that of the others
+                units += event["seconds"]
+        elif event["event"] == "pass" and event["name"] in PASSES:
+            wall += event["seconds"]
+        if event["event"] == "pass" and event["name"] == "score":
+            break
+    return max(0.0, wall - units)
+
+
+def held_out_kl(view: Artefacts) -> float:
+    """KL of the chosen student, its blocks as the library has them, on evaluation text."""
+    architecture = architecture_of(view.context.shape, view.candidates, view.solution)
+    ids = view.context.text.evaluate[:12]
+    return float(Realiser(library_network(view.context), ids)(architecture).mean())
+
+
+def proxies(whole: RunConfig, folder: Path) -> list[dict[str, Any]]:
+    """Spearman of each proxy with trained local error and replace-one KL, over all candidates and
+    within slots."""
+    view = Artefacts(PassContext(whole, RunDirectory.open(folder / "whole")))
+    listing = json.loads((folder / "pruned" / "prune.json").read_text())
+    seen = {row["candidate"]: row for row in listing["candidates"]}
+    shape, run = view.context.shape, view.context.run
+    columns: dict[str, list[float]] = {}
+    for candidate in view.candidates:
+        spec = shape.resolve(candidate.slot, candidate.spec)
+        meta = run.require(f"build/{candidate.id}").data
+        kind = KINDS[spec.kind]
+        figures = {
+            "params": -kind.parameters(shape, candidate.slot.kind, spec),
+            "flops": -kind.flops(shape, spec, 512, 256),
+            "slice_error": meta["sliced_error"],
+            "closed_form_error": seen[candidate.id]["local_error"],
+            "one_backward": seen[candidate.id]["one_backward_nats"],
+            "trained_error": meta["initial_error"]
+            if meta["trained_error"] is None
+            else min(meta["initial_error"], meta["trained_error"]),
+            "replace_one": float(view.scores[candidate.id].mean()),
+        }
+        for name, value in figures.items():
+            columns.setdefault(name, []).append(float(value))
+    slots = np.array([c.slot.id for c in view.candidates])
+    return [
+        {
+            "proxy": name,
+            **{
+                target: [
+                    spearman(np.array(columns[name]), np.array(columns[target])),
+                    within(np.array(columns[name]), np.array(columns[target]), slots),
+                ]
+                for target in ("trained_error", "replace_one")
+            },
+        }
+        for name in ("params", "flops", "slice_error", "closed_form_error", "one_backward")
+    ]
+
+
+def within(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
+    """Mean over the groups of Spearman's rank correlation."""
+    return float(np.mean([spearman(x[groups == g], y[groups == g]) for g in np.unique(groups)]))
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's rank correlation, equal values sharing their mean rank."""
+    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[inverse], dtype=float)
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """The tables of the README."""
+    yield (
+        "| budget | candidates trained | build and score | held-out KL, whole | pruned | ratio |\n"
+        "|---|---|---|---|---|---|"
+    )
+    for row in found["budgets"]:
+        yield _budget_line(row)
+    yield "\n| proxy | trained local error | within slots | replace-one KL | within slots |"
+    yield "|---|---|---|---|---|"
+    for row in found["proxies"]:
+        cells: Sequence[float] = [*row["trained_error"], *row["replace_one"]]
+        yield f"| {row['proxy']} | " + " | ".join(f"{value:.3f}" for value in cells) + " |"
+
+
+def _budget_line(row: Mapping[str, Any]) -> str:
+    whole, pruned = row["whole"], row["pruned"]
+    return (
+        f"| {row['speedup']}x | {pruned['trained']} of {whole['trained']} "
+        f"({pruned['trained'] / whole['trained']:.0%}) "
+        f"| {pruned['seconds']:.0f} of {whole['seconds']:.0f} s "
+        f"({pruned['seconds'] / whole['seconds']:.0%}) "
+        f"| {whole['held_out_kl']:.4f} | {pruned['held_out_kl']:.4f} "
+        f"| {pruned['held_out_kl'] / whole['held_out_kl']:.3f} |"
+    )
+
+
+def install(table: str) -> None:
+    """Put the tables between the markers of the README."""
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    README.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

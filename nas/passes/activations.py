@@ -1,0 +1,81 @@
+"""The teacher's activations at one slot after the other, from one walk."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator
+
+import torch
+from torch import Tensor
+
+from nas._numerics import autocast
+from nas.blocks import SlotData
+from nas.chain import DecoderChain
+from nas.config import BuildConfig
+from nas.errors import ConfigError
+from nas.ir import Slot
+from nas.passes._context import PassContext
+
+
+def slot_activations(
+    context: PassContext, wanted: Collection[Slot]
+) -> Iterator[tuple[Slot, SlotData]]:
+    """Normed input and output of every wanted slot, for all tokens that blocks are made from.
+
+    One slot's activations are held at a time: memory does not grow with depth.
+    """
+    chain, config = context.teacher.chain, context.config.build
+    state = _embed(chain, _windows(context.text.train, config))
+    last = max(chain.slot_ids.index(slot) for slot in wanted)
+    for k, slot in enumerate(chain.slot_ids[: last + 1]):
+        x, y = _branch(chain, k, state)
+        if slot in wanted:
+            yield slot, _slot_data(chain, k, slot, x, y, config)
+        state += y
+        del x, y
+
+
+def _windows(train: Tensor, config: BuildConfig) -> Tensor:
+    """The training windows to walk; at least one is fitted on and one held out."""
+    count = min(len(train), config.tokens // train.shape[1])
+    if count < 2:
+        raise ConfigError(
+            f"build.tokens: {config.tokens} of {len(train)} training windows of {train.shape[1]} "
+            f"tokens give {count}; at least 2 are needed, one to fit on and one to judge"
+        )
+    return train[:count]
+
+
+@torch.no_grad()
+def _embed(chain: DecoderChain, windows: Tensor) -> Tensor:
+    device = chain.embed.weight.device
+    return torch.cat([chain.embed_tokens(ids.to(device)).float() for ids in windows.split(8)])
+
+
+@torch.no_grad()
+def _branch(chain: DecoderChain, k: int, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Normed input and output of slot k for all sequences, in float32."""
+    slot, x, y = chain.slot(k), torch.empty_like(state), torch.empty_like(state)
+    context, branch = chain.context(state[:1, :, 0]), chain.teacher_branch(k)
+    for i in range(0, len(state), 8):
+        normed = slot.normed(state[i : i + 8].to(chain.norm.weight.dtype))
+        with autocast(state.device.type):
+            y[i : i + 8] = branch(normed, context)
+        x[i : i + 8] = normed
+    return x, y
+
+
+def _slot_data(
+    chain: DecoderChain, k: int, slot: Slot, x: Tensor, y: Tensor, config: BuildConfig
+) -> SlotData:
+    held_out = min(len(x) - 1, max(1, round(len(x) * config.held_out_fraction)))
+    return SlotData(
+        shape=chain.shape,
+        slot_kind=slot.kind,
+        teacher=copy.deepcopy(chain.teacher_branch(k)).float(),
+        x=x,
+        y=y,
+        context=chain.context(x[:1, :, 0]),
+        held_out=held_out,
+        ridge=config.ridge,
+    )
