@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from hardware_profiles._local import local_profile
 from hardware_profiles._profile import HardwareProfile
+from nas._documents import load_yaml
 from nas.errors import ConfigError
 
 _FOLDER = Path(__file__).parent
@@ -34,12 +34,12 @@ def load_profile(name_or_path: str | Path) -> HardwareProfile:
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(list_profiles())}"
         raise ConfigError(f"target.hardware: no such hardware profile or file: {name}; {hint}")
     try:
-        return HardwareProfile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+        return HardwareProfile.model_validate(load_yaml(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         lines = [
             f"{path}: {'.'.join(map(str, problem['loc'])) or 'profile'}: {problem['msg']}"
             for problem in error.errors()
         ]
         raise ConfigError("\n".join(lines)) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error

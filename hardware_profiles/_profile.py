@@ -33,7 +33,7 @@ class HardwareProfile(BaseModel):
     figure comes from.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1)
     description: str = Field(min_length=1)

@@ -8,6 +8,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from nas._documents import brief
+
 _TAG = "kind"
 """The field by which sections that may stand in one place are told apart."""
 _SCALAR = "constrained-float"
@@ -52,7 +54,7 @@ def _line(problem: Mapping[str, Any], root: type[BaseModel]) -> str:
         return str(problem["ctx"]["error"])
     if kind == "missing":
         return f"{key}: required"
-    return f"{key}: {problem['msg']} (found {problem['input']!r})"
+    return f"{key}: {problem['msg']} (found {brief(problem['input'])})"
 
 
 def _hint(name: str, known: Sequence[str], what: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -18,6 +17,7 @@ from pydantic import (
 )
 
 from nas._config_errors import describe
+from nas._documents import load_yaml
 from nas.errors import ConfigError
 
 Key = tuple[str, ...]
@@ -27,7 +27,7 @@ Key = tuple[str, ...]
 class Section(BaseModel):
     """Base of every section."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TeacherConfig(Section):
@@ -318,7 +318,7 @@ class RunConfig(Section):
     distill: DistillConfig = DistillConfig()
     export: ExportConfig = ExportConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
     def _budgets_can_be_measured(self) -> Self:
@@ -382,12 +382,12 @@ def validate_config(data: Mapping[str, Any], where: str) -> RunConfig:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; `nas init` writes a configuration") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, found {type(data).__name__}")
@@ -407,10 +407,15 @@ def _apply_override(data: dict[str, Any], override: str) -> Key:
             raise ConfigError(f"--set {override}: {parent} is not a section")
         section = child
     try:
-        section[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        section[leaf] = load_yaml(text)
+    except ValueError as error:
         raise ConfigError(f"--set {override}: not a YAML value: {error}") from error
     return (*parents, leaf)
+
+
+def _no_path(key: Key, error: Exception) -> ConfigError:
+    reason = getattr(error, "strerror", None) or error
+    return ConfigError(f"{'.'.join(key)}: not a path that can be looked up ({reason}); correct it")
 
 
 def _anchor_names(config: RunConfig, folder_of: Callable[[Key], Path]) -> RunConfig:
@@ -418,7 +423,10 @@ def _anchor_names(config: RunConfig, folder_of: Callable[[Key], Path]) -> RunCon
 
     def anchor(name: str, *key: str) -> str:
         near = folder_of(key) / name
-        return str(near.resolve()) if near.exists() else name
+        try:
+            return str(near.resolve()) if near.exists() else name
+        except (OSError, ValueError, RuntimeError) as error:
+            raise _no_path(key, error) from error
 
     teacher, target = config.teacher, config.target
     named = {"source": anchor(teacher.source, "teacher", "source")}
@@ -437,7 +445,10 @@ def _anchor_names(config: RunConfig, folder_of: Callable[[Key], Path]) -> RunCon
 def _anchor_paths(config: RunConfig, folder_of: Callable[[Key], Path]) -> RunConfig:
     def anchor(value: Any, key: Key) -> Any:
         if isinstance(value, Path):
-            return value if value.is_absolute() else (folder_of(key) / value).resolve()
+            try:
+                return value if value.is_absolute() else (folder_of(key) / value).resolve()
+            except (OSError, ValueError, RuntimeError) as error:
+                raise _no_path(key, error) from error
         if isinstance(value, Section):
             fields = type(value).model_fields
             return value.model_copy(

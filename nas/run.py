@@ -12,19 +12,23 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from pydantic import BaseModel
 from safetensors import SafetensorError
 
+from nas._documents import load_json
 from nas.errors import ArtifactError, PassError
 
 FORMAT_VERSION = 1
+
+_SCRATCH = re.compile(r"\..+\.\d+\.tmp")
 
 Writer = Callable[[Path], None]
 
@@ -43,13 +47,17 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @dataclass
 class UnitRecord:
-    """What `units/<name>.json` says of a finished unit. `data` is the unit's own small JSON."""
+    """What `units/<name>.json` says of a finished unit. `data` is the unit's own small JSON.
+
+    `seal` is a hash over all the rest; records of earlier versions have none.
+    """
 
     name: str
     key: str
     files: dict[str, str]
     data: Any = None
     seconds: float = 0.0
+    seal: str = ""
 
 
 @dataclass
@@ -73,9 +81,10 @@ class RunDirectory:
     def create(cls, root: Path) -> RunDirectory:
         """Open `root`, made if absent; a folder that holds something else is refused."""
         marker = root / "run.json"
-        if root.exists() and not marker.exists() and any(root.iterdir()):
+        if root.exists() and not marker.exists() and not all(map(_is_scratch, root.iterdir())):
             raise ArtifactError(f"{root} is not empty and not a run; name another --output folder")
-        root.mkdir(parents=True, exist_ok=True)
+        with _writing(root):
+            root.mkdir(parents=True, exist_ok=True)
         run = cls(root)
         if not marker.exists():
             write_atomically(marker, json.dumps({"format": FORMAT_VERSION, "created": time.time()}))
@@ -86,7 +95,7 @@ class RunDirectory:
         """Open an existing run."""
         marker = root / "run.json"
         try:
-            version = json.loads(marker.read_text())["format"]
+            version = load_json(marker.read_text(encoding="utf-8"))["format"]
         except FileNotFoundError:
             raise ArtifactError(f"{root} is not a run (it has no run.json)") from None
         except (ValueError, KeyError, TypeError) as error:
@@ -101,12 +110,25 @@ class RunDirectory:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run alone; a second process is refused at once."""
-        with (self.root / "run.lock").open("w") as handle:
+        with _writing(self.root):
+            handle = (self.root / "run.lock").open("w")
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ArtifactError(f"{self.root} is in use by another nas process") from None
+            self._sweep()
             yield
+
+    def _sweep(self) -> None:
+        """Remove what a killed process was writing; nobody else writes under the lock."""
+        for path in [*self.root.rglob(".*.tmp")]:
+            if _is_scratch(path):
+                _remove(path)
+
+    def scratch(self, name: str) -> Path:
+        """A folder for files in between. Not made yet; swept away if its process is killed."""
+        return self.root / f".{name}.{os.getpid()}.tmp"
 
     def path(self, *parts: str) -> Path:
         return self.root.joinpath(*parts)
@@ -114,7 +136,8 @@ class RunDirectory:
     def event(self, kind: str, **fields: Any) -> None:
         """Append a line to events.jsonl."""
         line = json.dumps({"time": time.time(), "event": kind, **fields}, default=_plain)
-        with self.path("events.jsonl").open("a+b") as handle:
+        path = self.path("events.jsonl")
+        with _writing(path), path.open("a+b") as handle:
             handle.seek(0, os.SEEK_END)
             if handle.tell() and _last_byte(handle) != b"\n":
                 line = "\n" + line  # a torn line stays alone
@@ -123,9 +146,11 @@ class RunDirectory:
     def events(self) -> Iterator[dict[str, Any]]:
         """The events so far; a torn line is left out."""
         path = self.path("events.jsonl")
-        for line in path.read_bytes().splitlines() if path.exists() else []:
+        for line in path.read_bytes().split(b"\n") if path.exists() else []:
             with contextlib.suppress(ValueError):
-                yield json.loads(line)
+                event = load_json(line.decode())
+                if isinstance(event, dict) and isinstance(event.get("event"), str):
+                    yield event
 
     def fetch(self, name: str, key: str) -> UnitRecord | None:
         """The record of a unit that is done with this key, else None.
@@ -155,11 +180,12 @@ class RunDirectory:
     def record(self, name: str) -> UnitRecord | None:
         """The record of a unit as it stands, unchecked; None if absent or torn."""
         try:
-            return UnitRecord(**json.loads(self._record_path(name).read_text(encoding="utf-8")))
+            text = self._record_path(name).read_text(encoding="utf-8")
+            return _unsealed(load_json(text), name)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError):
-            self.event("damaged", unit=name, file=str(self._record_path(name)))
+        except (ValueError, TypeError) as error:
+            self.event("damaged", unit=name, file=str(self._record_path(name)), error=str(error))
             return None
 
     def require(self, name: str) -> UnitRecord:
@@ -196,7 +222,7 @@ class RunDirectory:
         return self._record(UnitRecord(name, key, digests, data, seconds))
 
     def _record(self, record: UnitRecord) -> UnitRecord:
-        write_atomically(self._record_path(record.name), json.dumps(vars(record), default=_plain))
+        write_atomically(self._record_path(record.name), _sealed(record))
         self._count(self.tally.done, record.name)
         self.event("unit", unit=record.name, key=record.key, seconds=round(record.seconds, 3))
         return record
@@ -243,10 +269,50 @@ def install(path: Path, writer: Writer) -> None:
         reason = getattr(error, "strerror", None) or error
         raise PassError(f"cannot write {path}: {reason}") from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _sealed(record: UnitRecord) -> str:
+    """The record as JSON, with its seal."""
+    content = json.loads(json.dumps({**vars(record), "seal": ""}, default=_plain))
+    return json.dumps({**content, "seal": content_key(content)})
+
+
+def _unsealed(content: Any, name: str) -> UnitRecord:
+    """The record that JSON holds; raises ValueError, TypeError where it is not as written."""
+    record = UnitRecord(**content)
+    if record.name != name:
+        raise ValueError(f"it is the record of {record.name!r}")
+    if record.seal and record.seal != content_key({**content, "seal": ""}):
+        raise ValueError("it was altered")
+    if not isinstance(record.files, dict) or not isinstance(record.seconds, (int, float)):
+        raise TypeError("files is no object, or seconds no number")
+    for relative, digest in record.files.items():
+        parts = PurePosixPath(relative)
+        if not isinstance(digest, str) or parts.is_absolute() or ".." in parts.parts:
+            raise ValueError(f"{relative!r} is no file of the run")
+    return record
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """OSError as PassError: a full disk, a folder that may only be read."""
+    try:
+        yield
+    except OSError as error:
+        raise PassError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _is_scratch(path: Path) -> bool:
+    """Whether `install` made `path`: a dot, a name, the number of a process and .tmp."""
+    return _SCRATCH.fullmatch(path.name) is not None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _last_byte(handle: BinaryIO) -> bytes:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from nas._documents import load_yaml
 from nas.errors import ConfigError
 from nas.ir import (
     BlockSpec,
@@ -23,9 +23,11 @@ from nas.ir import (
 
 _FOLDER = Path(__file__).parent
 
+Percent = Annotated[float, Field(gt=0, le=100)]
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class AttentionSpace(_Section):
@@ -33,14 +35,14 @@ class AttentionSpace(_Section):
     heads on each KV head. `groups_percent`: fewer KV heads, each with all of its query heads."""
 
     kv_heads: Literal["divisors"] | tuple[int, ...] = "divisors"
-    query_heads_percent: tuple[float, ...] = ()
-    groups_percent: tuple[float, ...] = ()
+    query_heads_percent: tuple[Percent, ...] = ()
+    groups_percent: tuple[Percent, ...] = ()
     linear: bool = True
     skip: bool = True
 
 
 class FeedForwardSpace(_Section):
-    width_percent: tuple[float, ...] = ()
+    width_percent: tuple[Percent, ...] = ()
     linear: bool = True
     skip: bool = True
 
@@ -134,6 +136,6 @@ def load_space(name: str) -> SearchSpace:
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(list_spaces())}"
         raise ConfigError(f"space: no such search space or file: {name}; {hint}")
     try:
-        return SearchSpace.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except (yaml.YAMLError, ValidationError) as error:
+        return SearchSpace.model_validate(load_yaml(path.read_text(encoding="utf-8")) or {})
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not a search space: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 Form = Literal["table", "json", "yaml"]
 Value = TypeVar("Value")
 _LOG_WIDTH = 160
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a file's text could steer a terminal with; a message quotes files."""
 
 
 @dataclass
@@ -72,7 +75,8 @@ class Session:
         """A line that is never left out, opened by `label` in red."""
         from rich.text import Text
 
-        self.err.print(Text.assemble((f"{label}: ", "bold red"), text), soft_wrap=True)
+        said = _CONTROL.sub(lambda found: repr(found.group())[1:-1], text)
+        self.err.print(Text.assemble((f"{label}: ", "bold red"), said), soft_wrap=True)
 
     def show(self, parts: Iterable[RenderableType]) -> None:
         """Tables and lines of the result, a blank line before each table but the first."""

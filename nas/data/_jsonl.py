@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
+from nas._documents import load_json
 from nas.config import JsonlText
 from nas.data._base import TextSource
 from nas.data._file import read_text
@@ -32,8 +32,8 @@ class JsonlSource(TextSource):
 
     def _field(self, line: str, where: str) -> str:
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
+            record = load_json(line)
+        except ValueError as error:
             raise ConfigError(f"{where}: not JSON: {error}; correct or remove the line") from error
         if not isinstance(record, dict) or self.field not in record:
             keys = ", ".join(map(str, record)) if isinstance(record, dict) else "none"
@@ -46,4 +46,17 @@ class JsonlSource(TextSource):
                 f"{where}: {self.field!r} is {type(text).__name__}, not text; "
                 f"set data.sources.field to a field of text"
             )
+        if not _encodes(text):
+            raise ConfigError(
+                f"{where}: {self.field!r} holds half of a surrogate pair, which no text has; "
+                f"correct or remove the line"
+            )
         return text
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from nas._documents import load_json
 from nas.errors import ConfigError
 
 _QUESTION, _ANSWER = "Question:", "Answer:"
@@ -78,7 +78,7 @@ def read_items(path: Path, limit: int | None = None) -> list[Item]:
 
 def _parse(line: str, where: str) -> Item:
     try:
-        data = json.loads(line)
+        data = load_json(line, unique=True)
     except ValueError as error:
         raise ConfigError(f"{where}: not JSON: {error}") from error
     kind = MultipleChoice if isinstance(data, dict) and "choices" in data else Cloze

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 from nas.errors import ConfigError
 
 Phase = Literal["prefill", "decode"]
+
+_Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Conditions(BaseModel):
@@ -50,7 +52,7 @@ class Latency(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    samples_ms: tuple[float, ...] = Field(min_length=1)
+    samples_ms: tuple[_Milliseconds, ...] = Field(min_length=1)
     conditions: Conditions
     source: Literal["measured", "slope", "predicted", "roofline", "table"] = "measured"
     pace: tuple[PositiveFloat, ...] = ()

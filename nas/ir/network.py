@@ -11,6 +11,8 @@ from nas.ir.blocks import BlockSpec, GatedFeedForward, GroupedQueryAttention, Ke
 
 SlotKind = Literal["attention", "ffn"]
 
+MOST_LAYERS = 10_000
+
 
 class Slot(BaseModel):
     """One replaceable residual branch: `state + branch(norm(state))`."""
@@ -30,28 +32,29 @@ class DecoderShape(BaseModel):
     """Everything about a decoder that is not a weight.
 
     `rope` is the `rope_parameters` dictionary of transformers' configuration (`rope_type`,
-    `rope_theta`, ...), kept as it is so that the angles are computed by transformers itself.
+    `rope_theta`, ...), kept as it is so that the angles are computed by transformers itself. Sizes
+    beyond any network's are those of a torn file, and are refused before memory is taken for them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: str
-    layers: int = Field(gt=0)
-    hidden_size: int = Field(gt=0)
-    query_heads: int = Field(gt=0)
-    kv_heads: int = Field(gt=0)
-    head_dim: int = Field(gt=0)
-    ffn_width: int = Field(gt=0)
-    vocab_size: int = Field(gt=0)
-    max_positions: int = Field(gt=0)
+    layers: int = Field(gt=0, le=MOST_LAYERS)
+    hidden_size: int = Field(gt=0, le=2**20)
+    query_heads: int = Field(gt=0, le=2**16)
+    kv_heads: int = Field(gt=0, le=2**16)
+    head_dim: int = Field(gt=0, le=2**16)
+    ffn_width: int = Field(gt=0, le=2**24)
+    vocab_size: int = Field(gt=0, le=2**24)
+    max_positions: int = Field(gt=0, le=2**31)
     tied_embeddings: bool
     qkv_bias: bool = False
     output_bias: bool = False
     ffn_bias: bool = False
     qk_norm: bool = False
-    norm_eps: float = 1e-6
+    norm_eps: float = Field(default=1e-6, ge=0, allow_inf_nan=False)
     activation: str = "silu"
-    sliding_window: int | None = None
+    sliding_window: int | None = Field(default=None, gt=0)
     rope: dict[str, Any] = Field(default_factory=dict)
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()

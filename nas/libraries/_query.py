@@ -53,7 +53,7 @@ class Sweep:
         path, _, values = text.partition("=")
         parts = values.split(":")
         where = f"--sweep {text}"
-        if not path or len(parts) != 3 or not parts[2].isdecimal():
+        if not path or len(parts) != 3 or not parts[2].isdecimal() or len(parts[2]) > 9:
             raise ConfigError(
                 f"{where}: write PATH=LOW:HIGH:COUNT, such as stats.runtime_ms=40000:60000:11"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nas._documents import load_json
 from nas.config import TargetConfig
 from nas.errors import ConfigError
 from nas.ir import Conditions, DecoderShape, Latency, Phase
@@ -25,7 +26,7 @@ class _Row(BaseModel):
     `network`: `network_key` of the decoder whose blocks these are, where whoever measured knew it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     block: str = Field(min_length=1)
     phase: Phase
@@ -125,16 +126,30 @@ def read_table(path: Path) -> MeasuredTable:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix.lower() == ".csv":
-            return _from_rows(path, list(csv.DictReader(text.splitlines())))
-        data = json.loads(text)
+            return _from_rows(path, _csv_rows(text))
+        data = load_json(text, unique=True)
         if isinstance(data, dict):
             return MeasuredTable(path, CostTable.model_validate(data))
         return _from_rows(path, data)
     except FileNotFoundError:
         raise ConfigError(f"target.table: {path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ConfigError) as error:
         detail = _first_problem(error) if isinstance(error, ValidationError) else str(error)
         raise ConfigError(f"{path}: not a latency table: {detail}") from error
+
+
+def _csv_rows(text: str) -> list[dict[str, str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        lines = [cells for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
+    for cells in lines[1:]:
+        if len(cells) != len(lines[0]):
+            raise ValueError(f"{len(lines[0])} columns, but a line of {len(cells)}: {cells[:3]}")
+    if lines and len(set(lines[0])) < len(lines[0]):
+        raise ValueError("a column stands there twice")
+    return [dict(zip(lines[0], cells, strict=True)) for cells in lines[1:]]
 
 
 def _from_rows(path: Path, data: Any) -> MeasuredTable:

@@ -225,7 +225,8 @@ class _Checkpoint:
         install(self.path, lambda path: save_file(tensors, path, metadata))
 
     def restore(self, learners: Mapping[str, _Learner]) -> int:
-        """Load the checkpoint of the very same units; returns the steps done (0: none).
+        """Load the checkpoint of the very same units, and perhaps of others that were stored since;
+        returns the steps done (0: none).
 
         A torn checkpoint is named in the events, and distillation starts anew.
         """
@@ -240,7 +241,8 @@ class _Checkpoint:
     def _load(self, learners: Mapping[str, _Learner]) -> int:
         with safe_open(self.path, framework="pt") as file:
             metadata = file.metadata()
-            if json.loads(metadata["keys"]) != self.keys:
+            stored = json.loads(metadata["keys"])
+            if any(stored.get(name) != key for name, key in self.keys.items()):
                 return 0
             step = int(metadata["step"])
             for name, learner in learners.items():

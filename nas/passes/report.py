@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from nas.ir import Architecture, BlockSpec, KeepTeacher, Option, Phase, RefineStep, Slot
 from nas.passes._context import PassContext
@@ -69,7 +71,7 @@ def report(artefacts: Artefacts) -> Path:
 def summarise(artefacts: Artefacts) -> Summary:
     """The run as one validated record."""
     context, config = artefacts.context, artefacts.context.config
-    problem = make_problem(context, artefacts.costs, artefacts.candidates, artefacts.scores)
+    problem = make_problem(context, artefacts.costs, artefacts.usable, artefacts.scores)
     solution = artefacts.refined
     phases = config.target.phases
     return Summary(
@@ -139,7 +141,7 @@ def _costs(values: dict[str, float]) -> Costs:
 
 def _slots(artefacts: Artefacts, options: dict[str, tuple[Option, ...]]) -> Iterable[SlotSummary]:
     shape, chosen = artefacts.context.shape, artefacts.refined.choice
-    specs: dict[str, BlockSpec] = {c.id: c.spec for c in artefacts.candidates}
+    specs: dict[str, BlockSpec] = {c.id: c.spec for c in artefacts.usable}
     for slot in shape.slots():
         rows = tuple(_option(artefacts, slot, option, specs) for option in options[slot.id])
         variant = chosen[slot.id]
@@ -313,17 +315,18 @@ def _distillation(context: PassContext, name: str) -> DistillationSummary | None
 
 def _passes(context: PassContext) -> Iterable[PassSummary]:
     """What each pass cost when it last had work to do, from the event log."""
-    latest: dict[str, dict[str, Any]] = {}
+    latest: dict[str, PassSummary] = {}
     for event in context.run.events():
         if event["event"] == "pass":
-            latest[event["name"]] = event
-    for name, event in latest.items():
-        yield PassSummary(
-            name=name,
-            seconds=event["seconds"],
-            units_done=event["units"],
-            peak_memory_mib=event["peak_memory_mib"],
-        )
+            with contextlib.suppress(ValidationError):  # a line that the disk has garbled
+                read = PassSummary(
+                    name=event.get("name"),
+                    seconds=event.get("seconds"),
+                    units_done=event.get("units"),
+                    peak_memory_mib=event.get("peak_memory_mib"),
+                )
+                latest[read.name] = read
+    yield from latest.values()
 
 
 def _files(context: PassContext, names: tuple[str, ...]) -> Iterable[FileSummary]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from rich.console import RenderableType
 
+from nas._documents import load_json
 from nas._tables import table
 from nas._words import duration, size_mib
 from nas.compiler import PASSES
@@ -119,17 +119,16 @@ def _passes(records: list[UnitRecord], expected: dict[str, int]) -> tuple[PassSt
 def _expected(run: RunDirectory) -> dict[str, int]:
     """Blocks to build and slots to score, from the list of candidates where there is one."""
     pruned, space = run.path("prune.json"), run.path("space.json")
-    if pruned.is_file():
-        found = json.loads(pruned.read_text(encoding="utf-8"))
-        slots = {name.rpartition("/")[0] for name in found["kept"]}
-        return {"build": len({*found["kept"], *found["trials"]}), "score": len(slots)}
-    if space.is_file():
-        candidates = json.loads(space.read_text(encoding="utf-8"))["candidates"]
-        return {
-            "build": len(candidates),
-            "score": len({(c["slot"]["layer"], c["slot"]["kind"]) for c in candidates}),
-        }
-    return {}
+    try:
+        if pruned.is_file():
+            found = load_json(pruned.read_text(encoding="utf-8"))
+            slots = {name.rpartition("/")[0] for name in found["kept"]}
+            return {"build": len({*found["kept"], *found["trials"]}), "score": len(slots)}
+        candidates = load_json(space.read_text(encoding="utf-8"))["candidates"]
+        of_slots = {(c["slot"]["layer"], c["slot"]["kind"]) for c in candidates}
+        return {"build": len(candidates), "score": len(of_slots)}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}  # absent or torn: the next run says so
 
 
 def _state(run: RunDirectory, passes: Iterable[PassStatus]) -> RunState:

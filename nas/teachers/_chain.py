@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from nas._documents import brief
 from nas.chain import DecoderChain, rotary_embedding
 from nas.errors import CapabilityError, ConfigError
 from nas.ir import DecoderShape
@@ -62,13 +63,24 @@ def build_chain(
     chain.load_state_dict(state, assign=True)
     if shape.tied_embeddings:
         chain.head.weight = chain.embed.weight
-    chain.rotary = rotary_embedding(shape).to(device)
+    chain.rotary = _rotary(shape).to(device)
     if dtype != torch.float32:
         chain.residual_dtype = (
             torch.float32
         )  # else small differences drown in the stream's rounding
     chain.eval().requires_grad_(False)
     return chain
+
+
+def _rotary(shape: DecoderShape) -> nn.Module:
+    """Raises ConfigError; transformers raises whatever a value of the wrong kind leads to."""
+    try:
+        return rotary_embedding(shape)
+    except Exception as error:
+        raise ConfigError(
+            f"the teacher's rope parameters {brief(shape.rope)} give no angles ({error}); "
+            f"use the config.json the weights were saved with"
+        ) from error
 
 
 def chain_from_source(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Set
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
+from nas._documents import brief, load_json
 from nas._quiet import quiet
-from nas.errors import CapabilityError, ConfigError
+from nas.errors import CapabilityError, ConfigError, NasError
 from nas.ir import DecoderShape
+from nas.ir.network import MOST_LAYERS
 from nas.teachers._base import TeacherSource
 from nas.teachers._digest import digest_files
 from nas.teachers._families import family_of
@@ -45,10 +46,16 @@ class FolderSource(TeacherSource):
         return HUGGING_FACE.foreign(name)
 
     def read(self, name: str) -> Tensor:
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
-        with safe_open(self._files[name], framework="pt") as file:
-            tensor: Tensor = file.get_tensor(name)
+        shard = self._files[name]
+        try:
+            with safe_open(shard, framework="pt") as file:
+                tensor: Tensor = file.get_tensor(name)
+        except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+            raise ConfigError(
+                f"{shard}: {brief(name)} cannot be read ({error}); fetch it again"
+            ) from error
         return tensor
 
     def ignorable(self, name: str) -> bool:
@@ -90,7 +97,7 @@ class FolderSource(TeacherSource):
 def read_config_shape(path: Path) -> DecoderShape:
     """The shape that a transformers config.json describes; raises ConfigError, CapabilityError."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = load_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
             f"{path.parent}: no config.json; teacher.source wants a Hugging Face model folder, "
@@ -105,13 +112,15 @@ def read_config_shape(path: Path) -> DecoderShape:
 
 def _shape_of(data: dict[str, Any], where: str) -> DecoderShape:
     import transformers
-    from huggingface_hub.errors import StrictDataclassError
 
     family = family_of(str(data.get("model_type")), where)
+    _refuse_absurd(data, where)
     kinds = data.get("architectures") or [family.model_class]
     if kinds != [family.model_class]:
+        found = kinds[0] if isinstance(kinds, list) else kinds
         raise CapabilityError(
-            f"{where}: {kinds[0]} is not supported; choose a teacher that is a {family.model_class}"
+            f"{where}: {brief(found)} is not supported; choose a teacher that is a "
+            f"{family.model_class}"
         )
     if data.get("quantization_config"):
         raise CapabilityError(
@@ -122,10 +131,21 @@ def _shape_of(data: dict[str, Any], where: str) -> DecoderShape:
         with quiet():
             config = getattr(transformers, family.config_class).from_dict(data)
         return family.shape(config)
-    except (StrictDataclassError, ValueError, TypeError, KeyError) as error:
+    except NasError:
+        raise
+    # transformers raises whatever a value of the wrong kind leads to
+    except Exception as error:
         raise ConfigError(
             f"{where}: not a valid {family.model_type} configuration: {error}; fetch it again"
         ) from error
+
+
+def _refuse_absurd(data: dict[str, Any], where: str) -> None:
+    """transformers makes lists of a layer's length each before anyone looks at the number."""
+    for key, value in data.items():
+        limit = MOST_LAYERS if key.endswith("layers") else 2**40
+        if isinstance(value, int) and not -limit <= value <= limit:
+            raise ConfigError(f"{where}: {key} is {brief(value)}; fetch the file again")
 
 
 def _indexed_shards(folder: Path) -> set[str]:
@@ -134,7 +154,10 @@ def _indexed_shards(folder: Path) -> set[str]:
     if not index.is_file():
         return set()
     try:
-        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(load_json(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("a shard's name is no text")
+        return names
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{index}: not a safetensors index: {error!r}; fetch it again") from error
 

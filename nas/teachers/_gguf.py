@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Set
 from functools import cached_property
 from pathlib import Path
@@ -73,9 +74,12 @@ class GgufSource(TeacherSource):
             kind = gguf.GGMLQuantizationType(entry.type_id)
             block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
             rows, row_bytes = entry.shape[:-1], entry.shape[-1] // block * block_bytes
+            end = entry.offset + math.prod(rows) * row_bytes
+            if end > self.path.stat().st_size or not row_bytes:
+                raise ValueError(f"{list(entry.shape)} values do not fit into the file")
             data = np.memmap(self.path, np.uint8, "r", entry.offset, shape=(*rows, row_bytes))
             return np.array(gguf.dequantize(np.asarray(data), kind), np.float32)
-        except (ValueError, KeyError, NotImplementedError) as error:
+        except (OSError, ValueError, LookupError, NotImplementedError) as error:
             raise ConfigError(
                 f"{self.path}: the tensor {name} cannot be read ({error}); the file is torn or of "
                 f"a quantisation that this gguf package does not know: pip install -U gguf"
@@ -117,21 +121,22 @@ def _shape_of(header: GgufHeader, family: str, where: str) -> DecoderShape:
             bos_token_id=stored.get("tokenizer.ggml.bos_token_id"),
             eos_token_ids=() if eos is None else (eos,),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise ConfigError(
             f"{where}: the header does not describe a {family} model: {error!r}; convert it again"
         ) from error
-    others = {stored.get(k, dim) for k in ("rope.dimension_count", "attention.value_length")}
-    if others != {dim}:
+    others = (stored.get(k, dim) for k in ("rope.dimension_count", "attention.value_length"))
+    if any(other != dim for other in others):
         raise CapabilityError(f"{where}: partly rotated or unequal heads are not supported")
     return shape
 
 
 def _rope(stored: dict[str, Any], where: str) -> dict[str, Any]:
-    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": stored.get("rope.freq_base", 1e4)}
+    theta = float(stored.get("rope.freq_base", 1e4))
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": theta}
     kind = stored.get("rope.scaling.type", "none")
     if kind == "linear":
-        rope |= {"rope_type": "linear", "factor": stored["rope.scaling.factor"]}
+        rope |= {"rope_type": "linear", "factor": float(stored["rope.scaling.factor"])}
     elif kind != "none":
         raise CapabilityError(
             f"{where}: rope scaling {kind!r} is not read from GGUF; "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nas._documents import load_json
 from nas.backends.huggingface._config import from_config
 from nas.backends.huggingface._names import exported_name
 from nas.chain import DecoderChain, rotary_embedding
@@ -59,19 +60,18 @@ def _take(stored: dict[str, Tensor], name: str, shape: torch.Size, folder: Path)
 
 
 def _read_config(path: Path) -> tuple[DecoderShape, Architecture]:
-    from huggingface_hub.errors import StrictDataclassError
-
     from nas.backends.huggingface.remote.configuration_nas import NasConfig
 
     try:
-        data: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+        data: dict[str, Any] = dict(load_json(path.read_text(encoding="utf-8")))
         if data["model_type"] != NasConfig.model_type:
             raise ValueError(f"model_type is {data['model_type']!r}, not {NasConfig.model_type!r}")
         # fills in the defaults that save_pretrained leaves out
         return from_config(NasConfig.from_dict(data).to_dict())
     except FileNotFoundError:
         raise ArtifactError(f"{path.parent} is not an exported student: no config.json") from None
-    except (OSError, LookupError, ValueError, TypeError, StrictDataclassError) as error:
+    # transformers raises whatever a value of the wrong kind leads to
+    except Exception as error:
         raise ArtifactError(f"{path}: not that of an exported student: {error!r}") from error
 
 
@@ -85,9 +85,17 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     try:
         names = {"model.safetensors"}
         if path.is_file():
-            names = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+            names = set(load_json(path.read_text(encoding="utf-8"))["weight_map"].values())
+            _refuse_other_folders(names)
         for path in (folder / name for name in sorted(names)):
             weights |= load_file(path)
-    except (OSError, SafetensorError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path}: missing or torn ({error}); export it again") from error
     return weights
+
+
+def _refuse_other_folders(names: Iterable[object]) -> None:
+    """An index may name files beside it, and no others."""
+    for name in names:
+        if not isinstance(name, str) or not name or Path(name).name != name or name == "..":
+            raise ValueError(f"{name!r} is no file beside the index")

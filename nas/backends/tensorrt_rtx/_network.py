@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nas._documents import brief
 from nas._imports import require
 from nas.errors import ArtifactError
 
@@ -27,13 +28,14 @@ class NetworkFile:
 
 
 def read_network(path: Path) -> NetworkFile:
-    """Raises ArtifactError where the file, or data that it refers to, is missing or torn."""
+    """Raises ArtifactError where the file is torn, or data that it refers to is missing or outside
+    its folder."""
     onnx = require("onnx", extra="rtx")
     decode_error: type[Exception] = require("google.protobuf.message", extra="rtx").DecodeError
     try:
         model = onnx.load(str(path), load_external_data=False)
         digest = _digest([path, *_data_files(onnx, model, path.parent)])
-    except (OSError, decode_error) as error:
+    except (OSError, ValueError, RuntimeError, decode_error) as error:
         raise ArtifactError(f"{path}: not a whole ONNX file: {error}; export it again") from error
     opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     if not opsets:
@@ -49,7 +51,14 @@ def _data_files(onnx: Any, model: Any, folder: Path) -> list[Path]:
         for entry in tensor.external_data
         if entry.key == "location"
     }
-    return [folder / name for name in sorted(names)]
+    inside = folder.resolve()
+    files = [folder / name for name in sorted(names)]
+    for file in files:
+        if not file.resolve().is_relative_to(inside):
+            raise ValueError(
+                f"its weights are said to lie in {brief(str(file))}, outside its folder"
+            )
+    return files
 
 
 def _digest(paths: list[Path]) -> str:
