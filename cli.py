@@ -33,6 +33,7 @@ PASS_VERBS = {
 SECTIONS = {
     "Start": ("init", "ls", "doctor", "validate", "plan", "run"),
     "Read a run": ("status", "show", "diff"),
+    "Search whole students": ("search",),
     "One pass of a run": (
         *("space", "measure", "build", "score", "solve", "refine"),
         *("assemble", "distill", "export", "profile", "evaluate", "report"),
@@ -42,7 +43,7 @@ LIBRARY_OPTIONS = (
     *("objective", "most", "least", "solutions"),
     *("differ", "diverse", "time_limit", "solver", "noise"),
 )
-LISTED = ("spaces", "hardware", "solvers", "meters", "passes", "runs")
+LISTED = ("spaces", "hardware", "solvers", "strategies", "proxies", "meters", "passes", "runs")
 
 
 def _version() -> str:
@@ -154,7 +155,7 @@ def init(session: Session, file: Path) -> None:
 def list_(session: Session, kind: str | None, folder: Path, form: Form) -> None:
     """List what there is to choose from, of one KIND or of all.
 
-    KIND: spaces, hardware, solvers, meters, passes or runs.
+    KIND: spaces, hardware, solvers, strategies, proxies, meters, passes or runs.
     """
     from nas.readers import list_entries, listing_tables
 
@@ -491,6 +492,117 @@ def _solve_run(
         return
     judged = solve_and_judge(config, directory, scrutiny, session.progress)
     session.emit(judged, form, judged_lines)
+
+
+@main.command()
+@click.option(
+    "--space", metavar="NAME|FILE", required=True, help="Of whole students, as in `nas ls spaces`."
+)
+@click.option(
+    "--proxy",
+    "proxies",
+    metavar="NAME",
+    multiple=True,
+    required=True,
+    help="As in `nas ls proxies`. Repeatable: several are combined on ranks.",
+)
+@click.option(
+    "--teacher",
+    metavar="FILE",
+    help="Trained weights in safetensors, a folder with a BERT, or cifar_resnet:9-9-9, untrained.",
+)
+@click.option(
+    "--data",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="An .npz file with images and labels; of encoders, with tokens.",
+)
+@click.option(
+    "--max",
+    "limits",
+    metavar="COST=VALUE",
+    multiple=True,
+    help="Upper limit on params_m, flops_m, depth, latency_ms or a column of --costs. Repeatable.",
+)
+@click.option(
+    "--costs",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="CSV with a column architecture and further costs, such as latency_ms of a device.",
+)
+@click.option(
+    "--trials",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Architectures to score; default: all of a small space, 1,000 of others.",
+)
+@click.option(
+    "--strategy",
+    metavar="NAME",
+    help="As in `nas ls strategies`; default: exhaustive where the space is small, else evolution.",
+)
+@click.option(
+    "--journal",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Keep what is found here; a later call goes on from it.",
+)
+@click.option(
+    "--inits",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Initialisations to average over, each on its own batch.",
+)
+@click.option(
+    "--batch",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Inputs in a batch.",
+)
+@click.option(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of initialisations, batches and the strategy.",
+)
+@click.option(
+    "--distill",
+    metavar="STEPS",
+    type=click.IntRange(min=1),
+    help="Distil the winner from the teacher on the pictures.",
+)
+@click.option(
+    "--distill-objective",
+    "objectives",
+    type=click.Choice(["semantic", "relation"]),
+    multiple=True,
+    help="DisWOT's metrics as losses, too. Repeatable.",
+)
+@click.option(
+    "--save",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the distilled student's weights here, in safetensors.",
+)
+@quiet_option
+@format_option
+@click.pass_obj
+def search(session: Session, form: Form, **options: Any) -> None:
+    """Rank whole students by training-free proxies.
+
+    Limits on costs are checked before any proxy runs. Beside the score stands where each student
+    would be if its size were all that counted.
+    """
+    from nas.search import SearchRequest, answer_tables
+    from nas.search import search as run_search
+
+    session.emit(run_search(SearchRequest(**options), session.progress), form, answer_tables)
 
 
 @main.command()

@@ -1,6 +1,6 @@
 """Whole networks that a search builds, trains and scores: one builder a family."""
 
-from nas.networks._base import AttentionStates, EncoderNetwork, ImageNetwork
+from nas.networks._base import EncoderNetwork, ImageNetwork
 from nas.networks._bert import BertEncoder, BertSpec
 from nas.networks._cell import OPERATIONS, Cell
 from nas.networks._cifar_resnet import (
@@ -13,11 +13,10 @@ from nas.networks._cifar_resnet import (
 from nas.networks._nasbench201 import NasBench201Network, NasBench201Spec
 from nas.networks._seed import seeded
 from nas.networks._spec import NetworkSize, NetworkSpec
-from nas.networks._teacher import load_image_teacher
+from nas.networks._teacher import load_encoder_teacher, load_image_teacher
 
 __all__ = [
     "OPERATIONS",
-    "AttentionStates",
     "BertEncoder",
     "BertSpec",
     "Cell",
@@ -29,6 +28,7 @@ __all__ = [
     "NasBench201Spec",
     "NetworkSize",
     "NetworkSpec",
+    "load_encoder_teacher",
     "load_image_teacher",
     "resnet_from_key",
     "resnet_from_state",

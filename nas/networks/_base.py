@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -22,20 +21,14 @@ class ImageNetwork(nn.Module, ABC):
         return logits
 
 
-@dataclass(frozen=True)
-class AttentionStates:
-    """What one attention layer compares and mixes, each [N, T, heads * head_dim]."""
-
-    queries: Tensor
-    keys: Tensor
-    values: Tensor
-
-
 class EncoderNetwork(nn.Module, ABC):
     """Token ids [N, T] to hidden states [N, T, hidden]."""
 
     heads: int
 
     @abstractmethod
-    def last_attention(self, ids: Tensor, mask: Tensor | None = None) -> AttentionStates:
-        """Queries, keys and values of the last layer; `mask` [N, T] is 0 where ids are padding."""
+    def attention_vectors(
+        self, tokens: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the last layer, each [N, T, heads * head_dim], heads side by
+        side; `mask` [N, T] is 0 where tokens are padding."""

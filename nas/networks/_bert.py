@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nas._quiet import quiet
-from nas.networks._base import AttentionStates, EncoderNetwork
+from nas.networks._base import EncoderNetwork
 from nas.networks._seed import seeded
 from nas.networks._spec import NetworkSize, NetworkSpec, linear
 
@@ -67,37 +67,38 @@ class BertSpec(NetworkSpec):
 
     def build(self, seed: int) -> BertEncoder:
         with seeded(seed), quiet():
-            return BertEncoder(self)
+            return BertEncoder(_model(self))
 
 
 class BertEncoder(EncoderNetwork):
     """transformers' BertModel; `model` is it."""
 
-    def __init__(self, spec: BertSpec) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.spec, self.heads = spec, spec.heads
-        self.model = _model(spec)
+        self.model = model
+        self.heads = model.encoder.layer[-1].attention.self.num_attention_heads
 
-    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        hidden: Tensor = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        hidden: Tensor = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state
         return hidden
 
-    def last_attention(self, ids: Tensor, mask: Tensor | None = None) -> AttentionStates:
+    def attention_vectors(
+        self, tokens: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         attention = self.model.encoder.layer[-1].attention.self
-        caught: dict[str, Tensor] = {}
-
-        def catch(name: str) -> Any:
-            return getattr(attention, name).register_forward_hook(
-                lambda _, __, output: caught.__setitem__(name, output)
-            )
-
-        hooks = [catch(name) for name in ("query", "key", "value")]
+        caught: list[Tensor] = []
+        hooks = [
+            layer.register_forward_hook(lambda _, __, output: caught.append(output))
+            for layer in (attention.query, attention.key, attention.value)
+        ]
         try:
-            self(ids, mask)
+            self(tokens, mask)
         finally:
             for hook in hooks:
                 hook.remove()
-        return AttentionStates(caught["query"], caught["key"], caught["value"])
+        # transformers asks for queries, keys and values in this order.
+        queries, keys, values = caught
+        return queries, keys, values
 
 
 def _model(spec: BertSpec) -> Any:

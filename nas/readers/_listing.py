@@ -1,4 +1,4 @@
-"""What there is to choose from: spaces, hardware, solvers, meters, runs, passes."""
+"""What there is to choose from: spaces, hardware, solvers, proxies, meters, runs, passes."""
 
 from __future__ import annotations
 
@@ -89,6 +89,28 @@ def _solvers() -> tuple[Entry, ...]:
     )
 
 
+def _strategies() -> tuple[Entry, ...]:
+    from nas.search import create_strategy, list_strategies
+
+    return tuple(
+        Entry(name=name, about=_first_line(create_strategy(name).__doc__))
+        for name in list_strategies()
+    )
+
+
+def _proxies() -> tuple[Entry, ...]:
+    from nas.proxies import describe_proxies
+
+    return tuple(
+        Entry(name=card.name, about=f"{_needs(card.needs)}; {card.source}")
+        for card in describe_proxies()
+    )
+
+
+def _needs(needs: tuple[str, ...]) -> str:
+    return f"needs {', '.join(needs)}" if needs else "needs the network alone"
+
+
 def _meters() -> tuple[Entry, ...]:
     names = get_args(TargetConfig.model_fields["meter"].annotation)
     return tuple(Entry(name=name, about=_METERS[name]) for name in names)
@@ -123,6 +145,8 @@ _LISTERS: dict[str, Callable[[], tuple[Entry, ...]]] = {
     "spaces": _spaces,
     "hardware": _hardware,
     "solvers": _solvers,
+    "strategies": _strategies,
+    "proxies": _proxies,
     "meters": _meters,
     "passes": _passes,
 }

@@ -28,6 +28,11 @@ VERBS = {
     "build": ON_RUN,
     "score": [*ON_RUN, "--until-certain"],
     "solve": [*ON_RUN, FORMAT, *LIBRARY],
+    "search": [
+        *("--space", "--proxy", "--teacher", "--data", "--max", "--costs", "--trials"),
+        *("--strategy", "--journal", "--inits", "--batch", "--seed"),
+        *("--distill", "--distill-objective", "--save", FORMAT, QUIET),
+    ],
     "refine": ON_RUN,
     "assemble": ON_RUN,
     "distill": ON_RUN,
