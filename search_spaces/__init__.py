@@ -4,14 +4,18 @@ whole students."""
 from search_spaces._files import Kind, kind_of
 from search_spaces._loader import SearchSpace, list_spaces, load_space
 from search_spaces._students import (
+    BertSpace,
     Choice,
+    ImageSpace,
     StudentSpace,
     list_student_spaces,
     load_student_space,
 )
 
 __all__ = [
+    "BertSpace",
     "Choice",
+    "ImageSpace",
     "Kind",
     "SearchSpace",
     "StudentSpace",

@@ -78,14 +78,19 @@ class StudentSpace(BaseModel, ABC):
         return self
 
 
-class CifarResNetSpace(StudentSpace):
+class ImageSpace(StudentSpace, ABC):
+    """Networks over square pictures."""
+
+    classes: Positive = 10
+    image_size: Positive = 32
+
+
+class CifarResNetSpace(ImageSpace):
     """`blocks`: the numbers of blocks that each of the three stages may have."""
 
     builder: Literal["cifar_resnet"]
     blocks: tuple[tuple[Positive, ...], tuple[Positive, ...], tuple[Positive, ...]]
     widths: tuple[Positive, Positive, Positive] = (16, 32, 64)
-    classes: Positive = 10
-    image_size: Positive = 32
 
     @property
     def dimensions(self) -> dict[str, tuple[str | float, ...]]:
@@ -98,15 +103,13 @@ class CifarResNetSpace(StudentSpace):
         return CifarResNetSpec((first, second, third), self.widths, self.classes, self.image_size)
 
 
-class NasBench201Space(StudentSpace):
+class NasBench201Space(ImageSpace):
     """`operations`: what each of the six edges of a cell may be."""
 
     builder: Literal["nasbench201"]
     operations: tuple[Operation, ...]
     width: Positive = 16
     cells: Positive = 5
-    classes: Positive = 10
-    image_size: Positive = 32
 
     @property
     def dimensions(self) -> dict[str, tuple[str | float, ...]]:

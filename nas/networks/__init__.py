@@ -13,7 +13,7 @@ from nas.networks._cifar_resnet import (
 from nas.networks._nasbench201 import NasBench201Network, NasBench201Spec
 from nas.networks._seed import seeded
 from nas.networks._spec import NetworkSize, NetworkSpec
-from nas.networks._teacher import load_encoder_teacher, load_image_teacher
+from nas.networks._teacher import is_trained, load_encoder_teacher, load_image_teacher
 
 __all__ = [
     "OPERATIONS",
@@ -28,6 +28,7 @@ __all__ = [
     "NasBench201Spec",
     "NetworkSize",
     "NetworkSpec",
+    "is_trained",
     "load_encoder_teacher",
     "load_image_teacher",
     "resnet_from_key",

@@ -10,7 +10,12 @@ from nas.networks._base import ImageNetwork
 from nas.networks._bert import BertEncoder
 from nas.networks._cifar_resnet import resnet_from_key, resnet_from_state
 
-UNTRAINED = "cifar_resnet:"
+_UNTRAINED = "cifar_resnet:"
+
+
+def is_trained(source: str) -> bool:
+    """Whether `source` names weights, not a fresh network."""
+    return not source.startswith(_UNTRAINED)
 
 
 def load_image_teacher(source: str, *, classes: int = 10, seed: int = 0) -> ImageNetwork:
@@ -19,13 +24,13 @@ def load_image_teacher(source: str, *, classes: int = 10, seed: int = 0) -> Imag
     In evaluation mode. `classes` and `seed` are used for a fresh network only. Raises ConfigError
     for a source that does not exist, ArtifactError for a file of something else.
     """
-    if source.startswith(UNTRAINED):
-        return resnet_from_key(source.removeprefix(UNTRAINED), classes).build(seed).eval()
+    if not is_trained(source):
+        return resnet_from_key(source.removeprefix(_UNTRAINED), classes).build(seed).eval()
     path = Path(source)
     if not path.is_file():
         raise ConfigError(
             f"--teacher {source}: no such file; give a .safetensors file of a CIFAR ResNet, or "
-            f"{UNTRAINED}9-9-9 for an untrained one"
+            f"{_UNTRAINED}9-9-9 for an untrained one"
         )
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -112,10 +112,12 @@ class Arena:
         return self.scored[choice]
 
     def _latency(self, choice: Choice, key: str) -> float:
-        known = self.journal.get(key, LATENCY)
+        conditions = self.costs.conditions
+        assert conditions is not None
+        known = self.journal.get(key, conditions.name)
         if known is None:
             known = (self.costs.latency_ms(choice),)
-            self.journal.add(key, LATENCY, known)
+            self.journal.add(key, conditions.name, known)
         return known[0]
 
     def _values(self, choice: Choice, key: str, name: str) -> tuple[float, ...]:

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas.data import ImageSet, load_images, load_tokens
 from nas.errors import ConfigError
-from nas.networks import load_encoder_teacher, load_image_teacher
-from nas.networks._teacher import UNTRAINED
+from nas.networks import is_trained, load_encoder_teacher, load_image_teacher
 from nas.proxies import Batch, Proxy, TeacherView
 from nas.run import file_digest
 from nas.search._scorer import Sitting
-from search_spaces import StudentSpace
-from search_spaces._students import BertSpace
+from search_spaces import BertSpace, ImageSpace, StudentSpace
+
+Ids = NDArray[np.int64]
+_COPY_THE_SPACE = "copy its file, set classes there and give its path as --space"
 
 
 class Inputs:
@@ -26,15 +28,15 @@ class Inputs:
     def __init__(self, space: StudentSpace, data: Path | None, teacher: str | None) -> None:
         self.space = space
         self.images: ImageSet | None = None
-        self.tokens: np.ndarray | None = None
+        self.tokens: Ids | None = None
         self.teacher: nn.Module | None = None
         self._data, self._source = data, teacher
-        if isinstance(space, BertSpace):
-            self.tokens = None if data is None else _checked_tokens(load_tokens(data), space, data)
-            self.teacher = None if teacher is None else load_encoder_teacher(teacher)
-        else:
+        if isinstance(space, ImageSpace):
             self.images = None if data is None else _checked_images(load_images(data), space, data)
             self.teacher = None if teacher is None else _image_teacher(teacher, space)
+        else:
+            self.tokens = None if data is None else _checked_tokens(load_tokens(data), space, data)
+            self.teacher = None if teacher is None else load_encoder_teacher(teacher)
 
     def about(self) -> dict[str, object]:
         """What identifies data and teacher."""
@@ -77,33 +79,34 @@ class Inputs:
         return Batch(torch.from_numpy(self.tokens[rows]))
 
     def _view(self, batch: Batch) -> TeacherView | None:
-        if self.teacher is None:
+        if self.teacher is None or self._source is None:
             return None
-        trained = not (self._source or "").startswith(UNTRAINED)
-        return TeacherView(self.teacher, batch, trained=trained)
+        return TeacherView(self.teacher, batch, trained=is_trained(self._source))
 
 
 def _noise(space: StudentSpace, size: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    if isinstance(space, BertSpace):
-        return torch.randint(space.vocabulary, (size, space.tokens), generator=generator)
-    side = _side(space)
-    return torch.randn(size, 3, side, side, generator=generator)
+    if isinstance(space, ImageSpace):
+        return torch.randn(size, 3, space.image_size, space.image_size, generator=generator)
+    assert isinstance(space, BertSpace)
+    return torch.randint(space.vocabulary, (size, space.tokens), generator=generator)
 
 
-def _checked_images(images: ImageSet, space: StudentSpace, path: Path) -> ImageSet:
-    side, classes = _side(space), _classes(space)
-    if images.side != side:
-        raise ConfigError(f"{path}: pictures of side {images.side}; the space is of {side}")
-    if (images.classes or 0) > classes:
+def _checked_images(images: ImageSet, space: ImageSpace, path: Path) -> ImageSet:
+    if images.side != space.image_size:
         raise ConfigError(
-            f"{path}: labels of {images.classes} classes; the space has {classes}: copy its file, "
-            "set classes there and give its path as --space"
+            f"{path}: pictures of side {images.side}; the space is of {space.image_size}"
+        )
+    if (images.classes or 0) > space.classes:
+        raise ConfigError(
+            f"{path}: labels of {images.classes} classes; the space has {space.classes}: "
+            f"{_COPY_THE_SPACE}"
         )
     return images
 
 
-def _checked_tokens(tokens: np.ndarray, space: BertSpace, path: Path) -> np.ndarray:
+def _checked_tokens(tokens: Ids, space: StudentSpace, path: Path) -> Ids:
+    assert isinstance(space, BertSpace)
     if tokens.max() >= space.vocabulary or tokens.shape[1] > space.positions:
         raise ConfigError(
             f"{path}: ids up to {tokens.max()} in windows of {tokens.shape[1]}; the space has "
@@ -112,13 +115,12 @@ def _checked_tokens(tokens: np.ndarray, space: BertSpace, path: Path) -> np.ndar
     return tokens
 
 
-def _image_teacher(source: str, space: StudentSpace) -> nn.Module:
-    classes = _classes(space)
-    teacher = load_image_teacher(source, classes=classes)
-    if teacher.head.out_features != classes:
+def _image_teacher(source: str, space: ImageSpace) -> nn.Module:
+    teacher = load_image_teacher(source, classes=space.classes)
+    if teacher.head.out_features != space.classes:
         raise ConfigError(
-            f"--teacher {source}: {teacher.head.out_features} classes; the space has {classes}: "
-            "copy its file, set classes there and give its path as --space"
+            f"--teacher {source}: {teacher.head.out_features} classes; the space has "
+            f"{space.classes}: {_COPY_THE_SPACE}"
         )
     return teacher
 
@@ -127,11 +129,3 @@ def _teacher_digest(source: str) -> str:
     path = Path(source)
     files: Sequence[Path] = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     return "+".join(file_digest(file) for file in files) or source
-
-
-def _side(space: StudentSpace) -> int:
-    return int(space.model_dump()["image_size"])
-
-
-def _classes(space: StudentSpace) -> int:
-    return int(space.model_dump()["classes"])

@@ -30,6 +30,11 @@ class LatencyConditions(BaseModel):
     runtime_version: str
     device: str
 
+    @property
+    def name(self) -> str:
+        """Of latencies under these conditions, in a journal that several machines may share."""
+        return f"latency_ms, {self.device}, {self.threads} threads, {self.runtime_version}"
+
 
 class LatencyMeter:
     """Exports a network and times it on `example`, a batch of inputs."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -54,11 +53,10 @@ class FirstWeight(Proxy):
 
 
 @pytest.fixture(autouse=True)
-def proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     NearBest.calls.clear()
     for kind in (NearBest, FirstWeight):
         monkeypatch.setitem(registry._PROXIES, kind.name, kind)
-    yield
 
 
 @pytest.fixture
