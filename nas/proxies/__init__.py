@@ -1,7 +1,7 @@
 """Training-free proxies: scores of untrained networks, higher is better."""
 
 from nas.proxies._autodistil import AutoDistil, AutoDistilMse
-from nas.proxies._base import AttentionVectors, Batch, Proxy, TeacherView, Trial
+from nas.proxies._base import Batch, Proxy, ShowsAttention, TeacherView, Trial
 from nas.proxies._depth import Depth
 from nas.proxies._diswot import Diswot, DiswotRelation, DiswotSemantic
 from nas.proxies._expressivity import Expressivity, Progressivity
@@ -19,7 +19,6 @@ from nas.proxies._zen import Zen
 from nas.proxies._zico import ZiCo
 
 __all__ = [
-    "AttentionVectors",
     "AutoDistil",
     "AutoDistilMse",
     "Batch",
@@ -37,6 +36,7 @@ __all__ = [
     "Progressivity",
     "Proxy",
     "ProxyCard",
+    "ShowsAttention",
     "Snip",
     "SynFlow",
     "TeacherCka",

@@ -38,13 +38,17 @@ class AutoDistil(Proxy):
         network = trial.network().eval()
         with torch.no_grad():
             student = attention_of(network, trial.batch.inputs)
-            pairs = zip(trial.followed().attention, student, strict=True)
-            return -sum(float(self._loss(teacher, own)) for teacher, own in pairs)
+            teacher = trial.followed().attention
+            return -(
+                self._loss(teacher.queries, student.queries)
+                + self._loss(teacher.keys, student.keys)
+                + self._loss(teacher.values, student.values)
+            )
 
-    def _loss(self, teacher: Tensor, student: Tensor) -> Tensor:
+    def _loss(self, teacher: Tensor, student: Tensor) -> float:
         heads = self.relation_heads
         both = zip(relations(teacher, heads), relations(student, heads), strict=True)
-        return torch.stack([self.distance(t, s) for t, s in both]).mean()
+        return float(torch.stack([self.distance(t, s) for t, s in both]).mean())
 
     @staticmethod
     def distance(teacher: Tensor, student: Tensor) -> Tensor:

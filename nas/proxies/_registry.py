@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nas.errors import ConfigError
 from nas.proxies._autodistil import AutoDistil, AutoDistilMse
 from nas.proxies._base import Cost, Proxy
+from nas.proxies._controls import PixelGram
 from nas.proxies._depth import Depth
 from nas.proxies._diswot import Diswot, DiswotRelation, DiswotSemantic
 from nas.proxies._expressivity import Expressivity, Progressivity
@@ -29,7 +30,7 @@ _PROXIES: dict[str, type[Proxy]] = {
         *(Params, Flops, Depth, LiveParams),
         *(Diswot, DiswotSemantic, DiswotRelation, TeacherCka, AutoDistil, AutoDistilMse),
         *(Nwot, Jacov, SynFlow, ZiCo, Zen, Snip, GradNorm),
-        *(Expressivity, Progressivity, Trainability),
+        *(Expressivity, Progressivity, Trainability, PixelGram),
     )
 }
 

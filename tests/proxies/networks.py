@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -66,6 +69,13 @@ class Deaf(ImageNetwork):
         return torch.relu(self.conv(images)) * 0
 
 
+@dataclass(frozen=True)
+class States:
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+
+
 class TinyEncoder(nn.Module):
     """Tokens to the queries, keys and values of one layer."""
 
@@ -74,20 +84,17 @@ class TinyEncoder(nn.Module):
         self.embed = nn.Embedding(vocabulary, width)
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
 
-    def attention_vectors(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = self.embed(tokens)
-        return self.query(x), self.key(x), self.value(x)
+    def last_attention(self, ids: Tensor) -> States:
+        x = self.embed(ids)
+        return States(self.query(x), self.key(x), self.value(x))
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.embed(tokens)
 
 
-def seeded(make: type[nn.Module], **settings: int) -> Trial:
-    """A trial of `make(**settings)` on the pictures below."""
-    return Trial(builder(make, **settings), pictures())
+def builder(make: type[nn.Module], **settings: int) -> Callable[[int], nn.Module]:
+    """What a trial builds from; it starts the global generator, as careless builders do."""
 
-
-def builder(make: type[nn.Module], **settings: int):  # type: ignore[no-untyped-def]
     def build(seed: int) -> nn.Module:
         torch.manual_seed(seed)
         return make(**settings)
