@@ -2,8 +2,11 @@
 
 from nas.proxies._autodistil import AutoDistil, AutoDistilMse
 from nas.proxies._base import Batch, Proxy, ShowsAttention, TeacherView, Trial
+from nas.proxies._combination import Combination
+from nas.proxies._controls import PixelGram, noise_pictures, random_labels
 from nas.proxies._depth import Depth
 from nas.proxies._diswot import Diswot, DiswotRelation, DiswotSemantic
+from nas.proxies._evaluate import Score, ScoreTable, evaluate, measure, warm_up
 from nas.proxies._expressivity import Expressivity, Progressivity
 from nas.proxies._flops import Flops
 from nas.proxies._grad_norm import GradNorm
@@ -22,6 +25,7 @@ __all__ = [
     "AutoDistil",
     "AutoDistilMse",
     "Batch",
+    "Combination",
     "Depth",
     "Diswot",
     "DiswotRelation",
@@ -33,9 +37,12 @@ __all__ = [
     "LiveParams",
     "Nwot",
     "Params",
+    "PixelGram",
     "Progressivity",
     "Proxy",
     "ProxyCard",
+    "Score",
+    "ScoreTable",
     "ShowsAttention",
     "Snip",
     "SynFlow",
@@ -47,6 +54,11 @@ __all__ = [
     "ZiCo",
     "create_proxy",
     "describe_proxies",
+    "evaluate",
     "list_proxies",
+    "measure",
+    "noise_pictures",
     "parameters",
+    "random_labels",
+    "warm_up",
 ]
