@@ -1,8 +1,9 @@
-"""What every network over pictures offers to proxies, distillation and costs."""
+"""What every network offers to proxies, distillation and costs."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -19,3 +20,22 @@ class ImageNetwork(nn.Module, ABC):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(images).mean(dim=(2, 3)))
         return logits
+
+
+@dataclass(frozen=True)
+class AttentionStates:
+    """What one attention layer compares and mixes, each [N, T, heads * head_dim]."""
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+
+
+class EncoderNetwork(nn.Module, ABC):
+    """Token ids [N, T] to hidden states [N, T, hidden]."""
+
+    heads: int
+
+    @abstractmethod
+    def last_attention(self, ids: Tensor, mask: Tensor | None = None) -> AttentionStates:
+        """Queries, keys and values of the last layer; `mask` [N, T] is 0 where ids are padding."""
