@@ -156,8 +156,15 @@ def bootstrap(
     values = statistic(np.arange(count))
     if not drawn:
         return tuple(Interval(v, math.nan, math.nan) for v in values)
-    low, high = np.nanquantile(np.asarray(drawn), (0.025, 0.975), axis=0)
-    return tuple(Interval(*map(float, found)) for found in zip(values, low, high, strict=True))
+    return tuple(map(_interval, values, np.asarray(drawn).T))
+
+
+def _interval(value: float, drawn: Floats) -> Interval:
+    known = drawn[~np.isnan(drawn)]
+    if not len(known):
+        return Interval(value, math.nan, math.nan)
+    low, high = np.quantile(known, (0.025, 0.975))
+    return Interval(value, float(low), float(high))
 
 
 def split_groups(groups: Sequence[Hashable], share: float, seed: int = 0) -> NDArray[np.bool_]:
