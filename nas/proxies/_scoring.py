@@ -53,12 +53,15 @@ def with_controls(
 
 
 def columns_of(proxies: Sequence[Proxy], settings: Settings) -> list[tuple[str, Proxy, str]]:
-    """Column, proxy and setting: a control is run for the proxies that need what it replaces."""
+    """Column, proxy and setting: a control is run for the proxies that need what it replaces.
+
+    Settings of other names are run for all proxies.
+    """
     return [
         (f"{proxy.name} ({control})" if control else proxy.name, proxy, control)
         for control in settings
         for proxy in proxies
-        if not control or _TURNS[control] in proxy.needs
+        if control not in _TURNS or _TURNS[control] in proxy.needs
     ]
 
 
