@@ -2,7 +2,7 @@
 
 from nas.proxies._accuracies import Accuracies, read_accuracies
 from nas.proxies._autodistil import AutoDistil, AutoDistilMse
-from nas.proxies._base import Batch, Proxy, ShowsAttention, TeacherView, Trial
+from nas.proxies._base import AttentionVectors, Batch, Proxy, TeacherView, Trial
 from nas.proxies._combination import Combination
 from nas.proxies._controls import PixelGram, noise_pictures, random_labels
 from nas.proxies._depth import Depth
@@ -37,6 +37,7 @@ from nas.proxies._zico import ZiCo
 
 __all__ = [
     "Accuracies",
+    "AttentionVectors",
     "AutoDistil",
     "AutoDistilMse",
     "Batch",
@@ -62,7 +63,6 @@ __all__ = [
     "Score",
     "ScoreLog",
     "ScoreTable",
-    "ShowsAttention",
     "Sitting",
     "Snip",
     "SynFlow",

@@ -38,12 +38,8 @@ class AutoDistil(Proxy):
         network = trial.network().eval()
         with torch.no_grad():
             student = attention_of(network, trial.batch.inputs)
-            teacher = trial.followed().attention
-            return -(
-                self._loss(teacher.queries, student.queries)
-                + self._loss(teacher.keys, student.keys)
-                + self._loss(teacher.values, student.values)
-            )
+            pairs = zip(trial.followed().attention, student, strict=True)
+            return -sum(self._loss(theirs, ours) for theirs, ours in pairs)
 
     def _loss(self, teacher: Tensor, student: Tensor) -> float:
         heads = self.relation_heads

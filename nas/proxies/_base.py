@@ -20,22 +20,12 @@ Need = Literal["data", "labels", "teacher"]
 Cost = Literal["count", "forward", "backward", "training"]
 
 
-class Attention(Protocol):
-    """Queries, keys and values of a layer, [N, T, width] each, heads side by side."""
-
-    @property
-    def queries(self) -> Tensor: ...
-    @property
-    def keys(self) -> Tensor: ...
-    @property
-    def values(self) -> Tensor: ...
-
-
 @runtime_checkable
-class ShowsAttention(Protocol):
-    """What relations need of an encoder: the attention of its last layer for ids [N, T]."""
+class AttentionVectors(Protocol):
+    """An encoder that shows the queries, keys and values of its last layer."""
 
-    def last_attention(self, ids: Tensor) -> Attention: ...
+    def attention_vectors(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """For tokens [N, T]: queries, keys and values [N, T, width], heads side by side."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +75,15 @@ class TeacherView:
         return head_gradient(self.features, as_images(self.network).head, self.batch.labelled())
 
     @cached_property
-    def attention(self) -> Attention:
-        """Of the last layer."""
+    def attention(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the last layer."""
         copy = self._ready()
         with torch.no_grad():
             return attention_of(copy, self.batch.inputs)
 
     def prepare(self, *, labels: bool) -> None:
         """Run the passes that proxies read, so that no candidate pays for them."""
-        if isinstance(self.network, ShowsAttention):
+        if isinstance(self.network, AttentionVectors):
             _ = self.attention
         else:
             _ = self.head_gradient if labels else self.features
@@ -164,14 +154,14 @@ def as_images(network: nn.Module) -> ImageNetwork:
     return network
 
 
-def attention_of(network: nn.Module, ids: Tensor) -> Attention:
-    """Of the last layer; raises ConfigError where the network does not show it."""
-    if not isinstance(network, ShowsAttention):
+def attention_of(network: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of the last layer; raises ConfigError where there are none."""
+    if not isinstance(network, AttentionVectors):
         raise ConfigError(
             "this proxy compares queries, keys and values; "
-            f"{type(network).__name__} has no last_attention()"
+            f"{type(network).__name__} has no attention_vectors()"
         )
-    return network.last_attention(ids)
+    return network.attention_vectors(tokens)
 
 
 def head_gradient(features: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:

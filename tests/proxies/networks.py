@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -69,13 +68,6 @@ class Deaf(ImageNetwork):
         return torch.relu(self.conv(images)) * 0
 
 
-@dataclass(frozen=True)
-class States:
-    queries: Tensor
-    keys: Tensor
-    values: Tensor
-
-
 class TinyEncoder(nn.Module):
     """Tokens to the queries, keys and values of one layer."""
 
@@ -84,9 +76,9 @@ class TinyEncoder(nn.Module):
         self.embed = nn.Embedding(vocabulary, width)
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
 
-    def last_attention(self, ids: Tensor) -> States:
-        x = self.embed(ids)
-        return States(self.query(x), self.key(x), self.value(x))
+    def attention_vectors(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = self.embed(tokens)
+        return self.query(x), self.key(x), self.value(x)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.embed(tokens)

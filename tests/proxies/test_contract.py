@@ -116,7 +116,7 @@ def test_a_proxy_over_pictures_says_so_for_other_networks() -> None:
 
 
 def test_relations_want_an_encoder() -> None:
-    with pytest.raises(ConfigError, match=f"{SmallNetwork.__name__} has no last_attention"):
+    with pytest.raises(ConfigError, match=f"{SmallNetwork.__name__} has no attention_vectors"):
         create_proxy("autodistil").score(trial())
 
 

@@ -387,10 +387,12 @@ def test_autodistil_by_hand() -> None:
     ids = given.batch.inputs
     network, follows = given.network(), given.followed().network
     kl, mse = 0.0, 0.0
-    for name in ("queries", "keys", "values"):
-        with torch.no_grad():
-            mine = getattr(network.last_attention(ids), name).double().numpy()
-            theirs = getattr(follows.last_attention(ids), name).double().numpy()
+    with torch.no_grad():
+        pairs = list(
+            zip(network.attention_vectors(ids), follows.attention_vectors(ids), strict=True)
+        )
+    for own, other in pairs:
+        mine, theirs = own.double().numpy(), other.double().numpy()
         for head in range(12):
             s, t = mine[..., 2 * head : 2 * head + 2], theirs[..., 3 * head : 3 * head + 3]
             s = s @ s.transpose(0, 2, 1) / math.sqrt(2)
@@ -407,15 +409,15 @@ def test_autodistil_takes_widths_that_its_heads_do_not_divide() -> None:
     """13 numbers in 12 parts: the first part has two of them."""
     given = encoder_trial(width=13)
     with torch.no_grad():
-        attention = given.network().last_attention(given.batch.inputs)
+        queries, _, _ = given.network().attention_vectors(given.batch.inputs)
     from nas.proxies._autodistil import relations
 
-    found = relations(attention.queries, 12)
+    found = relations(queries, 12)
 
     assert len(found) == 12
-    first = attention.queries[..., :2]
+    first = queries[..., :2]
     assert torch.allclose(found[0], first @ first.transpose(1, 2) / math.sqrt(2))
-    last = attention.queries[..., 12:]
+    last = queries[..., 12:]
     assert torch.allclose(found[-1], last @ last.transpose(1, 2))
 
 
