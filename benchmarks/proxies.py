@@ -176,7 +176,8 @@ def s0_known(data: Path) -> Accuracies:
 # --- NAS-Bench-201 ----------------------------------------------------------------------------
 
 CELLS_A_STAGE, CELL_BATCH, POOLED = 5, 32, 2
-"""A cell is judged at full depth and width, on pictures of half the side: depth shows in the spectra of\nfeatures, which three cells do not have, and the smaller side makes up for its cost."""
+"""A cell is judged at full depth and width, on pictures of half the side: what depth does to the
+features shows in their spectra, and the smaller side pays for the depth."""
 
 
 def score_cells(arguments: argparse.Namespace) -> None:
