@@ -16,7 +16,13 @@ from nas.proxies._judge import Judgement, Verdict, judge, verdict_rows, verdict_
 from nas.proxies._log import ScoreLog, read_scores
 from nas.proxies._nwot import Nwot
 from nas.proxies._params import Params, parameters
-from nas.proxies._registry import ProxyCard, create_proxy, describe_proxies, list_proxies
+from nas.proxies._registry import (
+    ProxyCard,
+    create_proxy,
+    describe_proxies,
+    list_proxies,
+    proxy_tables,
+)
 from nas.proxies._scoring import Sitting, columns_of, score_networks, with_controls
 from nas.proxies._snip import Snip
 from nas.proxies._statistics import (
@@ -85,6 +91,7 @@ __all__ = [
     "noise_pictures",
     "parameters",
     "partial",
+    "proxy_tables",
     "random_labels",
     "read_accuracies",
     "read_scores",
