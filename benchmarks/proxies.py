@@ -1,8 +1,9 @@
 """Training-free proxies on two spaces with published accuracies.
 
-    python benchmarks/proxies.py s0          DisWOT's S0: 64 CIFAR ResNets
-    python benchmarks/proxies.py nasbench201 random cells of NAS-Bench-201, one an isomorphism class
-    python benchmarks/proxies.py report      the tables, from what is scored so far
+    python benchmarks/proxies.py --data DIR              both spaces
+    python benchmarks/proxies.py s0 --data DIR           DisWOT's S0: 64 CIFAR ResNets
+    python benchmarks/proxies.py nasbench201 --data DIR  random cells, one an isomorphism class
+    python benchmarks/proxies.py report --data DIR       the tables, from what is scored so far
 
 Every score goes to a log under --output as it is made: the same command goes on where it stopped.
 Scores are of untrained networks; accuracies are read for the tables only, and combinations are
@@ -66,7 +67,7 @@ DECLARED = ("params+depth", "params+nwot+jacov", "params+depth+nwot")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("part", choices=["s0", "nasbench201", "report"])
+    parser.add_argument("part", choices=["all", "s0", "nasbench201", "report"], nargs="?")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the public data")
     parser.add_argument("--output", type=Path, default=Path("runs/proxies-benchmark"))
     parser.add_argument("--batch", type=int, default=64, help="pictures a batch on S0")
@@ -79,9 +80,10 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     if not arguments.data.is_dir():
         sys.exit(f"{arguments.data}: no such folder; --data names the one with cifar10/, ...")
-    if arguments.part == "s0":
+    part = arguments.part or "all"
+    if part in ("all", "s0"):
         score_s0(arguments)
-    elif arguments.part == "nasbench201":
+    if part in ("all", "nasbench201"):
         score_cells(arguments)
     report(arguments)
 
