@@ -41,11 +41,10 @@ class ScoreLog:
         return proxy in self.table.rows.get(architecture, {})
 
     def add(self, architecture: str, proxy: str, score: Score) -> None:
+        score = Score(score.values, round(score.seconds, 4))
         self.table.rows.setdefault(architecture, {})[proxy] = score
         entry = {"architecture": architecture, "what": proxy}
-        self._write(
-            json.dumps({**entry, "values": score.values, "seconds": round(score.seconds, 4)}) + "\n"
-        )
+        self._write(json.dumps(entry | {"values": score.values, "seconds": score.seconds}) + "\n")
 
     def _write(self, text: str) -> None:
         if self._path is not None:
