@@ -546,6 +546,12 @@ def list_proxies(session: Session, form: Form) -> None:
     multiple=True,
     help="Also judge these proxies together, on ranks; log_ranks:A+B, z_scores:A+B. Repeatable.",
 )
+@click.option(
+    "--choose",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Choose the best combination on this share of the groups and judge on the rest.",
+)
 @click.option("--space", metavar="NAME|FILE", help="Build and score the networks of this space.")
 @click.option("--proxy", "proxies", metavar="NAME", multiple=True, help="Score by it. Repeatable.")
 @click.option(

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import json
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,11 +41,11 @@ from nas.proxies import (
     Sitting,
     TeacherView,
     Verdict,
+    choose,
     create_proxy,
     judge,
     list_proxies,
     score_networks,
-    spearman,
     split_groups,
     verdict_rows,
     with_controls,
@@ -260,19 +259,6 @@ def label_free(names: Sequence[str]) -> list[str]:
     return [n for n in names if n in kinds and not kinds[n].needs & {"labels", "teacher"}]
 
 
-def combinations(names: Sequence[str], most: int = 5) -> Iterator[Combination]:
-    for how in ("ranks", "log_ranks"):
-        for count in range(2, most + 1):
-            for chosen in itertools.combinations(names, count):
-                yield Combination(chosen, "ranks" if how == "ranks" else "log_ranks")
-
-
-def choose(columns: Mapping[str, Sequence[float]], known: Accuracies) -> Combination:
-    """The label-free combination with the highest Spearman on `known`."""
-    names = [name for name in label_free(list(columns)) if name != "pixel_gram"]
-    return max(combinations(names), key=lambda c: spearman(c.combine(columns), known.accuracy))
-
-
 def columns_for(table: ScoreTable, known: Accuracies) -> dict[str, list[float]]:
     return {name: table.column(name, known.architectures) for name in table.proxies}
 
@@ -313,8 +299,11 @@ def report_cells(arguments: argparse.Namespace, found: dict[str, Any]) -> Combin
 
 
 def choose_on(table: ScoreTable, known: Accuracies, rows: Sequence[int]) -> Combination:
+    """The label-free combination with the highest Spearman on these rows."""
     part = known.only([int(i) for i in rows])
-    return choose(columns_for(table, part), part)
+    columns = columns_for(table, part)
+    names = [name for name in label_free(list(columns)) if name != "pixel_gram"]
+    return choose(part, columns, names)
 
 
 def report_s0(

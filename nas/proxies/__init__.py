@@ -3,6 +3,7 @@
 from nas.proxies._accuracies import Accuracies, read_accuracies
 from nas.proxies._autodistil import AutoDistil, AutoDistilMse
 from nas.proxies._base import AttentionVectors, Batch, Proxy, TeacherView, Trial
+from nas.proxies._choice import choose, combinations
 from nas.proxies._combination import Combination
 from nas.proxies._controls import PixelGram, noise_pictures, random_labels
 from nas.proxies._depth import Depth
@@ -79,7 +80,9 @@ __all__ = [
     "Verdict",
     "Zen",
     "ZiCo",
+    "choose",
     "columns_of",
+    "combinations",
     "create_proxy",
     "describe_proxies",
     "evaluate",

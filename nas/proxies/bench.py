@@ -15,6 +15,7 @@ from nas.networks import ImageNetwork, NetworkSpec, load_image_teacher
 from nas.progress import Progress
 from nas.proxies._accuracies import Accuracies, read_accuracies
 from nas.proxies._base import Batch, TeacherView
+from nas.proxies._choice import choose
 from nas.proxies._combination import Combination
 from nas.proxies._evaluate import ScoreTable
 from nas.proxies._judge import Verdict, judge
@@ -34,7 +35,8 @@ class BenchRequest:
 
     `accuracy`, `architecture`, `group` and `sizes` are columns of the table. `sample` draws so many
     architectures, no two of one group. With `controls` every proxy that needs pictures, labels or a
-    teacher is also run on noise, on labels dealt out anew, and after `other_teacher`.
+    teacher is also run on noise, on labels dealt out anew, and after `other_teacher`. With `choose`
+    the best combination is chosen on that share of the groups, and all are judged on the rest.
     """
 
     table: Path
@@ -44,6 +46,7 @@ class BenchRequest:
     sizes: tuple[str, ...] = ()
     scores: tuple[Path, ...] = ()
     combinations: tuple[str, ...] = ()
+    choose: float | None = None
     space: str | None = None
     data: Path | None = None
     teacher: str | None = None
@@ -85,10 +88,14 @@ def bench(request: BenchRequest, progress: Progress | None = None) -> Verdict:
         _merge(found, _scored(request, known, space, progress))
     if not found.rows:
         raise ConfigError("there are no scores; give --scores FILE, or --space and --proxy")
-    columns = {name: found.column(name, known.architectures) for name in found.proxies}
-    for text in request.combinations:
-        combination = Combination.parse(text)
-        columns[str(combination)] = combination.combine({**known.sizes, **columns})
+    together = [Combination.parse(text) for text in request.combinations]
+    if request.choose is not None:
+        chosen, known = _chosen(known, found, request.choose, request.seed)
+        together.append(chosen)
+    columns = _columns(known, found)
+    # Ranks of a combination are among the networks that are judged.
+    sizes = known.sizes
+    columns |= {str(one): one.combine({**sizes, **columns}) for one in together}
     return judge(
         known,
         columns,
@@ -98,6 +105,23 @@ def bench(request: BenchRequest, progress: Progress | None = None) -> Verdict:
         resamples=request.resamples,
         seed=request.seed,
     )
+
+
+def _columns(known: Accuracies, found: ScoreTable) -> dict[str, list[float]]:
+    return {name: found.column(name, known.architectures) for name in found.proxies}
+
+
+def _chosen(
+    known: Accuracies, found: ScoreTable, share: float, seed: int
+) -> tuple[Combination, Accuracies]:
+    """A combination of sizes and proxies (no controls), and the networks that it has not seen."""
+    seen = split_groups(known.groups or known.architectures, share, seed)
+    if min(seen.sum(), (~seen).sum()) < 3:
+        raise ConfigError(f"--choose {share}: that leaves fewer than three networks on one side")
+    part = known.only([int(i) for i in np.flatnonzero(seen)])
+    columns = {**part.sizes, **_columns(part, found)}
+    chosen = choose(part, columns, [name for name in columns if "(" not in name])
+    return chosen, known.only([int(i) for i in np.flatnonzero(~seen)])
 
 
 def _sampled(known: Accuracies, count: int, seed: int) -> Accuracies:

@@ -42,6 +42,7 @@ PROXY_VERBS = {
     "ls": [FORMAT],
     "bench": [
         *("table", "--accuracy", "--architecture", "--group", "--size", "--scores", "--combine"),
+        "--choose",
         *("--space", "--proxy", "--data", "--teacher", "--other-teacher", "--controls", "--sample"),
         *("--inits", "--batch", "--seed", "--log", "--within", "--top", "--resamples"),
         *(FORMAT, QUIET),

@@ -70,6 +70,23 @@ def test_the_table_names_the_size_that_is_held(nas: Nas, table: Path, scores: Pa
     assert "2 pairs within 10 %" in out
 
 
+def test_a_combination_is_judged_on_groups_that_did_not_choose_it(nas: Nas, tmp_path: Path) -> None:
+    path, scores = tmp_path / "known.csv", tmp_path / "scores.csv"
+    rows = [(f"n{i}", 50 + i, i % 5 + 1, f"g{i // 2}", i // 3, i % 3) for i in range(24)]
+    heads = ("architecture", "accuracy", "params", "class", "high", "low")
+    for file, columns in ((path, (0, 1, 2, 3)), (scores, (0, 4, 5))):
+        with file.open("w", newline="") as handle:
+            kept = [[row[i] for i in columns] for row in (heads, *rows)]
+            csv.writer(handle).writerows(kept)
+    call = ["proxies", "bench", path, "--scores", scores, "--size", "params", "--group", "class"]
+
+    verdict = json.loads(nas(*call, "--choose", 0.5, "--resamples", 0, "-f", "json").stdout)
+
+    assert (verdict["networks"], verdict["groups"]) == (12, 6)
+    assert [one["proxy"] for one in verdict["judgements"]][:3] == ["params", "high", "low"]
+    assert "high" in verdict["judgements"][3]["proxy"]
+
+
 def test_without_scores_it_says_how_to_get_some(nas: Nas, table: Path) -> None:
     result = nas("proxies", "bench", table, "--size", "params_m")
 

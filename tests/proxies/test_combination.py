@@ -8,7 +8,17 @@ import pytest
 import torch
 
 from nas.errors import ConfigError
-from nas.proxies import Combination, Proxy, Score, Trial, evaluate, noise_pictures, random_labels
+from nas.proxies import (
+    Accuracies,
+    Combination,
+    Proxy,
+    Score,
+    Trial,
+    choose,
+    evaluate,
+    noise_pictures,
+    random_labels,
+)
 from nas.proxies import measure as measured
 from tests.proxies.networks import pictures, trial
 
@@ -96,3 +106,20 @@ def test_controls_replace_what_they_say() -> None:
     assert torch.equal(dealt.inputs, batch.inputs)
     assert not torch.equal(dealt.labelled(), batch.labelled())
     assert torch.equal(dealt.labelled().bincount(), batch.labelled().bincount())
+
+
+def test_chooses_the_proxies_that_help_each_other() -> None:
+    """Two halves of the truth and one that misleads."""
+    truth = [float(v) for v in range(16)]
+    columns = {
+        "high": [v // 4 for v in truth],
+        "low": [v % 4 for v in truth],
+        "wrong": [-v for v in truth],
+    }
+    known = Accuracies(tuple(map(str, truth)), tuple(truth), None, {})
+
+    chosen = choose(known, columns, list(columns))
+
+    assert set(chosen.names) == {"high", "low"}
+    with pytest.raises(ConfigError, match="two proxies"):
+        choose(known, columns, ["high"])
