@@ -39,12 +39,12 @@ class AutoDistil(Proxy):
         with torch.no_grad():
             student = attention_of(network, trial.batch.inputs)
             pairs = zip(trial.followed().attention, student, strict=True)
-            return -sum(float(self._loss(teacher, own)) for teacher, own in pairs)
+            return -sum(self._loss(theirs, ours) for theirs, ours in pairs)
 
-    def _loss(self, teacher: Tensor, student: Tensor) -> Tensor:
+    def _loss(self, teacher: Tensor, student: Tensor) -> float:
         heads = self.relation_heads
         both = zip(relations(teacher, heads), relations(student, heads), strict=True)
-        return torch.stack([self.distance(t, s) for t, s in both]).mean()
+        return float(torch.stack([self.distance(t, s) for t, s in both]).mean())
 
     @staticmethod
     def distance(teacher: Tensor, student: Tensor) -> Tensor:

@@ -76,10 +76,17 @@ class TeacherView:
 
     @cached_property
     def attention(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of the last layer, [N, T, width] each."""
+        """Queries, keys and values of the last layer."""
         copy = self._ready()
         with torch.no_grad():
             return attention_of(copy, self.batch.inputs)
+
+    def prepare(self, *, labels: bool) -> None:
+        """Run the passes that proxies read, so that no candidate pays for them."""
+        if isinstance(self.network, AttentionVectors):
+            _ = self.attention
+        else:
+            _ = self.head_gradient if labels else self.features
 
     def _ready(self) -> nn.Module:
         """A copy in the right mode, so that neither mode nor running statistics change."""

@@ -17,8 +17,9 @@ class DiswotSemantic(Proxy):
 
     The map of class k is the gradient of the cross-entropy by row k of the head, g_k in R^C (with
     global pooling the weights of Grad-CAM). With G_k = g_k g_k' and n dividing every row by its
-    length, M_s = -1/(K C) sum_k ||n(G_k of the teacher) - n(G_k of the student)||^2. The student is initialised from N(0, 1) as in the
-    paper. Student and teacher need the same number of channels C; it is nan where they differ.
+    length, M_s = -1/(K C) sum_k ||n(G_k of the teacher) - n(G_k of the student)||^2. The student is
+    initialised from N(0, 1) as in the paper. Both need the same number of channels C; it is nan
+    where they differ.
     """
 
     name = "diswot_semantic"

@@ -1,4 +1,4 @@
-"""Floating-point operations: the other size baseline."""
+"""Multiply-adds: the other size baseline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nas.proxies._base import Proxy, Trial
 
 
 class Flops(Proxy):
-    """Floating-point operations on one input; a multiply-add counts as two."""
+    """Multiply-adds on one input, which is what the papers of this field call FLOPs."""
 
     name = "flops"
     cost = "count"
@@ -20,4 +20,4 @@ class Flops(Proxy):
         counter = FlopCounterMode(display=False)
         with torch.no_grad(), counter:
             network(trial.batch.inputs[:1])
-        return float(counter.get_total_flops())
+        return counter.get_total_flops() / 2

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nas.errors import ConfigError
 from nas.proxies._autodistil import AutoDistil, AutoDistilMse
 from nas.proxies._base import Cost, Proxy
+from nas.proxies._controls import PixelGram
 from nas.proxies._depth import Depth
 from nas.proxies._diswot import Diswot, DiswotRelation, DiswotSemantic
 from nas.proxies._expressivity import Expressivity, Progressivity
@@ -23,13 +26,16 @@ from nas.proxies._trainability import Trainability
 from nas.proxies._zen import Zen
 from nas.proxies._zico import ZiCo
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 _PROXIES: dict[str, type[Proxy]] = {
     kind.name: kind
     for kind in (
         *(Params, Flops, Depth, LiveParams),
         *(Diswot, DiswotSemantic, DiswotRelation, TeacherCka, AutoDistil, AutoDistilMse),
         *(Nwot, Jacov, SynFlow, ZiCo, Zen, Snip, GradNorm),
-        *(Expressivity, Progressivity, Trainability),
+        *(Expressivity, Progressivity, Trainability, PixelGram),
     )
 }
 
@@ -55,6 +61,14 @@ def describe_proxies() -> tuple[ProxyCard, ...]:
         ProxyCard(kind.name, tuple(sorted(kind.needs)), kind.cost, kind.source)
         for kind in _PROXIES.values()
     )
+
+
+def proxy_tables(cards: Iterable[ProxyCard]) -> Iterable[RenderableType]:
+    """A line a proxy."""
+    from nas._tables import table
+
+    rows = [(c.name, ", ".join(c.needs) or "-", c.cost, c.source) for c in cards]
+    yield table("proxies", ("name", "needs", "cost", "source"), rows, whole=("name",))
 
 
 def create_proxy(name: str) -> Proxy:

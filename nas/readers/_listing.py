@@ -1,4 +1,4 @@
-"""What there is to choose from: spaces, hardware, solvers, proxies, meters, runs, passes."""
+"""What there is to choose from: spaces, hardware, solvers, meters, runs, passes."""
 
 from __future__ import annotations
 
@@ -98,19 +98,6 @@ def _strategies() -> tuple[Entry, ...]:
     )
 
 
-def _proxies() -> tuple[Entry, ...]:
-    from nas.proxies import describe_proxies
-
-    return tuple(
-        Entry(name=card.name, about=f"{_needs(card.needs)}; {card.source}")
-        for card in describe_proxies()
-    )
-
-
-def _needs(needs: tuple[str, ...]) -> str:
-    return f"needs {', '.join(needs)}" if needs else "needs the network alone"
-
-
 def _meters() -> tuple[Entry, ...]:
     names = get_args(TargetConfig.model_fields["meter"].annotation)
     return tuple(Entry(name=name, about=_METERS[name]) for name in names)
@@ -146,7 +133,6 @@ _LISTERS: dict[str, Callable[[], tuple[Entry, ...]]] = {
     "hardware": _hardware,
     "solvers": _solvers,
     "strategies": _strategies,
-    "proxies": _proxies,
     "meters": _meters,
     "passes": _passes,
 }

@@ -11,7 +11,6 @@ from nas.search._distill import Distilled, Recipe, distill
 from nas.search._evolution import Evolution
 from nas.search._exhaustive import Exhaustive
 from nas.search._nsga2 import Nsga2
-from nas.search._ranks import combined, shares, spearman
 from nas.search._registry import create_strategy, list_strategies
 from nas.search._search import SearchRequest, search
 
@@ -28,11 +27,8 @@ __all__ = [
     "SearchRequest",
     "Strategy",
     "answer_tables",
-    "combined",
     "create_strategy",
     "distill",
     "list_strategies",
     "search",
-    "shares",
-    "spearman",
 ]

@@ -9,11 +9,11 @@ from rich.console import RenderableType
 
 from nas._tables import table
 from nas._words import duration, number
-from nas.search._arena import Scored, standing
+from nas.proxies import ScoreTable, spearman
+from nas.search._arena import Arena
 from nas.search._costs import COUNTED
 from nas.search._distill import Distilled
 from nas.search._latency import LatencyConditions
-from nas.search._ranks import spearman
 
 _SHOWN = 10
 
@@ -23,9 +23,9 @@ class _Plain(BaseModel):
 
 
 class Ranked(_Plain):
-    """One architecture. `score` is the mean over the proxies of the share of the other scored
-    architectures that it beats; `values` are the proxies' own, and `spreads` their standard
-    deviations over the initialisations, both None where a proxy is not defined.
+    """One architecture. `score` is that of the combined proxies, relative to what was scored;
+    `values` are the proxies' own, and `spreads` their standard deviations over the initialisations,
+    None where they are not defined.
 
     `size_ranks`: its place if more parameters, operations or layers were all that counted.
     """
@@ -40,7 +40,7 @@ class Ranked(_Plain):
 
 
 class SearchAnswer(_Plain):
-    """`agreement` is the rank correlation (Spearman) of the score with each size baseline, over
+    """`seconds_each` is what a proxy took for one architecture. `agreement` is the rank correlation (Spearman) of the score with each size baseline, over
     what was scored; None where one of them is constant."""
 
     space: str
@@ -50,6 +50,8 @@ class SearchAnswer(_Plain):
     reused: int
     strategy: str
     proxies: tuple[str, ...]
+    combined_on: str
+    seconds_each: dict[str, float]
     limits: dict[str, float]
     inits: int
     batch: int
@@ -61,9 +63,10 @@ class SearchAnswer(_Plain):
     distilled: Distilled | None = None
 
 
-def rank(scored: Sequence[Scored]) -> tuple[Ranked, ...]:
+def rank(arena: Arena) -> tuple[Ranked, ...]:
     """Best first; where scores are equal, fewer parameters first."""
-    scores = standing(scored)
+    scored = list(arena.scored.values())
+    scores = arena.standing(scored)
     order = sorted(
         range(len(scored)),
         key=lambda i: (-scores[i], scored[i].costs["params_m"], scored[i].key),
@@ -74,8 +77,8 @@ def rank(scored: Sequence[Scored]) -> tuple[Ranked, ...]:
             rank=place,
             architecture=scored[i].key,
             score=scores[i],
-            values={name: _finite(scored[i].value(name)) for name in scored[i].values},
-            spreads={name: _spread(values) for name, values in scored[i].values.items()},
+            values={name: _finite(scored[i].value(name)) for name in scored[i].scores},
+            spreads={name: _spread(score.values) for name, score in scored[i].scores.items()},
             costs=scored[i].costs,
             size_ranks={name: places[i] for name, places in sizes.items()},
         )
@@ -83,10 +86,18 @@ def rank(scored: Sequence[Scored]) -> tuple[Ranked, ...]:
     )
 
 
-def agreement(scored: Sequence[Scored]) -> dict[str, float | None]:
+def agreement(arena: Arena) -> dict[str, float | None]:
     """Spearman's correlation of the score with each size baseline."""
-    scores = standing(scored)
-    return {name: spearman(scores, [entry.costs[name] for entry in scored]) for name in COUNTED}
+    scored = list(arena.scored.values())
+    scores = arena.standing(scored)
+    sizes = {name: [entry.costs[name] for entry in scored] for name in COUNTED}
+    return {name: _finite(spearman(scores, size)) for name, size in sizes.items()}
+
+
+def seconds_each(arena: Arena) -> dict[str, float]:
+    """Seconds that each proxy took for an architecture, on average."""
+    table = ScoreTable({entry.key: entry.scores for entry in arena.scored.values()})
+    return {name: table.seconds(name) for name in arena.scorer.names}
 
 
 def answer_tables(answer: SearchAnswer) -> Iterable[RenderableType]:
@@ -118,6 +129,8 @@ def answer_tables(answer: SearchAnswer) -> Iterable[RenderableType]:
     yield f"rank correlation of the score with size: {found}"
     reused = f", {answer.reused:,} values from the journal" if answer.reused else ""
     yield f"{answer.strategy} in {duration(answer.seconds)}{reused}"
+    each = ", ".join(f"{name} {seconds:.3g}" for name, seconds in answer.seconds_each.items())
+    yield f"seconds an architecture: {each}"
     if answer.distilled is not None:
         yield answer.distilled.line()
 

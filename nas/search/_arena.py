@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import random
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from nas.errors import InfeasibleError
 from nas.progress import Advance
+from nas.proxies import Combination, Score
+from nas.proxies._combination import How
 from nas.search._costs import LATENCY, CostBook, Costs
 from nas.search._journal import Journal
-from nas.search._ranks import combined
 from nas.search._scorer import Scorer
 from search_spaces import Choice, StudentSpace
 
@@ -26,17 +27,16 @@ def _ignored(steps: int) -> None:
 
 @dataclass(frozen=True)
 class Scored:
-    """An architecture within the limits; `values` has one value a sitting for each proxy."""
+    """An architecture within the limits; `scores` has one a proxy."""
 
     choice: Choice
     key: str
     costs: Costs
-    values: dict[str, tuple[float, ...]]
+    scores: dict[str, Score]
 
     def value(self, proxy: str) -> float:
-        """The mean over the sittings; NaN if any is."""
-        found = self.values[proxy]
-        return math.fsum(found) / len(found)
+        """The mean over the sittings; NaN where it is not defined in any."""
+        return self.scores[proxy].value
 
 
 @dataclass
@@ -48,6 +48,7 @@ class Arena:
     scorer: Scorer
     journal: Journal
     trials: int
+    how: How = "ranks"
     advance: Advance = _ignored
     scored: dict[Choice, Scored] = field(default_factory=dict)
     refused: dict[Choice, Costs] = field(default_factory=dict)
@@ -69,6 +70,12 @@ class Arena:
     def visit(self, choices: Iterable[Choice]) -> list[Scored | None]:
         """Score what is within the limits and new, as far as trials are left; None for the rest."""
         return [self._one(choice) for choice in choices]
+
+    def standing(self, scored: Sequence[Scored]) -> list[float]:
+        """Where each stands among the others over all proxies, higher is better."""
+        names = self.scorer.names
+        columns = {name: [entry.value(name) for entry in scored] for name in names}
+        return Combination(names, self.how).combine(columns)
 
     def overspent(self, choice: Choice) -> tuple[float, ...]:
         """How far each limit is broken, relative to it; 0 where it is kept."""
@@ -106,8 +113,8 @@ class Arena:
             if LATENCY in costs:
                 self.refused[choice] = costs
             return None
-        values = {name: self._values(choice, key, name) for name in self.scorer.names}
-        self.scored[choice] = Scored(choice, key, costs, values)
+        scores = {name: self._score(choice, key, name) for name in self.scorer.names}
+        self.scored[choice] = Scored(choice, key, costs, scores)
         self.advance(1)
         return self.scored[choice]
 
@@ -116,22 +123,15 @@ class Arena:
         assert conditions is not None
         known = self.journal.get(key, conditions.name)
         if known is None:
-            known = (self.costs.latency_ms(choice),)
+            started = time.perf_counter()
+            measured = self.costs.latency_ms(choice)
+            known = Score((measured,), time.perf_counter() - started)
             self.journal.add(key, conditions.name, known)
-        return known[0]
+        return known.value
 
-    def _values(self, choice: Choice, key: str, name: str) -> tuple[float, ...]:
+    def _score(self, choice: Choice, key: str, name: str) -> Score:
         known = self.journal.get(key, name)
         if known is None:
-            known = self.scorer.values(choice, name)
+            known = self.scorer.score(choice, name)
             self.journal.add(key, name, known)
         return known
-
-
-def standing(scored: Sequence[Scored]) -> list[float]:
-    """Where each stands among the others over all proxies, 0 to 1, 1 is best."""
-    if not scored:
-        return []
-    names = scored[0].values
-    found = combined({name: [entry.value(name) for entry in scored] for name in names})
-    return [float(value) for value in found]

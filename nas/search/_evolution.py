@@ -6,7 +6,7 @@ import random
 from typing import ClassVar
 
 from nas.errors import ConfigError
-from nas.search._arena import Arena, Scored, standing
+from nas.search._arena import Arena, Scored
 from nas.search._base import Strategy
 from search_spaces import Choice
 
@@ -34,11 +34,11 @@ class Evolution(Strategy):
             self._join(population, arena, arena.random(rng))
         while arena.left > 0:
             places = rng.sample(range(len(population)), min(self._sample, len(population)))
-            ranks = standing(population)
+            ranks = arena.standing(population)
             parent = population[max(places, key=lambda i: ranks[i])]
             self._join(population, arena, self._child(parent.choice, arena, rng))
             if len(population) > self._population:
-                ranks = standing(population)
+                ranks = arena.standing(population)
                 population.pop(min(range(len(population)), key=lambda i: ranks[i]))
 
     @staticmethod

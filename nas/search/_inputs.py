@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from nas.data import ImageSet, load_images, load_tokens
 from nas.errors import ConfigError
 from nas.networks import is_trained, load_encoder_teacher, load_image_teacher
-from nas.proxies import Batch, Proxy, TeacherView
+from nas.proxies import Batch, Proxy, Sitting, TeacherView
 from nas.run import file_digest
-from nas.search._scorer import Sitting
 from search_spaces import BertSpace, ImageSpace, StudentSpace
 
 Ids = NDArray[np.int64]
@@ -61,7 +60,7 @@ class Inputs:
         made = []
         for k in range(seed, seed + inits):
             shown = self._batch(batch, k)
-            made.append(Sitting(k, shown, self._view(shown)))
+            made.append(Sitting(shown, self._view(shown), k))
         return made
 
     def example(self) -> Tensor:

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import ConfigError, PassError
+from nas.proxies import Score
 
 FORMAT = 1
 _HEADER = "search"
-
-Values = tuple[float, ...]
+_FIELDS = {"architecture", "what", "values", "seconds"}
 
 
 class Journal:
-    """Values by architecture and proxy, and measured latencies; kept in `path` if one is given.
+    """Scores by architecture and proxy, and measured latencies; kept in `path` if one is given.
 
     The first line says what the values depend on (`about`). A file of another search is refused,
     naming what differs. Limits, strategy and proxies are no part of that: a journal serves them
@@ -25,7 +25,7 @@ class Journal:
 
     def __init__(self, path: Path | None, about: Mapping[str, Any]) -> None:
         self._path = path
-        self._values: dict[tuple[str, str], Values] = {}
+        self._scores: dict[tuple[str, str], Score] = {}
         if path is None:
             return
         about = json.loads(json.dumps({"format": FORMAT, **about}))
@@ -35,16 +35,16 @@ class Journal:
             self._append({_HEADER: about})
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._scores)
 
-    def get(self, architecture: str, what: str) -> Values | None:
-        """The values of a proxy, or of `latency_ms`; None if they are not known."""
-        return self._values.get((architecture, what))
+    def get(self, architecture: str, what: str) -> Score | None:
+        """What a proxy, or a measurement, said; None if it is not known."""
+        return self._scores.get((architecture, what))
 
-    def add(self, architecture: str, what: str, values: Values) -> None:
-        self._values[architecture, what] = values
+    def add(self, architecture: str, what: str, score: Score) -> None:
+        self._scores[architecture, what] = score
         if self._path is not None:
-            self._append({"architecture": architecture, "what": what, "values": values})
+            self._append({"architecture": architecture, "what": what, **vars(score)})
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         assert self._path is not None
@@ -60,8 +60,9 @@ class Journal:
         self._check(path, _parsed(first), about)
         for line in lines:
             entry = _parsed(line)
-            if entry is not None and {"architecture", "what", "values"} <= entry.keys():
-                self._values[entry["architecture"], entry["what"]] = tuple(entry["values"])
+            if entry is not None and entry.keys() >= _FIELDS:
+                score = Score(tuple(entry["values"]), entry["seconds"])
+                self._scores[entry["architecture"], entry["what"]] = score
         if not text.endswith("\n"):
             with path.open("a", encoding="utf-8") as handle:
                 handle.write("\n")

@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from nas.proxies import Batch, Proxy, TeacherView, Trial
+from nas.proxies import Proxy, Score, Sitting, measure
 from search_spaces import Choice, StudentSpace
-
-
-@dataclass(frozen=True)
-class Sitting:
-    """One initialisation seed with the batch that all architectures are shown."""
-
-    seed: int
-    batch: Batch
-    teacher: TeacherView | None
 
 
 class Scorer:
@@ -30,11 +20,8 @@ class Scorer:
     def names(self) -> tuple[str, ...]:
         return tuple(self._proxies)
 
-    def values(self, choice: Choice, name: str) -> tuple[float, ...]:
+    def score(self, choice: Choice, name: str) -> Score:
         """One value a sitting; NaN where the proxy is not defined."""
         proxy, spec = self._proxies[name], self._space.spec(choice)
         sittings = self._sittings[:1] if proxy.cost == "count" else self._sittings
-        return tuple(
-            proxy.score(Trial(spec.build, sitting.batch, sitting.teacher, sitting.seed))
-            for sitting in sittings
-        )
+        return measure(proxy, [sitting.trial(spec.build) for sitting in sittings])

@@ -11,8 +11,9 @@ from nas.errors import ConfigError
 from nas.networks import ImageNetwork
 from nas.progress import Progress, SilentProgress
 from nas.proxies import create_proxy, list_proxies
+from nas.proxies._combination import How
 from nas.run import install
-from nas.search._answer import SearchAnswer, agreement, rank
+from nas.search._answer import SearchAnswer, agreement, rank, seconds_each
 from nas.search._arena import Arena
 from nas.search._costs import CostBook
 from nas.search._distill import Distilled, Recipe, distill
@@ -42,6 +43,7 @@ class SearchRequest:
 
     space: str
     proxies: tuple[str, ...]
+    combine: How = "ranks"
     teacher: str | None = None
     data: Path | None = None
     limits: tuple[str, ...] = ()
@@ -77,27 +79,28 @@ def search(request: SearchRequest, progress: Progress | None = None) -> SearchAn
         strategy.explore(arena, random.Random(request.seed))
     if not arena.scored:
         raise explain(request.space, arena.costs.limits, list(arena.refused.values()))
-    scored = list(arena.scored.values())
     answer = SearchAnswer(
         space=request.space,
         architectures=space.count,
         within_limits=None if arena.fitting is None else len(arena.fitting),
-        scored=len(scored),
+        scored=len(arena.scored),
         reused=reused,
         strategy=strategy.name,
         proxies=arena.scorer.names,
+        combined_on=arena.how,
+        seconds_each=seconds_each(arena),
         limits=arena.costs.limits,
         inits=request.inits,
         batch=request.batch,
         seed=request.seed,
         seconds=time.perf_counter() - started,
         latency_conditions=arena.costs.conditions,
-        agreement=agreement(scored),
-        ranked=rank(scored),
+        agreement=agreement(arena),
+        ranked=rank(arena),
     )
     if recipe is None:
         return answer
-    winner = next(s.choice for s in scored if s.key == answer.ranked[0].architecture)
+    winner = next(s.choice for s in arena.scored.values() if s.key == answer.ranked[0].architecture)
     found = _distilled(winner, recipe, inputs, request, progress)
     return answer.model_copy(update={"distilled": found})
 
@@ -119,6 +122,7 @@ def _arena(request: SearchRequest, space: StudentSpace, inputs: Inputs) -> Arena
         scorer=Scorer(space, proxies, inputs.sittings(**settings)),
         journal=Journal(request.journal, about),
         trials=request.trials or space.count,
+        how=request.combine,
     )
     if arena.fitting == []:
         raise explain(request.space, limits, [costs.quick(c) for c in space.choices()])

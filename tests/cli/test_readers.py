@@ -24,7 +24,7 @@ def test_ls_without_a_kind_lists_everything(nas: Nas, run: RunDirectory) -> None
     listing = json.loads(nas("ls", "-f", "json").stdout)
 
     assert list(listing) == [
-        *("spaces", "hardware", "solvers", "strategies", "proxies", "meters", "passes", "runs")
+        *("spaces", "hardware", "solvers", "strategies", "meters", "passes", "runs")
     ]
     assert {"local", "rtx4090"} <= {entry["name"] for entry in listing["hardware"]}
     assert {entry["name"] for entry in listing["solvers"]} >= {"mip", "greedy"}
