@@ -40,8 +40,9 @@ class Ranked(_Plain):
 
 
 class SearchAnswer(_Plain):
-    """`seconds_each` is what a proxy took for one architecture. `agreement` is the rank correlation (Spearman) of the score with each size baseline, over
-    what was scored; None where one of them is constant."""
+    """`seconds_each` is what a proxy took for one architecture. `agreement` is the rank correlation
+    (Spearman) of the score with each size baseline, over what was scored; None where one of them is
+    constant."""
 
     space: str
     architectures: int
