@@ -71,14 +71,16 @@ def test_limits_hold_and_nothing_over_them_is_scored(space: str, strategy: str) 
 def test_an_infeasible_limit_names_the_tightest_value_and_scores_nothing(space: str) -> None:
     least = CifarResNetSpec((1, 1, 1), (2, 2, 2), 3, 4).size().params / 1e6
 
-    with pytest.raises(InfeasibleError, match="the tightest feasible is") as caught:
-        search(ask(space, limits=("params_m=1e-5", "depth=9")))
+    with pytest.raises(InfeasibleError, match="none of any") as caught:
+        search(ask(space, limits=("params_m=1e-5", "depth=7")))
 
     assert caught.value.tightest == {"params_m": least, "depth": 8.0}
     assert caught.value.exit_code == 3
+    with pytest.raises(InfeasibleError, match="the tightest feasible is") as caught:
+        search(ask(space, limits=("params_m=1e-5", "depth=9")))
     assert NearBest.calls == []
-    quoted = str(caught.value).split("the tightest feasible is ")[1].split()[0]
-    assert search(ask(space, limits=(f"params_m={quoted}",))).scored == 1
+    quoted = str(caught.value).split("the tightest feasible is params_m ")[1].split()[0]
+    assert search(ask(space, limits=(f"params_m={quoted}", "depth=9"))).scored == 1
 
 
 def test_a_resumed_search_does_nothing_twice_and_finds_the_same(space: str, tmp_path: Path) -> None:
