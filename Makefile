@@ -3,10 +3,11 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+DATA ?= ../shared/data
 TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
 .PHONY: demo test check bench-smollm2 bench-solver bench-uncertainty bench-additivity \
-	bench-tables clean
+	bench-tables bench-proxies clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -30,6 +31,9 @@ bench-uncertainty: $(VENV)/.dev
 
 bench-additivity: $(VENV)/.demo
 	$(BIN)/python benchmarks/additivity.py --text $(TEXT) --output runs/smollm2-benchmark
+
+bench-proxies: $(VENV)/.demo
+	$(BIN)/python benchmarks/proxies.py --data $(DATA) --output runs/proxies-benchmark
 
 $(VENV)/.demo: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

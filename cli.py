@@ -33,6 +33,7 @@ PASS_VERBS = {
 SECTIONS = {
     "Start": ("init", "ls", "doctor", "validate", "plan", "run"),
     "Read a run": ("status", "show", "diff"),
+    "Whole students": ("search", "proxies"),
     "One pass of a run": (
         *("space", "measure", "prune", "build", "score", "solve", "refine"),
         *("assemble", "distill", "export", "profile", "evaluate", "report"),
@@ -42,7 +43,7 @@ LIBRARY_OPTIONS = (
     *("objective", "most", "least", "solutions"),
     *("differ", "diverse", "time_limit", "solver", "noise"),
 )
-LISTED = ("spaces", "hardware", "solvers", "meters", "passes", "runs")
+LISTED = ("spaces", "hardware", "solvers", "strategies", "meters", "passes", "runs")
 
 
 def _version() -> str:
@@ -154,7 +155,7 @@ def init(session: Session, file: Path) -> None:
 def list_(session: Session, kind: str | None, folder: Path, form: Form) -> None:
     """List what there is to choose from, of one KIND or of all.
 
-    KIND: spaces, hardware, solvers, meters, passes or runs.
+    KIND: spaces, hardware, solvers, strategies, meters, passes or runs.
     """
     from nas.readers import list_entries, listing_tables
 
@@ -574,6 +575,267 @@ def _solve_run(
         return
     judged = solve_and_judge(config, directory, scrutiny, session.progress)
     session.emit(judged, form, judged_lines)
+
+
+@main.group()
+def proxies() -> None:
+    """List training-free proxies, or see how well they rank.
+
+    nas proxies ls, nas proxies bench TABLE.csv --scores SCORES.jsonl --size params
+    """
+
+
+@proxies.command("ls")
+@format_option
+@click.pass_obj
+def list_proxies(session: Session, form: Form) -> None:
+    """Every proxy with what it needs, its dearest pass and its source."""
+    from nas.proxies import describe_proxies, proxy_tables
+
+    session.emit(describe_proxies(), form, proxy_tables)
+
+
+@proxies.command("bench")
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option(
+    "--accuracy", metavar="COLUMN", default="accuracy", show_default=True, help="Of the TABLE."
+)
+@click.option(
+    "--architecture",
+    metavar="COLUMN",
+    default="architecture",
+    show_default=True,
+    help="Names of the networks.",
+)
+@click.option("--group", metavar="COLUMN", help="Networks of one group compute the same.")
+@click.option(
+    "--size",
+    "sizes",
+    metavar="COLUMN",
+    multiple=True,
+    help="A size baseline; gains are over the first. Repeatable; of a --space they are counted.",
+)
+@click.option(
+    "--scores",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Scores: a log of this verb, a journal of nas search, or a CSV file. Repeatable.",
+)
+@click.option(
+    "--combine",
+    "combinations",
+    metavar="A+B",
+    multiple=True,
+    help="Also judge these proxies together, on ranks; log_ranks:A+B, z_scores:A+B. Repeatable.",
+)
+@click.option(
+    "--choose",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Choose the best combination on this share of the groups and judge on the rest.",
+)
+@click.option("--space", metavar="NAME|FILE", help="Build and score the networks of this space.")
+@click.option("--proxy", "proxies", metavar="NAME", multiple=True, help="Score by it. Repeatable.")
+@click.option(
+    "--data",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="An .npz file with images and labels.",
+)
+@click.option(
+    "--teacher", metavar="FILE", help="Trained weights, or cifar_resnet:9-9-9, untrained."
+)
+@click.option("--other-teacher", metavar="FILE", help="The teacher of that control.")
+@click.option(
+    "--controls", is_flag=True, help="Also score on noise, random labels and the other teacher."
+)
+@click.option(
+    "--sample",
+    metavar="N",
+    type=click.IntRange(min=3),
+    help="Draw N networks, no two of one group; default: all.",
+)
+@click.option(
+    "--inits",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Initialisations to average over, each on its own batch.",
+)
+@click.option(
+    "--batch",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Inputs in a batch.",
+)
+@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Of all draws.")
+@click.option(
+    "--log",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Keep the scores here; a later call goes on from it.",
+)
+@click.option(
+    "--within",
+    metavar="SHARE",
+    type=click.FloatRange(min=0),
+    default=0.1,
+    show_default=True,
+    help="Pairs whose sizes differ by no more are matched.",
+)
+@click.option(
+    "--top",
+    metavar="K",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(1, 10),
+    show_default=True,
+    help="Regret of the best among the K highest scores. Repeatable.",
+)
+@click.option(
+    "--resamples",
+    metavar="B",
+    type=click.IntRange(min=0),
+    default=500,
+    show_default=True,
+    help="Of the bootstrap; 0: no intervals.",
+)
+@quiet_option
+@format_option
+@click.pass_obj
+def bench_proxies(session: Session, form: Form, **options: Any) -> None:
+    """How well proxies order networks of known accuracy.
+
+    TABLE is a CSV file with a line for each network. Size baselines stand beside every proxy:
+    partial correlations and size-matched pairs say what a proxy knows beyond size.
+    """
+    from nas.proxies import verdict_tables
+    from nas.proxies.bench import BenchRequest, bench
+
+    verdict = bench(BenchRequest(**options), session.progress)
+    session.emit(verdict, form, verdict_tables)
+
+
+@main.command()
+@click.option(
+    "--space", metavar="NAME|FILE", required=True, help="Of whole students, as in `nas ls spaces`."
+)
+@click.option(
+    "--proxy",
+    "proxies",
+    metavar="NAME",
+    multiple=True,
+    required=True,
+    help="As in `nas proxies ls`. Repeatable: several are combined.",
+)
+@click.option(
+    "--combine",
+    type=click.Choice(["ranks", "log_ranks", "z_scores"]),
+    default="ranks",
+    show_default=True,
+    help="How several proxies become one score.",
+)
+@click.option(
+    "--teacher",
+    metavar="FILE",
+    help="Trained weights in safetensors, a folder with a BERT, or cifar_resnet:9-9-9, untrained.",
+)
+@click.option(
+    "--data",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="An .npz file with images and labels; of encoders, with tokens.",
+)
+@click.option(
+    "--max",
+    "limits",
+    metavar="COST=VALUE",
+    multiple=True,
+    help="Upper limit on params_m, flops_m, depth, latency_ms or a column of --costs. Repeatable.",
+)
+@click.option(
+    "--costs",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="CSV with a column architecture and further costs, such as latency_ms of a device.",
+)
+@click.option(
+    "--trials",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Architectures to score; default: all of a small space, 1,000 of others.",
+)
+@click.option(
+    "--strategy",
+    metavar="NAME",
+    help="As in `nas ls strategies`; default: exhaustive where the space is small, else evolution.",
+)
+@click.option(
+    "--journal",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Keep what is found here; a later call goes on from it.",
+)
+@click.option(
+    "--inits",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Initialisations to average over, each on its own batch.",
+)
+@click.option(
+    "--batch",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Inputs in a batch.",
+)
+@click.option(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of initialisations, batches and the strategy.",
+)
+@click.option(
+    "--distill",
+    metavar="STEPS",
+    type=click.IntRange(min=1),
+    help="Distil the winner from the teacher on the pictures.",
+)
+@click.option(
+    "--distill-objective",
+    "objectives",
+    type=click.Choice(["semantic", "relation"]),
+    multiple=True,
+    help="DisWOT's metrics as losses, too. Repeatable.",
+)
+@click.option(
+    "--save",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the distilled student's weights here, in safetensors.",
+)
+@quiet_option
+@format_option
+@click.pass_obj
+def search(session: Session, form: Form, **options: Any) -> None:
+    """Rank whole students by training-free proxies.
+
+    Limits on costs are checked before any proxy runs. Beside the score stands where each student
+    would be if its size were all that counted.
+    """
+    from nas.search import SearchRequest, answer_tables
+    from nas.search import search as run_search
+
+    session.emit(run_search(SearchRequest(**options), session.progress), form, answer_tables)
 
 
 @main.command()

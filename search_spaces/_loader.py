@@ -1,14 +1,11 @@
-"""Read a search space and list its candidates for a teacher."""
+"""Read a space of blocks and list its candidates for a teacher."""
 
 from __future__ import annotations
 
-import difflib
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nas._documents import load_yaml
 from nas.errors import ConfigError
 from nas.ir import (
     BlockSpec,
@@ -20,8 +17,7 @@ from nas.ir import (
     Skip,
     SlotKind,
 )
-
-_FOLDER = Path(__file__).parent
+from search_spaces._files import names, read
 
 Percent = Annotated[float, Field(gt=0, le=100)]
 
@@ -122,20 +118,14 @@ def _shares(total: int, percents: tuple[float, ...]) -> list[int]:
 
 
 def list_spaces() -> list[str]:
-    """Names of the spaces that come with nas."""
-    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+    """Names of the spaces of blocks that come with nas."""
+    return names("blocks")
 
 
 def load_space(name: str) -> SearchSpace:
-    """A space by name, or by the path of a YAML file; raises ConfigError."""
-    path = _FOLDER / f"{name}.yaml"
-    if not path.exists():
-        path = Path(name)
-    if not path.is_file():
-        close = difflib.get_close_matches(name, list_spaces(), n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(list_spaces())}"
-        raise ConfigError(f"space: no such search space or file: {name}; {hint}")
+    """A space of blocks by name, or by the path of a YAML file; raises ConfigError."""
+    path, content = read(name, "blocks")
     try:
-        return SearchSpace.model_validate(load_yaml(path.read_text(encoding="utf-8")) or {})
-    except (OSError, ValueError) as error:
+        return SearchSpace.model_validate(content)
+    except ValidationError as error:
         raise ConfigError(f"{path}: not a search space: {error}") from error

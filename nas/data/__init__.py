@@ -1,17 +1,21 @@
-"""Text sources, and the token windows that passes train, score and evaluate on."""
+"""Text sources, the token windows that passes train, score and evaluate on, and pictures."""
 
+from nas.data._images import ImageSet, load_images, load_tokens
 from nas.data._load import TextData, check_text, load_text_data
 from nas.data._split import Part, SourceRecord, Split
 from nas.data._store import load_text, save_text, text_stamp
 
 __all__ = [
+    "ImageSet",
     "Part",
     "SourceRecord",
     "Split",
     "TextData",
     "check_text",
+    "load_images",
     "load_text",
     "load_text_data",
+    "load_tokens",
     "save_text",
     "text_stamp",
 ]

@@ -45,12 +45,16 @@ def listing_tables(listing: Mapping[str, tuple[Entry, ...]]) -> Iterable[Rendera
 
 
 def _spaces() -> tuple[Entry, ...]:
-    from search_spaces import list_spaces, load_space
+    from search_spaces import list_spaces, list_student_spaces, load_space, load_student_space
 
     entries = []
     for name in list_spaces():
         sections = load_space(name).model_dump(exclude_none=True)
         about = "; ".join(f"{key}: {_choices(value)}" for key, value in sections.items())
+        entries.append(Entry(name=name, about=f"blocks of a run; {about}"))
+    for name in list_student_spaces():
+        space = load_student_space(name)
+        about = f"whole students for nas search; {space.description}: {space.count:,} architectures"
         entries.append(Entry(name=name, about=about))
     return tuple(entries)
 
@@ -82,6 +86,15 @@ def _solvers() -> tuple[Entry, ...]:
 
     return tuple(
         Entry(name=name, about=_first_line(create_solver(name).__doc__)) for name in solver_names()
+    )
+
+
+def _strategies() -> tuple[Entry, ...]:
+    from nas.search import create_strategy, list_strategies
+
+    return tuple(
+        Entry(name=name, about=_first_line(create_strategy(name).__doc__))
+        for name in list_strategies()
     )
 
 
@@ -119,6 +132,7 @@ _LISTERS: dict[str, Callable[[], tuple[Entry, ...]]] = {
     "spaces": _spaces,
     "hardware": _hardware,
     "solvers": _solvers,
+    "strategies": _strategies,
     "meters": _meters,
     "passes": _passes,
 }

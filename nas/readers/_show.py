@@ -16,9 +16,16 @@ from nas.errors import ConfigError
 from nas.meters import Calibration
 from nas.report import SlotSummary, Summary, budget_table, load_summary, summary_table
 from nas.run import RunDirectory
-from search_spaces import SearchSpace, load_space
+from search_spaces import (
+    SearchSpace,
+    StudentSpace,
+    kind_of,
+    list_student_spaces,
+    load_space,
+    load_student_space,
+)
 
-Shown = Summary | SlotSummary | HardwareProfile | SearchSpace
+Shown = Summary | SlotSummary | HardwareProfile | SearchSpace | StudentSpace
 
 
 def summary_of(run: RunDirectory) -> Summary:
@@ -40,7 +47,7 @@ def shown(what: str, name: str | None, slot: str | None) -> Shown:
     if name is None:
         kind = "spaces" if what == "space" else what
         raise ConfigError(f"show {what}: which one? `nas ls {kind}` lists them")
-    return load_profile(name) if what == "hardware" else load_space(name)
+    return load_profile(name) if what == "hardware" else _space(name)
 
 
 def show_tables(value: Shown) -> Iterable[RenderableType]:
@@ -52,6 +59,13 @@ def show_tables(value: Shown) -> Iterable[RenderableType]:
     if isinstance(value, HardwareProfile):
         return _profile_tables(value)
     return _space_lines(value)
+
+
+def _space(name: str) -> SearchSpace | StudentSpace:
+    """A space of either kind; the message for an unknown name is that of the nearest one."""
+    students = list_student_spaces()
+    whole = kind_of(name) == "students" or difflib.get_close_matches(name, students, n=1)
+    return load_student_space(name) if whole else load_space(name)
 
 
 def _slot(summary: Summary, slot_id: str) -> SlotSummary:
@@ -134,7 +148,7 @@ def calibration_tables(found: Calibration) -> Iterable[RenderableType]:
     )
 
 
-def _space_lines(space: SearchSpace) -> Iterable[str]:
+def _space_lines(space: SearchSpace | StudentSpace) -> Iterable[str]:
     """The space as YAML, which is how one writes another."""
     data = space.model_dump(mode="json", exclude_none=True)
     yield yaml.safe_dump(data, sort_keys=False, default_flow_style=None).rstrip("\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cli import PASS_VERBS, main
+from cli import proxies as PROXIES
 from nas.compiler import PASSES
 
 FORMAT, QUIET, SET = "-f --format", "-q --quiet", "--set"
@@ -29,6 +30,12 @@ VERBS = {
     "build": ON_RUN,
     "score": [*ON_RUN, "--until-certain"],
     "solve": [*ON_RUN, FORMAT, *LIBRARY],
+    "search": [
+        *("--space", "--proxy", "--teacher", "--data", "--max", "--costs", "--trials"),
+        *("--strategy", "--journal", "--inits", "--batch", "--seed", "--combine"),
+        *("--distill", "--distill-objective", "--save", FORMAT, QUIET),
+    ],
+    "proxies": [],
     "refine": ON_RUN,
     "assemble": ON_RUN,
     "distill": ON_RUN,
@@ -36,6 +43,16 @@ VERBS = {
     "profile": ON_RUN,
     "evaluate": [*ON_RUN, "--limit", "--lm-eval", "--task"],
     "report": ON_RUN,
+}
+PROXY_VERBS = {
+    "ls": [FORMAT],
+    "bench": [
+        *("table", "--accuracy", "--architecture", "--group", "--size", "--scores", "--combine"),
+        "--choose",
+        *("--space", "--proxy", "--data", "--teacher", "--other-teacher", "--controls", "--sample"),
+        *("--inits", "--batch", "--seed", "--log", "--within", "--top", "--resamples"),
+        *(FORMAT, QUIET),
+    ],
 }
 
 
@@ -49,6 +66,12 @@ def test_verbs_and_options_are_these() -> None:
     found = {name: names_of(command) for name, command in main.commands.items()}
 
     assert found == {name: sorted(options) for name, options in VERBS.items()}
+
+
+def test_verbs_of_proxies_are_these() -> None:
+    found = {name: names_of(command) for name, command in PROXIES.commands.items()}
+
+    assert found == {name: sorted(options) for name, options in PROXY_VERBS.items()}
 
 
 def test_options_before_the_verb_are_these() -> None:
@@ -69,7 +92,7 @@ def test_every_pass_has_a_verb_with_its_title() -> None:
 
 
 def test_every_verb_and_option_is_explained() -> None:
-    for name, command in main.commands.items():
+    for name, command in {**main.commands, **PROXIES.commands}.items():
         assert command.help, name
         options = [p for p in command.params if isinstance(p, click.Option)]
         assert all(option.help for option in options), name

@@ -23,7 +23,9 @@ def run(config: Path, tmp_path: Path) -> RunDirectory:
 def test_ls_without_a_kind_lists_everything(nas: Nas, run: RunDirectory) -> None:
     listing = json.loads(nas("ls", "-f", "json").stdout)
 
-    assert list(listing) == ["spaces", "hardware", "solvers", "meters", "passes", "runs"]
+    assert list(listing) == [
+        *("spaces", "hardware", "solvers", "strategies", "meters", "passes", "runs")
+    ]
     assert {"local", "rtx4090"} <= {entry["name"] for entry in listing["hardware"]}
     assert {entry["name"] for entry in listing["solvers"]} >= {"mip", "greedy"}
     assert {e["name"] for e in listing["meters"]} == {"onnxruntime", "roofline", "table"}
