@@ -140,7 +140,7 @@ def cross_validated(
 
 def root_mean_square(errors: Sequence[float]) -> float:
     """What the forms of the curve are compared by."""
-    return (sum(error**2 for error in errors) / len(errors)) ** 0.5
+    return float((sum(error**2 for error in errors) / len(errors)) ** 0.5)
 
 
 def relative_errors(curve: Curve, observations: Sequence[Observation]) -> list[float]:

@@ -141,5 +141,5 @@ class ReductionBlock(nn.Module):
         )
 
     def forward(self, state: Tensor) -> Tensor:
-        shortcut: Tensor = self.shortcut(state)
-        return shortcut + self.branch(state)
+        reduced: Tensor = self.shortcut(state) + self.branch(state)
+        return reduced

@@ -177,7 +177,8 @@ def head_gradient(features: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
 def weights(network: nn.Module) -> list[nn.Parameter]:
     """Weights of convolutions and linear maps, in the network's order; no biases, no norms."""
     kinds = (nn.Conv1d, nn.Conv2d, nn.Linear)
-    return [module.weight for module in network.modules() if isinstance(module, kinds)]
+    found = (module.weight for module in network.modules() if isinstance(module, kinds))
+    return [weight for weight in found if isinstance(weight, nn.Parameter)]
 
 
 def draw_normal(network: nn.Module, generator: torch.Generator) -> None:
