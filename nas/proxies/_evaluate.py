@@ -88,7 +88,7 @@ def evaluate(
 
 
 def warm_up(proxies: Iterable[Proxy], view: TeacherView | None) -> None:
-    """Run the teacher's passes, each once however often asked, so that no candidate pays for them."""
+    """Run the teacher's passes, once however often asked, so that no candidate pays for them."""
     for proxy in proxies:
         if view is not None and "teacher" in proxy.needs:
             view.prepare(labels="labels" in proxy.needs)
