@@ -61,7 +61,10 @@ PUBLISHED = ("diswot", "diswot_semantic", "diswot_relation")
 PUBLISHED_S0 = {"DisWOT, published ranking": (0.710, 0.893)}
 # Chosen before any score of S0 was compared with its accuracies. Parameters there are nearly the
 # depth of the last stage alone; depth counts the stages alike.
-DECLARED = ("params+depth", "params+nwot+jacov", "params+depth+nwot")
+DECLARED = (
+    *("params+depth", "log_ranks:params+depth", "params+depth+nwot", "params+expressivity"),
+    "params+nwot+jacov",
+)
 
 
 def main() -> None:

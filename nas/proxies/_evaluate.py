@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from nas.errors import ConfigError
 from nas.progress import Progress, SilentProgress
-from nas.proxies._base import Proxy, Trial
+from nas.proxies._base import Proxy, TeacherView, Trial
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def evaluate(
     before the clock starts.
     """
     found = ScoreTable()
-    for trial in (trial for own in trials.values() for trial in own):
-        warm_up(proxies, trial)
+    for view in (trial.teacher for own in trials.values() for trial in own):
+        warm_up(proxies, view)
     with (progress or SilentProgress()).task("scores", len(trials)) as advance:
         for name, own in trials.items():
             found.rows[name] = {proxy.name: measure(proxy, own) for proxy in proxies}
@@ -87,13 +87,10 @@ def evaluate(
     return found
 
 
-def warm_up(proxies: Iterable[Proxy], trial: Trial) -> None:
-    """Run the teacher's passes, which all candidates share."""
-    view = trial.teacher
-    if view is None:
-        return
+def warm_up(proxies: Iterable[Proxy], view: TeacherView | None) -> None:
+    """Run the teacher's passes, once however often asked, so that no candidate pays for them."""
     for proxy in proxies:
-        if "teacher" in proxy.needs:
+        if view is not None and "teacher" in proxy.needs:
             view.prepare(labels="labels" in proxy.needs)
 
 

@@ -78,10 +78,9 @@ def score_networks(
     """
     columns = columns_of(proxies, settings)
     for control, sittings in settings.items():
+        own = [proxy for _, proxy, setting in columns if setting == control]
         for sitting in sittings:
-            own = [proxy for _, proxy, setting in columns if setting == control]
-            for build in list(builders.values())[:1]:
-                warm_up(own, sitting.trial(build))
+            warm_up(own, sitting.teacher)
     with (progress or SilentProgress()).task("networks", len(builders)) as advance:
         for name, build in builders.items():
             for column, proxy, control in columns:
