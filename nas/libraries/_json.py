@@ -11,7 +11,8 @@ from typing import Any
 
 from nas.errors import ArtifactError
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]')
+# A string that never ends goes to the end, or every quote in it would be tried as a start.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\]:,]', re.DOTALL)
 
 
 class Node(dict[str, Any]):

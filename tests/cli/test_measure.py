@@ -72,6 +72,7 @@ def test_calibrate_writes_what_the_roofline_reads(
     assert json.loads(result.stdout) == json.loads(Path("card.json").read_text())
     assert "set target.meter=roofline and target.calibration=card.json" in result.stderr
     assert load_calibration(Path("card.json")).hardware == "rtx4090"
+    assert nas("space", run.root).exit_code == 0
     again = nas("measure", run.root, "--set", f"target.calibration={tmp_path / 'card.json'}")
     assert again.exit_code == 0, again.stderr
     costs = json.loads(run.path("costs", "costs.json").read_text())

@@ -43,7 +43,8 @@ def test_json_and_yaml_say_the_same(nas: Nas, asked: list[object]) -> None:
 def test_the_table_has_size_beside_the_score(nas: Nas, asked: list[object]) -> None:
     result = nas(*asked)
 
-    header = result.stdout.splitlines()[1].split()
+    rows = [line.split() for line in result.stdout.splitlines()]
+    header = next(words for words in rows if words[:1] == ["rank"])
     assert header[:6] == ["rank", "architecture", "score", "params", "params_m", "flops_m"]
     assert "by params" in result.stdout
     assert "rank correlation of the score with size: params_m 1.00" in result.stdout

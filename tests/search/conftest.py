@@ -49,7 +49,7 @@ class FirstWeight(Proxy):
 
     def score(self, trial: Trial) -> float:
         weight = next(trial.network().parameters())
-        return float(weight.flatten()[0]) + float(trial.batch.inputs.flatten()[0])
+        return float(weight.detach().flatten()[0]) + float(trial.batch.inputs.flatten()[0])
 
 
 @pytest.fixture(autouse=True)
