@@ -36,7 +36,7 @@ def test_every_strategy_finds_the_optimum_or_its_neighbour(space: str, strategy:
     # NSGA-II has little more than its first generation here; the others have to end at the best.
     far = 1 if strategy == "nsga2" else 0
     assert sum(abs(a - b) for a, b in zip(found, BEST, strict=True)) <= far
-    assert answer.ranked[0].score == 1.0
+    assert answer.ranked[0].score == max(entry.score for entry in answer.ranked)
     assert answer.scored == len(NearBest.calls) == len(set(NearBest.calls)) <= trials
 
 
