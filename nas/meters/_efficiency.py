@@ -11,6 +11,7 @@ that is reached grows with the size of the operator, as it does in measurements.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -140,7 +141,7 @@ def cross_validated(
 
 def root_mean_square(errors: Sequence[float]) -> float:
     """What the forms of the curve are compared by."""
-    return float((sum(error**2 for error in errors) / len(errors)) ** 0.5)
+    return math.sqrt(sum(error**2 for error in errors) / len(errors))
 
 
 def relative_errors(curve: Curve, observations: Sequence[Observation]) -> list[float]:

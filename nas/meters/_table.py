@@ -129,7 +129,7 @@ def read_table(path: Path) -> MeasuredTable:
             return _from_rows(path, _csv_rows(text))
         data = load_json(text, unique=True)
         if isinstance(data, dict):
-            return MeasuredTable(path, CostTable.model_validate(data))
+            return _of_one_machine(MeasuredTable(path, CostTable.model_validate(data)))
         return _from_rows(path, data)
     except FileNotFoundError:
         raise ConfigError(f"target.table: {path}: no such file") from None
@@ -169,7 +169,16 @@ def _from_rows(path: Path, data: Any) -> MeasuredTable:
             conditions.require_same(row.conditions())
         samples = [row.latency_ms for row in same]
         entries.append((block, phase, Latency.of(samples, conditions, "table")))
-    return MeasuredTable(path, CostTable.of(entries), networks[0])
+    return _of_one_machine(MeasuredTable(path, CostTable.of(entries), networks[0]))
+
+
+def _of_one_machine(table: MeasuredTable) -> MeasuredTable:
+    """Phases of a request add up, so they share all conditions but the phase itself."""
+    costs = table.costs
+    for phase in costs.phases[1:]:
+        first, other = costs.conditions(costs.phases[0]), costs.conditions(phase)
+        first.require_same(other.model_copy(update={"phase": first.phase}))
+    return table
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -10,7 +10,7 @@ import pytest
 from nas.config import TargetConfig
 from nas.errors import ConfigError
 from nas.ir import GatedFeedForward
-from nas.meters import Request, create_meter
+from nas.meters import Request, create_meter, network_key
 from tests.chains import tiny_shape
 
 HEADER = "block,phase,latency_ms,batch,prompt_tokens,dtype,threads,runtime,runtime_version,device\n"
@@ -59,6 +59,23 @@ def test_rows_measured_on_two_devices_do_not_mix(tmp_path: Path) -> None:
     mixed = CSV + "head,prefill,1,1,16,float32,2,engine,1.0,another\n"
     with pytest.raises(ConfigError, match="device: 'board' and 'another'"):
         meter(tmp_path / "t.csv", mixed)
+
+
+def test_phases_of_a_request_come_from_one_machine(tmp_path: Path) -> None:
+    mixed = CSV + "embed,decode,1,1,16,float32,4,engine,1.0,board\n"
+    with pytest.raises(ConfigError, match="threads: 2 and 4"):
+        meter(tmp_path / "t.csv", mixed)
+
+
+def test_a_table_says_whose_blocks_it_holds(tmp_path: Path) -> None:
+    header, *rows = CSV.splitlines()
+    mine = network_key(tiny_shape())
+    text = "\n".join([header + ",network", *(f"{row},{mine}" for row in rows)])
+    assert meter(tmp_path / "t.csv", text).table == meter(tmp_path / "u.csv").table
+    with pytest.raises(ConfigError, match="measured for another teacher"):
+        meter(tmp_path / "t.csv", text.replace(mine, "another"))
+    with pytest.raises(ConfigError, match="unlike networks do not mix"):
+        meter(tmp_path / "t.csv", text.replace(mine, "another", 1))
 
 
 def test_missing_blocks_are_named(tmp_path: Path) -> None:
