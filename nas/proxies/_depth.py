@@ -40,7 +40,7 @@ class _Chains(TorchDispatchMode):
     """Depth of every tensor that depends on the input, by the memory that holds it."""
 
     def __init__(self, inputs: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         # The storages are kept too: a freed one could be given out anew under the same name.
         self._kept = [inputs.untyped_storage()]
         self._depths = {inputs.untyped_storage()._cdata: 0}

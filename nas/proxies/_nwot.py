@@ -46,7 +46,7 @@ class _Rectifiers(TorchDispatchMode):
     """Calls `see` with what is on, [N, ...], for every rectifier, module or function."""
 
     def __init__(self, see: Callable[[Tensor], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._see = see
 
     def __torch_dispatch__(
