@@ -129,10 +129,13 @@ def _arrays(path: Path) -> Mapping[str, NDArray[Any]]:
     if not path.is_file():
         raise ConfigError(f"--data {path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        with path.open("rb") as handle:
+            loaded = np.load(handle, allow_pickle=False)
+            if isinstance(loaded, np.lib.npyio.NpzFile):
+                return {name: loaded[name] for name in loaded.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{path}: not an .npz file of plain arrays: {error}") from error
+    raise ConfigError(f"{path}: not an .npz file but a single array; write it with numpy.savez")
 
 
 def _names(arrays: Mapping[str, object]) -> str:

@@ -112,6 +112,9 @@ def _model(spec: BertSpec) -> Any:
         num_attention_heads=1,
         intermediate_size=spec.mlp_width,
         max_position_embeddings=spec.positions,
+        # A network is the same in training mode, and draws no random numbers.
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
         attn_implementation="eager",
     )
     model = BertModel(config, add_pooling_layer=False)

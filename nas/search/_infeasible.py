@@ -11,21 +11,31 @@ from nas.search._costs import Costs
 
 def explain(space: str, limits: Mapping[str, float], costs: Sequence[Costs]) -> InfeasibleError:
     """From the costs of all architectures that are known."""
-    tightest, lines = {}, []
-    for name, limit in limits.items():
-        known = [cost for cost in costs if name in cost]
-        alone = min((cost[name] for cost in known), default=None)
-        if alone is None:
-            continue
-        tightest[name] = alone
-        others = {other: value for other, value in limits.items() if other != name}
-        kept = [c[name] for c in known if all(c.get(o, 0.0) <= v for o, v in others.items())]
-        words = f"{name} <= {number(limit)}: the tightest feasible is {feasible(name, alone)}"
-        if others:
-            with_others = feasible(name, min(kept)) if kept else "none"
-            words += f" alone, {with_others} with the other limits kept"
-        lines.append(words)
-    what = "the limit" if len(limits) == 1 else "all limits"
-    return InfeasibleError(
-        f"no architecture of {space} meets {what}; " + "; ".join(lines), tightest
-    )
+    tightest = {
+        name: min(cost[name] for cost in costs if name in cost)
+        for name in limits
+        if any(name in cost for cost in costs)
+    }
+    asked = ", ".join(f"{name} <= {number(limit)}" for name, limit in limits.items())
+    if len(limits) == 1:
+        hint = "the tightest feasible is " + _named(tightest)
+    else:
+        hint = "with the other limits kept, the tightest feasible is " + _named(
+            {name: value for name in tightest for value in _with_others(name, limits, costs)}
+        )
+    return InfeasibleError(f"no architecture of {space} meets {asked}; {hint}", tightest)
+
+
+def _with_others(name: str, limits: Mapping[str, float], costs: Sequence[Costs]) -> list[float]:
+    """The least of one cost where all other limits are kept; empty where they never are."""
+    others = {other: limit for other, limit in limits.items() if other != name}
+    kept = [
+        cost[name]
+        for cost in costs
+        if name in cost and all(cost.get(other, 0.0) <= limit for other, limit in others.items())
+    ]
+    return [min(kept)] if kept else []
+
+
+def _named(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{k} {feasible(k, v)}" for k, v in values.items()) or "none of any"

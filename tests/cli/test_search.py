@@ -53,7 +53,7 @@ def test_infeasible_exits_with_3_and_the_tightest_value(nas: Nas, asked: list[ob
     result = nas(*asked, "--max", "depth=7")
 
     assert (result.exit_code, result.stdout) == (3, "")
-    assert "the tightest feasible is 8" in result.stderr
+    assert "the tightest feasible is depth 8" in result.stderr
 
 
 def test_mistakes_exit_with_2(nas: Nas, asked: list[object]) -> None:

@@ -99,7 +99,8 @@ def test_what_is_no_npz_file_is_refused(tmp_path: Path) -> None:
     torn = tmp_path / "a.npz"
     torn.write_bytes(b"PK\x03\x04")
     single = tmp_path / "b.npz"
-    np.save(single.open("wb"), _images(2))
+    with single.open("wb") as handle:
+        np.save(handle, _images(2))
 
     for path in (torn, single):
         with pytest.raises(ConfigError, match=r"not an .npz file"):

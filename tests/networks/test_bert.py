@@ -86,6 +86,12 @@ def test_equal_seeds_give_equal_weights_and_leave_other_random_numbers_alone() -
     assert not torch.equal(first[name], third[name])
 
 
+def test_training_mode_changes_nothing() -> None:
+    encoder, tokens = TINY.build(0), torch.tensor([[1, 2, 3]])
+
+    assert torch.equal(encoder.eval()(tokens), encoder.train()(tokens))
+
+
 def test_a_teacher_is_read_from_a_folder(tmp_path: Path) -> None:
     from transformers import BertConfig, BertModel
 

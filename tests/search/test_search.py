@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ import pytest
 
 from nas.errors import ConfigError, InfeasibleError
 from nas.networks import CifarResNetSpec
-from nas.search import SearchRequest, list_strategies, search
-from search_spaces import load_student_space
+from nas.proxies import Score
+from nas.search import Arena, SearchRequest, create_strategy, list_strategies, search
+from nas.search._costs import CostBook
+from nas.search._journal import Journal
+from nas.search._scorer import Scorer
+from search_spaces import Choice, load_student_space
 from tests.search.conftest import BEST, NearBest
 
 
@@ -34,20 +39,32 @@ def test_every_strategy_finds_the_optimum(space: str, strategy: str) -> None:
 
 @pytest.mark.parametrize("strategy", ["evolution", "nsga2"])
 def test_a_search_beats_as_many_random_draws(tmp_path: Path, strategy: str) -> None:
-    """4,096 architectures, 250 trials: random draws find the optimum in 6 of 100 cases."""
-    path = tmp_path / "large.yaml"
+    """Of 4,096 architectures 7 are that good: 250 random draws find one for all seeds in 1 of 20
+    cases."""
     sixteen = list(range(1, 17))
-    path.write_text(
-        f"builder: cifar_resnet\ndescription: x\nblocks: [{sixteen}, {sixteen}, {sixteen}]\n"
-        "widths: [1, 1, 1]\nimage_size: 4\n"
-    )
+    path = tmp_path / "large.yaml"
+    path.write_text(f"builder: cifar_resnet\ndescription: x\nblocks: {[sixteen] * 3}\n")
+    space = load_student_space(str(path))
 
-    found = [
-        search(ask(str(path), strategy=strategy, trials=250, seed=seed)).ranked[0]
-        for seed in (0, 1)
-    ]
+    for seed in range(3):
+        arena = Arena(space, CostBook(space, {}), Nearness(), Journal(None, {}), trials=250)
+        create_strategy(strategy).explore(arena, random.Random(seed))
+        assert len(arena.scored) <= 250
+        assert max(entry.value("nearness") for entry in arena.scored.values()) >= -1
 
-    assert all((entry.values["near_best"] or 0) >= -1 for entry in found)
+
+class Nearness(Scorer):
+    """Without any network: how near a choice is to one in the middle."""
+
+    names = ("nearness",)
+
+    def __init__(self) -> None: ...
+
+    def score(self, choice: Choice, name: str) -> Score:
+        del name
+        return Score(
+            (-float(sum((a - b) ** 2 for a, b in zip(choice, (4, 11, 7), strict=True))),), 0
+        )
 
 
 @pytest.mark.parametrize("strategy", list_strategies())
@@ -71,14 +88,16 @@ def test_limits_hold_and_nothing_over_them_is_scored(space: str, strategy: str) 
 def test_an_infeasible_limit_names_the_tightest_value_and_scores_nothing(space: str) -> None:
     least = CifarResNetSpec((1, 1, 1), (2, 2, 2), 3, 4).size().params / 1e6
 
-    with pytest.raises(InfeasibleError, match="the tightest feasible is") as caught:
-        search(ask(space, limits=("params_m=1e-5", "depth=9")))
+    with pytest.raises(InfeasibleError, match="none of any") as caught:
+        search(ask(space, limits=("params_m=1e-5", "depth=7")))
 
     assert caught.value.tightest == {"params_m": least, "depth": 8.0}
     assert caught.value.exit_code == 3
+    with pytest.raises(InfeasibleError, match="the tightest feasible is") as caught:
+        search(ask(space, limits=("params_m=1e-5", "depth=9")))
     assert NearBest.calls == []
-    quoted = str(caught.value).split("the tightest feasible is ")[1].split()[0]
-    assert search(ask(space, limits=(f"params_m={quoted}",))).scored == 1
+    quoted = str(caught.value).split("the tightest feasible is params_m ")[1].split()[0]
+    assert search(ask(space, limits=(f"params_m={quoted}", "depth=9"))).scored == 1
 
 
 def test_a_resumed_search_does_nothing_twice_and_finds_the_same(space: str, tmp_path: Path) -> None:
