@@ -216,25 +216,24 @@ def cells_log(arguments: argparse.Namespace) -> ScoreLog:
 
 
 def cells(data: Path) -> list[dict[str, str]]:
-    """One random cell of each class, in a random order that never changes.
+    """All cells in a random order that never changes, without those that compute the same as an
+    earlier one (`Cell.isomorphism_class`).
 
-    The classes are those of `Cell.isomorphism_class`, each of which holds whole classes of the
-    data's: no two cells of them compute the same.
+    A class of many cells thus comes early, as it would among random cells.
     """
     with existing(data / "nasbench201" / "test_accuracy.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     random.Random(0).shuffle(rows)
+    first: dict[str, dict[str, str]] = {}
     for row in rows:
         row["isomorphism_class"] = Cell.parse(row["architecture"]).isomorphism_class
-    first = {row["isomorphism_class"]: row for row in reversed(rows)}
-    found = list(first.values())
-    random.Random(1).shuffle(found)
-    return found
+        first.setdefault(row["isomorphism_class"], row)
+    return list(first.values())
 
 
-def cells_known(data: Path, table: ScoreTable, accuracy: str) -> Accuracies:
-    rows = {row["architecture"]: row for row in cells(data)}
-    done = complete(table, [name for name in table.rows if name in rows])
+def cells_known(data: Path, count: int, table: ScoreTable, accuracy: str) -> Accuracies:
+    rows = {row["architecture"]: row for row in cells(data)[:count]}
+    done = complete(table, [name for name in rows if name in table.rows])
     specs = {name: NasBench201Spec(Cell.parse(name)).size() for name in done}
     return Accuracies(
         tuple(done),
@@ -280,7 +279,10 @@ def report(arguments: argparse.Namespace) -> None:
 
 def report_cells(arguments: argparse.Namespace, found: dict[str, Any]) -> Combination | None:
     table = cells_log(arguments).table
-    known = {name: cells_known(arguments.data, table, name) for name in ("cifar10", "cifar100")}
+    known = {
+        name: cells_known(arguments.data, arguments.cells, table, name)
+        for name in ("cifar10", "cifar100")
+    }
     groups = known["cifar10"].groups or ()
     if len(groups) < 20:
         return None

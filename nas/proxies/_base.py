@@ -174,7 +174,7 @@ def head_gradient(features: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
         return torch.autograd.grad(loss, weight)[0]
 
 
-def weights(network: nn.Module) -> list[nn.Parameter]:
+def weights(network: nn.Module) -> list[Tensor]:
     """Weights of convolutions and linear maps, in the network's order; no biases, no norms."""
     kinds = (nn.Conv1d, nn.Conv2d, nn.Linear)
     found = (module.weight for module in network.modules() if isinstance(module, kinds))

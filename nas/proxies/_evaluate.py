@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,9 +50,9 @@ class ScoreTable:
         return [math.nan if score is None else score.value for score in found]
 
     def seconds(self, proxy: str) -> float:
-        """Mean over the networks that have it."""
+        """Median over the networks that have it: a run may have been paused."""
         found = [row[proxy].seconds for row in self.rows.values() if proxy in row]
-        return sum(found) / len(found) if found else math.nan
+        return statistics.median(found) if found else math.nan
 
 
 def measure(proxy: Proxy, trials: Sequence[Trial]) -> Score:

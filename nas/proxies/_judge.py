@@ -181,7 +181,7 @@ def verdict_tables(verdict: Verdict) -> Iterable[RenderableType]:
 def verdict_rows(verdict: Verdict) -> tuple[list[str], list[list[str]]]:
     """Heads and cells, for a table on a terminal or in Markdown."""
     ks = list(verdict.judgements[0].regret) if verdict.judgements else []
-    heads = ["proxy", "Kendall", "Spearman", f"Kendall | {verdict.size}"]
+    heads = ["proxy", "Kendall", "Spearman", f"Kendall given {verdict.size}"]
     heads += ["matched %", *(f"regret@{k}" for k in ks), "undefined", "s/network"]
     return heads, [_cells(one) for one in verdict.judgements]
 
