@@ -7,7 +7,7 @@ DATA ?= ../shared/data
 TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
 .PHONY: demo test check bench-smollm2 bench-solver bench-uncertainty bench-additivity \
-	bench-tables bench-proxies clean
+	bench-tables bench-proxies bench-pruning bench-search clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -34,6 +34,12 @@ bench-additivity: $(VENV)/.demo
 
 bench-proxies: $(VENV)/.demo
 	$(BIN)/python benchmarks/proxies.py --data $(DATA) --output runs/proxies-benchmark
+
+bench-pruning: $(VENV)/.demo
+	$(BIN)/python benchmarks/pruning.py --text $(TEXT) --output runs/pruning-benchmark
+
+bench-search: $(VENV)/.dev
+	$(BIN)/python benchmarks/search.py --data $(DATA)
 
 $(VENV)/.demo: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
