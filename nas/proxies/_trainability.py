@@ -37,7 +37,8 @@ class Trainability(Proxy):
 def _conditioning(before: Tensor, after: Tensor, generator: torch.Generator) -> float:
     signs = torch.randint(0, 2, after.shape, generator=generator).to(after.dtype) * 2 - 1
     found = None
-    if after.requires_grad:
+    # A block that answers with plain zeros has no path back.
+    if before.requires_grad and after.requires_grad:
         (found,) = torch.autograd.grad(after, before, signs, retain_graph=True, allow_unused=True)
     norm = 0.0 if found is None else spectral_norm(found, signs)
     return 2 - norm - 1 / (norm + 1e-6)

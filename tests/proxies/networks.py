@@ -68,6 +68,25 @@ class Deaf(ImageNetwork):
         return torch.relu(self.conv(images)) * 0
 
 
+class Zeros(nn.Module):
+    """Fresh zeros whatever comes in, as of a cell without a path; its weights are dead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Conv2d(6, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(x.shape)
+
+
+class Cut(SmallNetwork):
+    """`SmallNetwork` whose second block is `Zeros`."""
+
+    def __init__(self) -> None:
+        super().__init__(blocks=3)
+        self.blocks[1] = Zeros()
+
+
 class TinyEncoder(nn.Module):
     """Tokens to the queries, keys and values of one layer."""
 

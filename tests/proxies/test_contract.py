@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from nas.errors import ConfigError
 from nas.proxies import (
@@ -19,7 +20,7 @@ from nas.proxies import (
     evaluate,
     list_proxies,
 )
-from tests.proxies.networks import SmallNetwork, encoder_trial, trial
+from tests.proxies.networks import Cut, Deaf, SmallNetwork, encoder_trial, trial
 
 
 @pytest.fixture(params=list_proxies())
@@ -53,6 +54,14 @@ def test_says_what_is_missing(proxy: Proxy) -> None:
     for need in proxy.needs & without.keys():
         with pytest.raises(ConfigError, match=need):
             proxy.score(without[need])
+
+
+@pytest.mark.parametrize("network", [Cut, Deaf])
+def test_a_network_without_a_path_gets_a_number_or_none(
+    proxy: Proxy, network: type[nn.Module]
+) -> None:
+    if not proxy.name.startswith("autodistil"):
+        assert not math.isinf(proxy.score(trial(network)))
 
 
 def test_is_deterministic_whatever_ran_before(proxy: Proxy) -> None:
