@@ -11,7 +11,8 @@ from typing import Any
 
 from nas.errors import ArtifactError
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]')
+# A string that does not end is one token, too: else each of its quotes is a start to look on from.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}\[\]:,]', re.DOTALL)
 
 
 class Node(dict[str, Any]):
