@@ -7,7 +7,7 @@ DATA ?= ../shared/data
 TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
 .PHONY: demo test check bench-smollm2 bench-solver bench-uncertainty bench-additivity \
-	bench-tables bench-proxies bench-pruning bench-search clean
+	bench-tables bench-proxies bench-pruning bench-search bench-chaos clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -28,6 +28,9 @@ bench-solver: $(VENV)/.dev
 
 bench-uncertainty: $(VENV)/.dev
 	$(BIN)/python benchmarks/uncertainty.py
+
+bench-chaos: $(VENV)/.dev
+	$(BIN)/python benchmarks/chaos.py
 
 bench-additivity: $(VENV)/.demo
 	$(BIN)/python benchmarks/additivity.py --text $(TEXT) --output runs/smollm2-benchmark

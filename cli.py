@@ -226,6 +226,24 @@ def plan(session: Session, config: Path, overrides: tuple[str, ...], form: Form)
 @click.option("--from", "start", metavar="PASS", callback=known_pass, help="First pass to run.")
 @click.option("--to", "stop", metavar="PASS", callback=known_pass, help="Last pass to run.")
 @click.option("--dry-run", is_flag=True, help="Show the forecast and write nothing.")
+@click.option(
+    "--executor",
+    metavar="NAME",
+    default="in-process",
+    show_default=True,
+    help="Who builds and scores: in-process, or process:N for N workers.",
+)
+@click.option(
+    "--unit-timeout",
+    metavar="S",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds after which a worker is taken for hung; default: 3600.",
+)
+@click.option(
+    "--continue-on-error",
+    is_flag=True,
+    help="Leave out blocks that cannot be built or scored, and go on.",
+)
 @quiet_option
 @click.pass_obj
 def run(
@@ -236,6 +254,9 @@ def run(
     start: str | None,
     stop: str | None,
     dry_run: bool,
+    executor: str,
+    unit_timeout: float | None,
+    continue_on_error: bool,
 ) -> None:
     """Compile: run every pass that is not finished yet.
 
@@ -244,8 +265,10 @@ def run(
     from nas.compiler import compile_run
     from nas.config import load_config
     from nas.console import print_outcome
+    from nas.executors import create_executor
     from nas.run import RunDirectory
 
+    workers = create_executor(executor, unit_timeout)
     settings = load_config(config, overrides)
     root = output or Path("runs") / settings.name
     if dry_run:
@@ -257,7 +280,15 @@ def run(
         return
     directory = RunDirectory.create(root)
     session.works_on(root, resumable=True)
-    outcome = compile_run(settings, directory, session.progress, start=start, stop=stop)
+    outcome = compile_run(
+        settings,
+        directory,
+        session.progress,
+        start=start,
+        stop=stop,
+        executor=workers,
+        continue_on_error=continue_on_error,
+    )
     print_outcome(session, root, outcome)
 
 

@@ -13,6 +13,7 @@ import yaml
 
 from nas.config import RunConfig
 from nas.errors import ConfigError
+from nas.executors import Executor
 from nas.ir import Solution
 from nas.passes import Artefacts, PassContext
 from nas.passes.plan import Plan, PlanRow, make_plan
@@ -73,11 +74,12 @@ _BEFORE_SOLVING = frozenset({"teacher", "data", "space", "measure", "prune", "bu
 
 @dataclass
 class Outcome:
-    """What a call of the compiler did: units made and reused, seconds by pass."""
+    """What a call of the compiler did: units made, reused and left out, seconds by pass."""
 
     done: dict[str, int] = field(default_factory=dict)
     reused: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
     summary_path: Path | None = None
     report_path: Path | None = None
 
@@ -93,11 +95,15 @@ def compile_run(
     *,
     start: str | None = None,
     stop: str | None = None,
+    executor: Executor | None = None,
+    continue_on_error: bool = False,
 ) -> Outcome:
     """Run the passes from `start` to `stop`, both included. Finished units are never redone.
 
     Passes before `start` must be up to date, else ArtifactError says which to run. What a pass
-    would refuse for its configuration, text or tasks is refused before the first of them.
+    would refuse for its configuration, text or tasks is refused before the first of them. Units
+    that are independent are made by `executor` (in this process by default); with
+    `continue_on_error` those that fail are left out, and `Outcome.failed` names them.
     """
     names = [p.name for p in PASSES]
     first = _index(names, start, 0)
@@ -107,14 +113,18 @@ def compile_run(
     outcome = Outcome()
     with run.locked():
         run.closed = frozenset(names[:first])
-        artefacts = Artefacts(PassContext(config, run, progress))
+        context = PassContext(
+            config, run, progress, executor=executor, continue_on_error=continue_on_error
+        )
+        artefacts = Artefacts(context)
         for step in PASSES[:first]:
             step.run(artefacts)
-        preflight(artefacts.context, names[first : last + 1])
+        preflight(context, names[first : last + 1])
         _write_config(run, config)
         for step in PASSES[first : last + 1]:
             outcome.seconds[step.name] = _timed(run, step, artefacts)
     outcome.done, outcome.reused = run.tally.done, run.tally.reused
+    outcome.failed = context.failed
     for name, path in (("summary_path", "summary.json"), ("report_path", "report.html")):
         if run.path("report", path).exists():
             setattr(outcome, name, run.path("report", path))
@@ -138,7 +148,7 @@ def solve_and_judge(
         run.closed = _BEFORE_SOLVING
         found = Artefacts(PassContext(config, run, progress))
         uncertainty = judge_solution(
-            found.context, found.costs, found.candidates, found.scores, found.solution, scrutiny
+            found.context, found.costs, found.usable, found.scores, found.solution, scrutiny
         )
         return JudgedSolution(**found.solution.model_dump(), uncertainty=uncertainty)
 
@@ -155,7 +165,7 @@ def sweep_again(
     with run.locked():
         run.closed = _BEFORE_SOLVING
         artefacts = Artefacts(PassContext(loosened(config, sweeps), run, progress))
-        parts = artefacts.costs, artefacts.candidates, artefacts.scores
+        parts = artefacts.costs, artefacts.usable, artefacts.scores
         return sweep(artefacts.context, *parts, sweeps)
 
 

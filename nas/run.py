@@ -287,6 +287,8 @@ def _unsealed(content: Any, name: str) -> UnitRecord:
         raise ValueError("it was altered")
     if not isinstance(record.files, dict) or not isinstance(record.seconds, (int, float)):
         raise TypeError("files is no object, or seconds no number")
+    if not 0 <= record.seconds < 1e12:
+        raise ValueError("seconds is no time")
     for relative, digest in record.files.items():
         parts = PurePosixPath(relative)
         if not isinstance(digest, str) or parts.is_absolute() or ".." in parts.parts:

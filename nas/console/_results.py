@@ -25,6 +25,12 @@ def print_outcome(session: Session, root: Path, outcome: Outcome) -> None:
     else:
         seconds = duration(sum(outcome.seconds.values()))
         session.note(f"{root}: {_units(made)} made, {reused} reused, in {seconds}")
+    if outcome.failed:
+        session.warn(
+            f"{_units(len(outcome.failed))} left out: {', '.join(outcome.failed[:6])}"
+            f"{', ...' if len(outcome.failed) > 6 else ''}; the same command tries again",
+            "warning",
+        )
     if "report" not in outcome.seconds or outcome.summary_path is None:
         return
     from nas.readers import result_tables

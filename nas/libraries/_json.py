@@ -11,8 +11,8 @@ from typing import Any
 
 from nas.errors import ArtifactError
 
-# A string that never ends goes to the end, or every quote in it would be tried as a start.
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\]:,]', re.DOTALL)
+# A string that does not end is one token, too: else each of its quotes is a start to look on from.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}\[\]:,]', re.DOTALL)
 
 
 class Node(dict[str, Any]):

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.ir import Architecture, Candidate, Solution
+from nas.ir import Architecture, Candidate, KeepTeacher, Skip, Solution
 from nas.passes._context import PassContext
 
 if TYPE_CHECKING:
@@ -102,19 +102,29 @@ class Artefacts:
 
             return race(
                 self.context,
-                self.candidates,
+                self._built,
                 self.block_keys,
-                lambda scores: make_problem(self.context, self.costs, self.candidates, scores),
+                lambda scores: make_problem(self.context, self.costs, self._built, scores),
             )
         from nas.passes.score import score
 
-        return score(self.context, self.candidates, self.block_keys)
+        return score(self.context, self._built, self.block_keys)
+
+    @property
+    def _built(self) -> tuple[Candidate, ...]:
+        return tuple(c for c in self.candidates if c.id in self.block_keys)
+
+    @property
+    def usable(self) -> tuple[Candidate, ...]:
+        """What there is to choose from: all candidates, but for those whose unit failed in a run
+        that goes on without them."""
+        return tuple(c for c in self.candidates if c.id in self.scores)
 
     @cached_property
     def solution(self) -> Solution:
         from nas.passes.solve import solve
 
-        return solve(self.context, self.costs, self.candidates, self.scores)
+        return solve(self.context, self.costs, self.usable, self.scores)
 
     @cached_property
     def uncertainty(self) -> Uncertainty | None:
@@ -129,7 +139,7 @@ class Artefacts:
             return None
         if has_gaps(self.scores):
             return None
-        found = (self.costs, self.candidates, self.scores, self.solution)
+        found = (self.costs, self.usable, self.scores, self.solution)
         return judge_solution(self.context, *found, Scrutiny())
 
     @cached_property
@@ -140,8 +150,8 @@ class Artefacts:
         from nas.passes.refine import refine
         from nas.passes.solve import make_problem
 
-        problem = make_problem(self.context, self.costs, self.candidates, self.scores)
-        return refine(self.context, problem, self.candidates, self.block_keys, self.solution)
+        problem = make_problem(self.context, self.costs, self.usable, self.scores)
+        return refine(self.context, problem, self.usable, self.block_keys, self.solution)
 
     @cached_property
     def baselines(self) -> dict[str, Architecture]:
@@ -152,11 +162,20 @@ class Artefacts:
 
     @cached_property
     def architectures(self) -> dict[str, Architecture]:
-        """The student, then the baselines."""
+        """The student, then the baselines; one whose blocks could not all be made is left out."""
         from nas.passes.solve import architecture_of
 
-        student = architecture_of(self.context.shape, self.candidates, self.refined)
-        return {"student": student} | self.baselines
+        student = architecture_of(self.context.shape, self.usable, self.refined)
+        made = self.block_keys | self.baseline_keys
+        whole = {
+            name: architecture
+            for name, architecture in self.baselines.items()
+            if all(
+                isinstance(spec, (KeepTeacher, Skip)) or f"{slot}/{spec.label}" in made
+                for slot, spec in architecture.choices.items()
+            )
+        }
+        return {"student": student} | whole
 
     @cached_property
     def assembled_keys(self) -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.config import RunConfig, TeacherSamplesText
+from nas.errors import PassError
+from nas.executors import Executor, InProcess, Job, Outcome, Resident
 from nas.ir import DecoderShape
 from nas.progress import Progress, SilentProgress
 from nas.run import RunDirectory, content_key, json_writer
@@ -25,11 +28,43 @@ class PassContext:
     """
 
     def __init__(
-        self, config: RunConfig, run: RunDirectory, progress: Progress | None = None
+        self,
+        config: RunConfig,
+        run: RunDirectory,
+        progress: Progress | None = None,
+        *,
+        executor: Executor | None = None,
+        continue_on_error: bool = False,
     ) -> None:
         self.config = config
         self.run = run
         self.progress: Progress = progress or SilentProgress()
+        self.executor = executor or InProcess()
+        self.continue_on_error = continue_on_error
+        self.failed: list[str] = []
+
+    def work(
+        self, jobs: Iterable[Job], resident: Resident | None = None
+    ) -> Generator[Outcome, None, None]:
+        """What comes of the jobs, from whoever works for this run; closing it ends their work."""
+        yield from self.executor.run(jobs, self.run.scratch("work"), resident)
+
+    def fail(self, units: Iterable[str], outcome: Outcome) -> None:
+        """Record units that could not be made; raise where the run does not go on without them.
+
+        A unit that is not done is tried again by the next call, as any other.
+        """
+        names = list(units)
+        self.run.event("failed", units=names, error=outcome.error)
+        if not self.continue_on_error:
+            if outcome.cause is not None:
+                raise outcome.cause
+            raise PassError(
+                f"{outcome.name}: {outcome.error}. The same command tries it again; "
+                f"--continue-on-error leaves it out"
+            )
+        self.failed += names
+        self.progress.say(f"{outcome.name} is left out: {outcome.error}")
 
     @cached_property
     def teacher(self) -> Teacher:

@@ -2,21 +2,26 @@
 
 The teacher is walked once. At each slot its normed input and its output are held for all tokens;
 every candidate of the slot is made from these activations alone (decoupled, arXiv 2411.19146,
-section 3.1), and they are dropped before the next slot. Memory does not grow with depth.
+section 3.1), and they are dropped when it is done. Memory does not grow with depth. A slot is one
+job of the run's executor: its activations go to whoever works on it.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from nas.blocks import KINDS, Block, Built, SlotData, build_block
-from nas.ir import BlockSpec, Candidate, DecoderShape, Slot
+from nas.blocks import KINDS, Block, BlockContext, Built, SlotData, build_block
+from nas.config import BuildConfig
+from nas.executors import Job, Outcome
+from nas.ir import BlockSpec, Candidate, DecoderShape, KeepTeacher, Slot, SlotKind
 from nas.passes._context import PassContext
 from nas.passes.activations import slot_activations
 from nas.passes.distill_blocks import Trained, train_blocks
@@ -47,8 +52,9 @@ def build(
 ) -> dict[str, str]:
     """Make every block that is not there yet; returns candidate id -> unit key.
 
-    `extra` are blocks that only baselines need; their units belong to the pass solve. Blocks are
-    the same with and without `drafts`.
+    A block that could not be made is left out, where the run goes on without it. `extra` are blocks
+    that only baselines need; their units belong to the pass solve. Blocks are the same with and
+    without `drafts`.
     """
     units = {c: f"build/{c.id}" for c in candidates} | {c: f"solve/uniform/{c.id}" for c in extra}
     keys = block_keys(context, units)
@@ -56,9 +62,8 @@ def build(
     for candidate, unit in units.items():
         if not context.run.fetch(unit, keys[candidate.id]):
             missing.setdefault(candidate.slot, []).append(candidate)
-    if missing:
-        _make(context, missing, units, keys, drafts)
-    return keys
+    lost = _make(context, missing, units, keys, drafts) if missing else set()
+    return {name: key for name, key in keys.items() if name not in lost}
 
 
 def block_keys(context: PassContext, candidates: Iterable[Candidate]) -> dict[str, str]:
@@ -73,19 +78,131 @@ def _make(
     units: Mapping[Candidate, str],
     keys: Mapping[str, str],
     drafts: FindDraft | None,
-) -> None:
-    config, seed = context.config.build, context.config.seed
-    with context.progress.task("build", sum(map(len, missing.values()))) as advance:
-        for slot, data in slot_activations(context, missing):
-            started, candidates = time.perf_counter(), missing[slot]
-            built = closed_forms(data, candidates, drafts)
-            finished = train_blocks(data, built, config, seed)
-            share = (time.perf_counter() - started) / len(candidates)
-            for candidate, trained in zip(candidates, finished, strict=True):
-                unit, key = units[candidate], keys[candidate.id]
-                _store(context, candidate, unit, key, trained, data.x.shape, share)
-            advance(len(candidates))
-            del data  # before the next slot's are made
+) -> set[str]:
+    """Make and store the missing blocks; the ids of those that could not be made."""
+    by_name, lost = {slot.id: group for slot, group in missing.items()}, set[str]()
+    total, work = sum(map(len, missing.values())), context.work(_jobs(context, missing, drafts))
+    with context.progress.task("build", total) as advance, contextlib.closing(work):
+        for done in work:
+            group = by_name[done.name]
+            if done.error is not None:
+                context.fail([units[c] for c in group], done)
+                lost |= {c.id for c in group}
+            else:
+                _store(context, group, units, keys, done)
+            advance(len(group))
+    return lost
+
+
+def _jobs(
+    context: PassContext, missing: Mapping[Slot, list[Candidate]], drafts: FindDraft | None
+) -> Iterator[Job]:
+    """A job a slot, drawn while the teacher is walked: it runs once, whoever does the jobs."""
+    for slot, data in slot_activations(context, missing):
+        tensors, found = _arrays(data), dict[str, Any]()
+        for candidate in missing[slot]:
+            draft = drafts(candidate) if drafts else None
+            if draft is not None:
+                label = candidate.spec.label
+                tensors |= _named(f"draft/{label}", draft.block)
+                found[label] = {"error": draft.error, "sliced_error": draft.sliced_error}
+        facts = {
+            "shape": data.shape.model_dump(mode="json"),
+            "candidates": [c.model_dump(mode="json") for c in missing[slot]],
+            "held_out": data.held_out,
+            "config": context.config.build.model_dump(mode="json"),
+            "seed": context.config.seed,
+            "drafts": found,
+        }
+        device = str(data.x.device)
+        del data  # the activations go with the job
+        yield Job(slot.id, f"{__name__}:build_slot", tensors, facts, device)
+        del tensors
+
+
+def build_slot(
+    tensors: Mapping[str, Tensor], facts: Mapping[str, Any], resident: object
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The job of a slot: weights as `<label>/<parameter>`, and what is known of each block."""
+    config = BuildConfig.model_validate(facts["config"])
+    candidates = [Candidate.model_validate(c) for c in facts["candidates"]]
+    data = _slot_data(tensors, facts, candidates[0].slot, config)
+
+    def draft(candidate: Candidate) -> Built | None:
+        label = candidate.spec.label
+        known = facts["drafts"].get(label)
+        if known is None:
+            return None
+        return Built(
+            candidate.spec,
+            _filled(tensors, f"draft/{label}", data.shape, data.slot_kind, candidate.spec),
+            **known,
+        )
+
+    built = closed_forms(data, candidates, draft)
+    finished = train_blocks(data, built, config, facts["seed"])
+    found: dict[str, Tensor] = {}
+    for trained in finished:
+        found |= _named(trained.built.spec.label, trained.built.block)
+    size = data.x.shape
+    return found, {"tokens": size[0] * size[1], "blocks": [_record(t) for t in finished]}
+
+
+def _arrays(data: SlotData) -> dict[str, Tensor]:
+    """All of a slot's data that is arrays; `_slot_data` puts it together again."""
+    arrays = {"x": data.x, "y": data.y, "cos": data.context.cos, "sin": data.context.sin}
+    if data.context.mask is not None:
+        arrays["mask"] = data.context.mask
+    return arrays | _named("teacher", data.teacher)
+
+
+def _slot_data(
+    tensors: Mapping[str, Tensor], facts: Mapping[str, Any], slot: Slot, config: BuildConfig
+) -> SlotData:
+    shape = DecoderShape.model_validate(facts["shape"])
+    teacher = _filled(tensors, "teacher", shape, slot.kind, shape.resolve(slot, KeepTeacher()))
+    assert teacher is not None
+    return SlotData(
+        shape=shape,
+        slot_kind=slot.kind,
+        teacher=teacher,
+        x=tensors["x"],
+        y=tensors["y"],
+        context=BlockContext(tensors["cos"], tensors["sin"], tensors.get("mask")),
+        held_out=facts["held_out"],
+        ridge=config.ridge,
+    )
+
+
+def _named(prefix: str, block: Block | None) -> dict[str, Tensor]:
+    state = {} if block is None else block.state_dict()
+    return {f"{prefix}/{name}": value.detach() for name, value in state.items()}
+
+
+def _filled(
+    tensors: Mapping[str, Tensor],
+    prefix: str,
+    shape: DecoderShape,
+    slot_kind: SlotKind,
+    spec: BlockSpec,
+) -> Block | None:
+    """The block whose weights stand under `prefix`; None for a skip, which has none."""
+    with torch.device("meta"):
+        block = build_block(shape, slot_kind, spec)
+    if block is not None:
+        own = {name: tensors[f"{prefix}/{name}"] for name in block.state_dict()}
+        block.load_state_dict(own, assign=True)
+        block.eval().requires_grad_(False)
+    return block
+
+
+def _record(trained: Trained) -> dict[str, Any]:
+    return {
+        "sliced_error": trained.built.sliced_error,
+        "initial_error": trained.initial_error,
+        "trained_error": trained.trained_error,
+        "kept": trained.kept,
+    }
 
 
 def closed_forms(
@@ -123,31 +240,33 @@ def read_block(
 
 def _store(
     context: PassContext,
-    candidate: Candidate,
-    unit: str,
-    key: str,
-    trained: Trained,
-    size: torch.Size,
-    seconds: float,
+    group: list[Candidate],
+    units: Mapping[Candidate, str],
+    keys: Mapping[str, str],
+    done: Outcome,
 ) -> None:
-    record = BlockRecord(
-        sliced_error=trained.built.sliced_error,
-        initial_error=trained.initial_error,
-        trained_error=trained.trained_error,
-        kept=trained.kept,
-        tokens=size[0] * size[1],
-        seconds=seconds,
-    )
-    folder = f"library/{candidate.slot.id}/{candidate.spec.label}"
-    meta = {"candidate": candidate.model_dump(mode="json"), **vars(record)}
-    files = {f"{folder}/meta.json": json_writer(meta)}
-    block = trained.built.block
-    if block is not None:
-        files[f"{folder}/block.safetensors"] = block_writer(block)
-    context.run.store(unit, key, files, vars(record), seconds)
+    share = done.seconds / len(group)
+    for candidate, facts in zip(group, done.facts["blocks"], strict=True):
+        record = BlockRecord(**facts, tokens=done.facts["tokens"], seconds=share)
+        prefix = f"{candidate.spec.label}/"
+        folder = f"library/{candidate.slot.id}/{candidate.spec.label}"
+        meta = {"candidate": candidate.model_dump(mode="json"), **vars(record)}
+        files = {f"{folder}/meta.json": json_writer(meta)}
+        state = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in done.tensors.items()
+            if name.startswith(prefix)
+        }
+        if state:
+            files[f"{folder}/block.safetensors"] = _weights_writer(state)
+        context.run.store(units[candidate], keys[candidate.id], files, vars(record), share)
 
 
 def block_writer(block: Block) -> Writer:
     """A writer of a block's weights."""
-    state = {name: tensor.contiguous() for name, tensor in block.state_dict().items()}
-    return lambda path: save_file(state, path)
+    return _weights_writer(block.state_dict())
+
+
+def _weights_writer(state: Mapping[str, Tensor]) -> Writer:
+    whole = {name: tensor.contiguous() for name, tensor in state.items()}
+    return lambda path: save_file(whole, path)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.blocks import Block
+from nas.errors import PassError
 from nas.ir import Architecture, BlockSpec, Candidate, Problem, Slot
 from nas.meters import CostTable
 from nas.passes._context import PassContext
@@ -135,6 +136,11 @@ def calibrate(
 ) -> dict[str, float]:
     """Candidate id -> replace-one KL of the finished block; the blocks stay in the library."""
     keys = build(context, trials, drafts=drafts)
+    if len(keys) < len(trials):
+        raise PassError(
+            "pruning is calibrated on blocks that could not be made; set prune.keep to 1, or run "
+            "the same command again"
+        )
     key = content_key("calibration", context.data_key, sorted(keys.values()))
     record = context.run.fetch("prune/calibration", key)
     if record is not None:

@@ -8,10 +8,11 @@ about the teacher (`nas.sensitivity`), which runs no candidate beyond its own bl
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,9 @@ from torch import Tensor
 from nas._numerics import compute_dtype
 from nas.blocks import BlockContext
 from nas.chain import DecoderChain
-from nas.ir import Architecture, BlockSpec, Candidate, Slot
+from nas.config import TeacherConfig
+from nas.executors import Job, Resident
+from nas.ir import Architecture, BlockSpec, Candidate, Slot, parse_spec
 from nas.objectives import ReferenceKl
 from nas.passes._context import PassContext
 from nas.passes.build import load_block
@@ -40,13 +43,17 @@ class _Prefix(NamedTuple):
 def score(
     context: PassContext, candidates: Iterable[Candidate], block_keys: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
-    """Per-sequence scores of every candidate: id -> KL in nats, [score_sequences]."""
+    """Per-sequence scores of every candidate: id -> KL in nats, [score_sequences].
+
+    Candidates of a slot that could not be scored are left out, where the run goes on without them.
+    """
     by_slot = grouped(candidates)
     keys = {slot: slot_key(context, group, block_keys) for slot, group in by_slot.items()}
     missing = [s for s in by_slot if not context.run.fetch(f"score/{s.id}", keys[s])]
     if missing:
         method = {"replace_one": _replace_one, "one_backward": _one_backward}
-        method[context.config.score.method](context, {s: by_slot[s] for s in missing}, keys)
+        lost = method[context.config.score.method](context, {s: by_slot[s] for s in missing}, keys)
+        by_slot = {slot: group for slot, group in by_slot.items() if slot not in lost}
     scores: dict[str, np.ndarray] = {}
     for slot in by_slot:
         scores |= read_scores(context.run.path("scores", f"{slot.id}.parquet"), slot)
@@ -84,15 +91,18 @@ def scoring_copy(chain: DecoderChain) -> DecoderChain:
 
 def library_network(context: PassContext) -> MixedNetwork:
     """The run's teacher and library in the processor's fast format."""
-    chain = scoring_copy(context.teacher.chain)
-    device = str(chain.embed.weight.device)
-    root, shape = context.run.root, chain.shape
+    return _network(context.teacher.chain, context.run.root)
+
+
+def _network(teacher: DecoderChain, root: Path) -> MixedNetwork:
+    chain = scoring_copy(teacher)
+    device, shape = str(chain.embed.weight.device), chain.shape
     return MixedNetwork(chain, lambda slot, spec: load_block(root, shape, slot, spec, device))
 
 
 def _one_backward(
     context: PassContext, wanted: Mapping[Slot, list[Candidate]], keys: Mapping[Slot, str]
-) -> None:
+) -> set[Slot]:
     started, network = time.perf_counter(), library_network(context)
     index = {slot: k for k, slot in enumerate(network.teacher.slot_ids)}
     ids = context.text.score.to(network.teacher.embed.weight.device)
@@ -110,22 +120,73 @@ def _one_backward(
     share = (time.perf_counter() - started) / len(wanted)
     for slot, group in wanted.items():
         store_scores(context, slot, keys[slot], {c.spec.label: columns[c.id] for c in group}, share)
+    return set()
 
 
 def _replace_one(
     context: PassContext, wanted: Mapping[Slot, list[Candidate]], keys: Mapping[Slot, str]
-) -> None:
-    network = library_network(context)
-    ids = context.text.score.to(network.teacher.embed.weight.device)
-    batch = context.config.score.batch_sequences
-    with context.progress.task("score", sum(map(len, wanted.values()))) as advance:
-        started = time.perf_counter()
-        for slot, columns in replace_one(network, wanted, ids, batch, advance):
-            store_scores(context, slot, keys[slot], columns, time.perf_counter() - started)
-            started = time.perf_counter()
+) -> set[Slot]:
+    """Score and store; the slots that could not be scored."""
+    scorer = SlotScorer(
+        library_network(context), context.text.score, context.config.score.batch_sequences
+    )
+    by_name, lost = {slot.id: slot for slot in wanted}, set[Slot]()
+    total = sum(map(len, wanted.values()))
+    work = context.work(_jobs(scorer, wanted), _resident(context, scorer))
+    with context.progress.task("score", total) as advance, contextlib.closing(work):
+        for done in work:
+            slot = by_name[done.name]
+            if done.error is not None:
+                context.fail([f"score/{slot.id}"], done)
+                lost.add(slot)
+            else:
+                columns = {name: tensor.numpy() for name, tensor in done.tensors.items()}
+                ordered = {c.spec.label: columns[c.spec.label] for c in wanted[slot]}
+                store_scores(context, slot, keys[slot], ordered, done.seconds)
+            advance(len(wanted[slot]))
+    return lost
 
 
-@torch.no_grad()
+class SlotScorer:
+    """What every slot's scores need: the network, and the teacher's last state on the text.
+
+    `reference` [sequences, tokens, hidden] is what the teacher's head reads, made where not given.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, network: MixedNetwork, ids: Tensor, batch: int, reference: Tensor | None = None
+    ) -> None:
+        chain = network.teacher
+        self.network, self.batch = network, batch
+        self.ids = ids.to(chain.embed.weight.device)
+        self.rotary = chain.context(self.ids)
+        if reference is None:
+            state = chain.run(chain.embed_tokens(self.ids), self.rotary)
+            reference = final_hidden(chain, state)
+        self.reference = reference
+        self._divergence = ReferenceKl(reference, chain.head)
+
+    @torch.no_grad()
+    def states(self, wanted: Mapping[Slot, object]) -> Iterator[tuple[int, Slot, Tensor]]:
+        """The teacher's residual stream before each wanted slot, with the slot's number."""
+        chain = self.network.teacher
+        state = chain.embed_tokens(self.ids)
+        last = max(chain.slot_ids.index(slot) for slot in wanted)
+        for k, slot in enumerate(chain.slot_ids[: last + 1]):
+            if slot in wanted:
+                yield k, slot, state
+            state = chain.slot(k)(state, self.rotary)
+
+    @torch.no_grad()
+    def kl(self, k: int, state: Tensor, specs: Sequence[BlockSpec]) -> Iterator[np.ndarray]:
+        """KL of each sequence with each block swapped into slot k; `state` is what comes before."""
+        prefix = _Prefix(state, self.network.teacher.slot(k).normed(state))
+        for spec in specs:
+            swapped = _swap(self.network, k, prefix, spec, self.rotary, self.batch)
+            yield self._divergence(swapped).double().cpu().numpy()
+
+
 def replace_one(
     network: MixedNetwork,
     wanted: Mapping[Slot, list[Candidate]],
@@ -134,20 +195,51 @@ def replace_one(
     advance: Callable[[int], None] = lambda candidates: None,
 ) -> Iterator[tuple[Slot, dict[str, np.ndarray]]]:
     """KL of each sequence of `ids` with each candidate swapped in, slot by slot, by label."""
-    chain = network.teacher
-    rotary, state = chain.context(ids), chain.embed_tokens(ids)
-    divergence = ReferenceKl(final_hidden(chain, chain.run(state, rotary)), chain.head)
-    last = max(chain.slot_ids.index(slot) for slot in wanted)
-    for k, slot in enumerate(chain.slot_ids[: last + 1]):
-        module = chain.slot(k)
-        if slot in wanted:
-            prefix, columns = _Prefix(state, module.normed(state)), {}
-            for candidate in wanted[slot]:
-                swapped = _swap(network, k, prefix, candidate.spec, rotary, batch)
-                columns[candidate.spec.label] = divergence(swapped).double().cpu().numpy()
-                advance(1)
-            yield slot, columns
-        state = module(state, rotary)
+    scorer = SlotScorer(network, ids, batch)
+    for k, slot, state in scorer.states(wanted):
+        specs, columns = [c.spec for c in wanted[slot]], {}
+        for spec, values in zip(specs, scorer.kl(k, state, specs), strict=True):
+            columns[spec.label] = values
+            advance(1)
+        yield slot, columns
+
+
+def _jobs(scorer: SlotScorer, wanted: Mapping[Slot, list[Candidate]]) -> Iterator[Job]:
+    """A job a slot, drawn while the teacher is walked."""
+    device = str(scorer.ids.device)
+    for k, slot, state in scorer.states(wanted):
+        facts = {"k": k, "specs": [c.spec.model_dump(mode="json") for c in wanted[slot]]}
+        yield Job(slot.id, f"{__name__}:score_slot", {"state": state}, facts, device)
+
+
+def score_slot(
+    tensors: Mapping[str, Tensor], facts: Mapping[str, Any], scorer: SlotScorer
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The job of a slot: scores [sequences] in float64 by label."""
+    specs = [parse_spec(spec) for spec in facts["specs"]]
+    columns = scorer.kl(facts["k"], tensors["state"], specs)
+    named = zip(specs, columns, strict=True)
+    return {spec.label: torch.from_numpy(values) for spec, values in named}, {}
+
+
+def _resident(context: PassContext, scorer: SlotScorer) -> Resident:
+    facts = {
+        "teacher": context.config.teacher.model_dump(mode="json"),
+        "root": str(context.run.root.resolve()),
+        "batch": scorer.batch,
+    }
+    tensors = {"ids": scorer.ids, "reference": scorer.reference}
+    return Resident(f"{__name__}:load_scorer", tensors, facts, lambda: scorer)
+
+
+def load_scorer(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> SlotScorer:
+    """The scorer of another process: teacher and library are read, the teacher is not run again."""
+    from nas.teachers import load_teacher
+
+    teacher = load_teacher(TeacherConfig.model_validate(facts["teacher"]))
+    network = _network(teacher.chain, Path(facts["root"]))
+    reference = tensors["reference"].to(network.teacher.embed.weight.device)
+    return SlotScorer(network, tensors["ids"], facts["batch"], reference)
 
 
 def _swap(

@@ -11,6 +11,7 @@ import pytest
 
 from nas.compiler import Outcome
 from nas.config import BudgetsConfig, RunConfig, load_config
+from nas.executors import Executor, InProcess, ProcessPool
 from nas.ir import Solution
 from nas.libraries import Answer, Answers, Sweep
 from nas.run import RunDirectory, json_writer
@@ -28,6 +29,8 @@ class FakeCompiler:
         self.config: RunConfig | None = None
         self.root: Path | None = None
         self.passes: tuple[str | None, str | None] = (None, None)
+        self.executor: Executor | None = None
+        self.continue_on_error = False
 
     def __call__(
         self,
@@ -37,7 +40,10 @@ class FakeCompiler:
         *,
         start: str | None = None,
         stop: str | None = None,
+        executor: Executor | None = None,
+        continue_on_error: bool = False,
     ) -> Outcome:
+        self.executor, self.continue_on_error = executor, continue_on_error
         self.config, self.root, self.passes = config, run.root, (start, stop)
         progress.say("at work")
         return self.outcome
@@ -64,6 +70,29 @@ def test_run_passes_on_overrides_output_and_passes(
     assert compiler.passes == ("build", "solve")
     assert result.stderr == "at work\nout: 3 units made, 1 reused, in 1 min 15 s\n"
     assert not result.stdout
+
+
+def test_run_says_who_works_and_whether_to_go_on(
+    nas: Nas, config: Path, compiler: FakeCompiler
+) -> None:
+    nas("run", config)
+    assert isinstance(compiler.executor, InProcess)
+    assert not compiler.continue_on_error
+
+    options = ["--executor", "process:3", "--unit-timeout", "7", "--continue-on-error"]
+    assert nas("run", config, *options).exit_code == 0
+    assert isinstance(compiler.executor, ProcessPool)
+    assert (compiler.executor.workers, compiler.executor.unit_seconds) == (3, 7)
+    assert compiler.continue_on_error
+
+
+def test_units_that_were_left_out_are_named(nas: Nas, config: Path, compiler: FakeCompiler) -> None:
+    compiler.outcome.failed = ["build/layers.0.ffn/w8"]
+
+    result = nas("run", config)
+
+    assert result.exit_code == 0
+    assert "warning: 1 unit left out: build/layers.0.ffn/w8; the same command" in result.stderr
 
 
 def test_run_goes_to_runs_and_the_name_by_default(

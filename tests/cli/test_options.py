@@ -20,7 +20,10 @@ VERBS = {
     "doctor": ["--config", FORMAT, SET],
     "validate": ["configs", FORMAT, SET],
     "plan": ["config", FORMAT, SET],
-    "run": ["config", "--dry-run", "--from", "--output", QUIET, SET, "--to"],
+    "run": [
+        *("config", "--dry-run", "--from", "--output", QUIET, SET, "--to"),
+        *("--executor", "--unit-timeout", "--continue-on-error"),
+    ],
     "status": [FORMAT, "run"],
     "show": [FORMAT, "name", "--slot", "what"],
     "diff": [FORMAT, "left", "right"],

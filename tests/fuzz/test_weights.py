@@ -40,12 +40,27 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def onnx_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    pytest.importorskip("onnx", reason="needs the package onnx")
-    from nas.backends.onnx import export_onnx
-
-    folder = tmp_path_factory.mktemp("onnx")
-    return export_onnx(tiny_chain(), folder / "m", dtype="float32").path.read_bytes()
+def onnx_bytes() -> bytes:
+    """A product with weights inside and a sum with weights beside."""
+    onnx = pytest.importorskip("onnx", reason="needs the package onnx")
+    helper, single = onnx.helper, onnx.TensorProto.FLOAT
+    inside = helper.make_tensor("a", single, (8, 8), [0.5] * 64)
+    beside = onnx.TensorProto(name="b", data_type=single, dims=(8,), data_location=1)
+    beside.external_data.add(key="location", value="m.onnx")
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "a"], ["y"]),
+            helper.make_node("Add", ["y", "b"], ["z"]),
+        ],
+        "g",
+        [value("x", single, (1, 8))],
+        [value("z", single, (1, 8))],
+        [inside, beside],
+    )
+    opset = helper.make_opsetid("", 21)
+    content: bytes = helper.make_model(graph, opset_imports=[opset]).SerializeToString()
+    return content
 
 
 def _try(read: Callable[[Path], object], path: Path) -> None:

@@ -1,0 +1,177 @@
+"""Every executor gives what every other does; workers that fail harm nobody else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nas.errors import ConfigError
+from nas.executors import Executor, InProcess, Job, Outcome, ProcessPool, Resident, create_executor
+
+ROOT = Path(__file__).parents[2]
+HERE = "tests.executors.jobs"
+
+
+@pytest.fixture(params=["in-process", "process:1", "process:2"])
+def executor(request: pytest.FixtureRequest) -> Executor:
+    return create_executor(request.param)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    return tmp_path / "scratch"
+
+
+@pytest.fixture
+def marks(tmp_path: Path) -> Path:
+    (tmp_path / "marks").mkdir()
+    return tmp_path / "marks"
+
+
+def _job(name: str, function: str = "doubled", **facts: Any) -> Job:
+    """A tensor that is a function of the name, in three number formats."""
+    generator = torch.Generator().manual_seed(sum(name.encode()))
+    x = torch.randn(5, 7, generator=generator)
+    tensors = {"x": x, "half": x.bfloat16(), "count": torch.arange(3), "turned": x.T}
+    return Job(name, f"{HERE}:{function}", tensors, facts)
+
+
+def _by_name(outcomes: Iterator[Outcome]) -> dict[str, Outcome]:
+    found = list(outcomes)
+    assert len({o.name for o in found}) == len(found)
+    return {o.name: o for o in found}
+
+
+def test_every_job_gets_its_own_outcome(executor: Executor, scratch: Path) -> None:
+    jobs = [_job(f"job {i}", number=i, share=0.1, ragged=[1, [2]]) for i in range(5)]
+    found = _by_name(executor.run(iter(jobs), scratch))
+    assert found.keys() == {job.name for job in jobs}
+    for job in jobs:
+        outcome = found[job.name]
+        assert outcome.error is None
+        assert outcome.facts == {"saw": job.facts}
+        assert outcome.seconds >= 0
+        for name, tensor in job.tensors.items():
+            assert outcome.tensors[name].dtype == (2 * tensor + 0.0).dtype
+            assert torch.equal(outcome.tensors[name], 2 * tensor + 0.0)
+    assert not scratch.exists()
+
+
+def test_no_jobs_need_no_workers(executor: Executor, scratch: Path) -> None:
+    assert list(executor.run((), scratch)) == []
+
+
+def test_a_failing_job_says_why_and_the_others_go_on(executor: Executor, scratch: Path) -> None:
+    jobs = [_job("a"), _job("b", "broken"), _job("c")]
+    found = _by_name(executor.run(jobs, scratch))
+    assert found["b"].error == "ValueError: seven"
+    assert found["a"].error is found["c"].error is None
+
+
+def test_a_resident_is_made_once_for_each_worker(
+    executor: Executor, scratch: Path, marks: Path
+) -> None:
+    offset = torch.tensor(0.5)
+    facts = {"marks": str(marks)}
+    kept = Resident(f"{HERE}:resident", {"offset": offset}, facts, lambda: {"offset": 0.5})
+    jobs = [_job(f"job {i}") for i in range(6)]
+    found = _by_name(executor.run(jobs, scratch, kept))
+    for job in jobs:
+        assert torch.equal(found[job.name].tensors["x"], 2 * job.tensors["x"] + 0.5)
+    workers = executor.workers if isinstance(executor, ProcessPool) else 0
+    assert len({path.name.split("-")[0] for path in marks.iterdir()}) == workers
+    assert len(list(marks.iterdir())) == workers
+
+
+def test_jobs_are_drawn_as_there_is_room(executor: Executor, scratch: Path) -> None:
+    drawn = 0
+
+    def jobs() -> Iterator[Job]:
+        nonlocal drawn
+        for i in range(8):
+            drawn += 1
+            yield _job(f"job {i}")
+
+    outcomes = executor.run(jobs(), scratch)
+    next(outcomes)
+    room = 1 if isinstance(executor, InProcess) else 2 * executor.workers + 1  # type: ignore[attr-defined]
+    assert drawn <= room
+    assert len(list(outcomes)) == 7
+
+
+def test_who_stops_listening_leaves_nothing_behind(scratch: Path) -> None:
+    outcomes = ProcessPool(1).run([_job("a"), _job("b")], scratch)
+    next(outcomes)
+    outcomes.close()  # type: ignore[attr-defined]
+    assert not scratch.exists()
+
+
+@pytest.mark.parametrize(
+    ("function", "facts", "message"),
+    [
+        ("dies", {}, "its worker was killed, by the system where memory ran out; tried 2 times"),
+        ("dies", {"signal": signal.SIGSEGV}, "its worker was ended by SIGSEGV; tried 2 times"),
+        ("starved", {}, "MemoryError: no more; tried 2 times"),
+        ("hangs", {}, "its worker gave no answer in 6 s; tried 2 times"),
+    ],
+)
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_a_worker_could_not_do_is_tried_once_more(
+    function: str, facts: dict[str, Any], message: str, times: int, scratch: Path, marks: Path
+) -> None:
+    pool = ProcessPool(1, unit_seconds=6 if function == "hangs" else None)
+    bad = _job("bad", function, times=times, marks=str(marks), **facts)
+    found = _by_name(pool.run([bad, _job("good")], scratch))
+    assert found["good"].error is None
+    assert len(list(marks.iterdir())) == 2
+    if times == 1:
+        assert found["bad"].error is None
+        assert torch.equal(found["bad"].tensors["x"], bad.tensors["x"])
+    else:
+        assert found["bad"].error == message
+
+
+def test_workers_get_their_share_of_threads(scratch: Path) -> None:
+    (outcome,) = ProcessPool(1, threads=3).run([_job("a", "threads")], scratch)
+    assert outcome.facts == {"threads": 3}
+    assert ProcessPool(1024).threads == 1
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path, marks: Path) -> None:
+    code = f"""
+from pathlib import Path
+from nas.executors import ProcessPool
+from tests.executors.test_contract import _job
+jobs = [_job("a", "hangs", times=9, marks={str(marks)!r})]
+list(ProcessPool(1).run(jobs, Path({str(tmp_path / "scratch")!r})))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as parent:
+        _wait_for(lambda: list(marks.iterdir()))
+        worker = int(next(marks.iterdir()).name.split("-")[0])
+        parent.kill()
+    _wait_for(lambda: not Path(f"/proc/{worker}").exists())
+
+
+def _wait_for(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "process", "process:", "process:0", "process:-1", "ray", "x:2"]
+)
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="no such executor"):
+        create_executor(name)

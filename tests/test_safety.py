@@ -1,0 +1,82 @@
+"""What docs/safety.md promises and no other test holds."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nas.config import TeacherConfig
+from nas.console import Session
+from nas.errors import NasError
+from nas.teachers import load_teacher
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted(
+    path
+    for folder in ("nas", "search_spaces", "hardware_profiles")
+    for path in (ROOT / folder).rglob("*.py")
+)
+_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+_ARCHIVES = {"tarfile", "zipfile"}
+_CALLS = {"eval", "exec", "compile", "torch.load", "numpy.load", "np.load", "os.system", "os.popen"}
+_CALLS |= {"yaml.unsafe_load", "yaml.full_load", "shutil.unpack_archive"}
+
+
+def _calls(tree: ast.AST) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_runs_or_unpickles_what_it_reads(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {str(node.module).split(".")[0]}
+        else:
+            continue
+        assert not names & (_MODULES | _ARCHIVES)
+    for call in _calls(tree):
+        assert ast.unparse(call.func) not in _CALLS
+        assert not any(k.arg == "shell" for k in call.keywords)
+        if ast.unparse(call.func) == "yaml.load":
+            assert [ast.unparse(a) for a in call.args[1:]] == ["_Loader"]  # a SafeLoader
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_code_of_a_model_folder_runs_with_the_flag_only(
+    trusted: bool, tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_folder("llama"), tmp_path / "teacher"))
+    mark = tmp_path / "it ran"
+    code = f"from pathlib import Path\nPath({str(mark)!r}).touch()\n"
+    code += "from transformers import PreTrainedTokenizerFast as Theirs\n"
+    (folder / "theirs.py").write_text(code + "class Tok(Theirs):\n    pass\n")
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    settings |= {"tokenizer_class": "Tok", "auto_map": {"AutoTokenizer": [None, "theirs.Tok"]}}
+    path.write_text(json.dumps(settings))
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "theirs.Tok", "AutoModelForCausalLM": "theirs.Tok"}
+    (folder / "config.json").write_text(json.dumps(config))
+    try:
+        load_teacher(TeacherConfig(source=str(folder), trust_remote_code=trusted))
+    except NasError:
+        assert not trusted
+    assert mark.exists() == trusted
+
+
+def test_a_message_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Session().warn("a file called \x1b[2J\x9b31m\r\u202egnp.exe: torn\nnext")
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert "\x9b" not in said
+    assert "\u202e" not in said
+    assert "\\x1b[2J" in said
+    assert said.count("\n") == 2
