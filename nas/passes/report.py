@@ -71,7 +71,7 @@ def report(artefacts: Artefacts) -> Path:
 def summarise(artefacts: Artefacts) -> Summary:
     """The run as one validated record."""
     context, config = artefacts.context, artefacts.context.config
-    problem = make_problem(context, artefacts.costs, artefacts.candidates, artefacts.scores)
+    problem = make_problem(context, artefacts.costs, artefacts.usable, artefacts.scores)
     solution = artefacts.refined
     phases = config.target.phases
     return Summary(
@@ -141,7 +141,7 @@ def _costs(values: dict[str, float]) -> Costs:
 
 def _slots(artefacts: Artefacts, options: dict[str, tuple[Option, ...]]) -> Iterable[SlotSummary]:
     shape, chosen = artefacts.context.shape, artefacts.refined.choice
-    specs: dict[str, BlockSpec] = {c.id: c.spec for c in artefacts.candidates}
+    specs: dict[str, BlockSpec] = {c.id: c.spec for c in artefacts.usable}
     for slot in shape.slots():
         rows = tuple(_option(artefacts, slot, option, specs) for option in options[slot.id])
         variant = chosen[slot.id]
