@@ -161,14 +161,18 @@ class RunDirectory:
         if record is None or record.key != key:
             self._refuse_closed(name)
             return None
-        for relative, digest in record.files.items():
-            path = self.path(relative)
-            if not path.is_file() or file_digest(path) != digest:
-                self.event("damaged", unit=name, file=relative)
-                self._refuse_closed(name)
-                return None
+        damaged = [file for file, digest in record.files.items() if not self._holds(file, digest)]
+        for file in damaged:
+            self.event("damaged", unit=name, file=file)
+        if damaged:
+            self._refuse_closed(name)
+            return None
         self._count(self.tally.reused, name)
         return record
+
+    def _holds(self, file: str, digest: str) -> bool:
+        path = self.path(file)
+        return path.is_file() and file_digest(path) == digest
 
     def _refuse_closed(self, name: str) -> None:
         pass_name = name.split("/")[0]
