@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 
 ROOT = Path(__file__).parents[2]
-KILLS = 10
+KILLS = 4
 
 
 def test_kills_leave_no_trace(tmp_path: Path) -> None:
