@@ -23,6 +23,7 @@ SOURCES = sorted(
 )
 _MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 _ARCHIVES = {"tarfile", "zipfile"}
+_TORN_ZIP = "from zipfile import BadZipFile"  # what numpy raises for a torn .npz
 _CALLS = {"eval", "exec", "compile", "torch.load", "numpy.load", "np.load", "os.system", "os.popen"}
 _CALLS |= {"yaml.unsafe_load", "yaml.full_load", "shutil.unpack_archive"}
 
@@ -37,12 +38,18 @@ def test_nothing_runs_or_unpickles_what_it_reads(path: Path) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and ast.unparse(node) == _TORN_ZIP:
+            continue
         elif isinstance(node, ast.ImportFrom):
             names = {str(node.module).split(".")[0]}
         else:
             continue
         assert not names & (_MODULES | _ARCHIVES)
     for call in _calls(tree):
+        keywords = {ast.unparse(k) for k in call.keywords}
+        if ast.unparse(call.func) == "np.load":
+            assert "allow_pickle=False" in keywords
+            continue
         assert ast.unparse(call.func) not in _CALLS
         assert not any(k.arg == "shell" for k in call.keywords)
         if ast.unparse(call.func) == "yaml.load":
@@ -62,9 +69,10 @@ def test_code_of_a_model_folder_runs_with_the_flag_only(
     settings = json.loads(path.read_text())
     settings |= {"tokenizer_class": "Tok", "auto_map": {"AutoTokenizer": [None, "theirs.Tok"]}}
     path.write_text(json.dumps(settings))
-    config = json.loads((folder / "config.json").read_text())
-    config["auto_map"] = {"AutoConfig": "theirs.Tok", "AutoModelForCausalLM": "theirs.Tok"}
-    (folder / "config.json").write_text(json.dumps(config))
+    if not trusted:  # a tokenizer is all that is run with the flag; these would be refused anyway
+        config = json.loads((folder / "config.json").read_text())
+        config["auto_map"] = {"AutoConfig": "theirs.Tok", "AutoModelForCausalLM": "theirs.Tok"}
+        (folder / "config.json").write_text(json.dumps(config))
     try:
         load_teacher(TeacherConfig(source=str(folder), trust_remote_code=trusted))
     except NasError:

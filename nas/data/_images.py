@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -133,7 +133,7 @@ def _arrays(path: Path) -> Mapping[str, NDArray[Any]]:
             loaded = np.load(handle, allow_pickle=False)
             if isinstance(loaded, np.lib.npyio.NpzFile):
                 return {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise ConfigError(f"{path}: not an .npz file of plain arrays: {error}") from error
     raise ConfigError(f"{path}: not an .npz file but a single array; write it with numpy.savez")
 
