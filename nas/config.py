@@ -286,12 +286,14 @@ class EvaluateConfig(Section):
     """`generations` prompts of `prompt_tokens`, each continued greedily by `generate_tokens`.
 
     `tasks`: multiple-choice or cloze files (JSONL); `lm_eval`: tasks or groups of tasks of
-    lm-evaluation-harness, by name; `limit`: items of each that are used."""
+    lm-evaluation-harness, by name; `pairs`, of an encoder: JSONL files of texts `a` and `b`,
+    perhaps with a `score`, whose similarities are ranked; `limit`: items of each that are used."""
 
     generations: int = Field(default=8, ge=0)
     prompt_tokens: PositiveInt = 32
     generate_tokens: PositiveInt = 64
     tasks: tuple[Path, ...] = ()
+    pairs: tuple[Path, ...] = ()
     lm_eval: tuple[str, ...] = ()
     limit: PositiveInt | None = None
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nas._numerics import autocast
 from nas.blocks._base import Block, BlockContext
-from nas.ir import BlockSpec, DecoderShape, SlotKind
+from nas.ir import BlockSpec, ChainShape, SlotKind
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class SlotData:
     `held_out` sequences judge a block and are never fitted on. `context` has batch 1.
     """
 
-    shape: DecoderShape
+    shape: ChainShape
     slot_kind: SlotKind
     teacher: Block
     x: Tensor

@@ -26,6 +26,10 @@ def sample_windows(
     count = -(-config.tokens // length)
     generator = torch.Generator().manual_seed(seed)
     prompts = _prompts(config, teacher, train, count, generator)
+    if not isinstance(teacher.chain, DecoderChain):
+        raise ConfigError(
+            f"data.sources: a {teacher.shape.family} writes no text; remove teacher_samples"
+        )
     chain = _fast(teacher.chain)
     windows = []
     with progress.task("sampling text from the teacher", count) as advance:
@@ -54,7 +58,7 @@ def continued(
     generator: torch.Generator,
 ) -> Tensor:
     """`prompts` [batch, prompt] sampled on to [batch, length]; a text that ends starts another."""
-    device = chain.norm.weight.device
+    device = chain.device
     ids = prompts.to(device)
     mask = torch.ones(len(ids), length, dtype=torch.long, device=device)
     past = chain.empty_cache(len(ids))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nas.config import TargetConfig
-from nas.ir import BlockSpec, DecoderShape, Phase, SlotKind
+from nas.ir import BlockSpec, ChainShape, Phase, SlotKind
 from nas.meters._base import Part, Request
 
 DECODER_CLASSES = ("matmul", "attention", "elementwise", "embedding", "head")
@@ -27,9 +27,7 @@ Work = Mapping[Operator, float]
 """Operators of a block or network, and how often each runs."""
 
 
-def decoder_work(
-    config: TargetConfig, shape: DecoderShape, request: Request
-) -> dict[Operator, int]:
+def decoder_work(config: TargetConfig, shape: ChainShape, request: Request) -> dict[Operator, int]:
     """What `request` runs under the batch, prompt and dtype of `config`."""
     return _Counter(config, shape, request.phase).work(request)
 
@@ -37,7 +35,7 @@ def decoder_work(
 class _Counter:
     """Operators of the parts of one decoder in one phase."""
 
-    def __init__(self, config: TargetConfig, shape: DecoderShape, phase: Phase) -> None:
+    def __init__(self, config: TargetConfig, shape: ChainShape, phase: Phase) -> None:
         self.shape, self.batch = shape, config.batch
         prompt = config.prompt_tokens
         self.tokens, self.past = (prompt, 0) if phase == "prefill" else (1, prompt)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hardware_profiles import HardwareProfile, with_measured_figures
 from nas.config import TargetConfig
-from nas.ir import BlockSpec, Conditions, DecoderShape, Latency, Phase, SlotKind
+from nas.ir import BlockSpec, ChainShape, Conditions, Latency, Phase, SlotKind
 from nas.meters._base import Meter, Part, Request
 from nas.meters._calibration import Calibration
 from nas.meters._operators import decoder_work
@@ -36,7 +36,7 @@ class RooflineMeter(Meter):
     def __init__(
         self,
         config: TargetConfig,
-        shape: DecoderShape,
+        shape: ChainShape,
         profile: HardwareProfile,
         calibration: Calibration | None = None,
     ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nas.config import RunConfig, TeacherSamplesText
 from nas.errors import PassError
 from nas.executors import Executor, InProcess, Job, Outcome, Resident
-from nas.ir import DecoderShape
+from nas.ir import ChainShape, parse_shape
 from nas.progress import Progress, SilentProgress
 from nas.run import RunDirectory, content_key, json_writer
 
@@ -82,7 +82,7 @@ class PassContext:
         return content_key("teacher", self.config.teacher, source_stamp(self.config.teacher))
 
     @cached_property
-    def shape(self) -> DecoderShape:
+    def shape(self) -> ChainShape:
         """The teacher's shape, from teacher.json where it is current."""
         record = self.run.fetch("teacher", self.teacher_key)
         if record is None:
@@ -93,7 +93,7 @@ class PassContext:
                 {"teacher.json": json_writer(description)},
                 {"shape": self.teacher.shape.model_dump(mode="json"), **_summary(description)},
             )
-        return DecoderShape.model_validate(record.data["shape"])
+        return parse_shape(record.data["shape"])
 
     @cached_property
     def data_key(self) -> str:

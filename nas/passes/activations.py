@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nas._numerics import autocast
 from nas.blocks import SlotData
-from nas.chain import DecoderChain
+from nas.chain import Chain, SlotModule
 from nas.config import BuildConfig
 from nas.errors import ConfigError
 from nas.ir import Slot
@@ -33,6 +33,7 @@ def slot_activations(
             yield slot, _slot_data(chain, k, slot, x, y, config)
         state += y
         del x, y
+        _settle(chain.slot(k), state)
 
 
 def _windows(train: Tensor, config: BuildConfig) -> Tensor:
@@ -47,26 +48,32 @@ def _windows(train: Tensor, config: BuildConfig) -> Tensor:
 
 
 @torch.no_grad()
-def _embed(chain: DecoderChain, windows: Tensor) -> Tensor:
-    device = chain.embed.weight.device
+def _embed(chain: Chain, windows: Tensor) -> Tensor:
+    device = chain.device
     return torch.cat([chain.embed_tokens(ids.to(device)).float() for ids in windows.split(8)])
 
 
 @torch.no_grad()
-def _branch(chain: DecoderChain, k: int, state: Tensor) -> tuple[Tensor, Tensor]:
+def _branch(chain: Chain, k: int, state: Tensor) -> tuple[Tensor, Tensor]:
     """Normed input and output of slot k for all sequences, in float32."""
     slot, x, y = chain.slot(k), torch.empty_like(state), torch.empty_like(state)
     context, branch = chain.context(state[:1, :, 0]), chain.teacher_branch(k)
     for i in range(0, len(state), 8):
-        normed = slot.normed(state[i : i + 8].to(chain.norm.weight.dtype))
+        normed = slot.normed(state[i : i + 8].to(chain.dtype))
         with autocast(state.device.type):
             y[i : i + 8] = branch(normed, context)
         x[i : i + 8] = normed
     return x, y
 
 
+@torch.no_grad()
+def _settle(slot: SlotModule, state: Tensor) -> None:
+    for rows in state.split(8):
+        rows.copy_(slot.settle(rows))
+
+
 def _slot_data(
-    chain: DecoderChain, k: int, slot: Slot, x: Tensor, y: Tensor, config: BuildConfig
+    chain: Chain, k: int, slot: Slot, x: Tensor, y: Tensor, config: BuildConfig
 ) -> SlotData:
     held_out = min(len(x) - 1, max(1, round(len(x) * config.held_out_fraction)))
     return SlotData(

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from nas.chain import DecoderChain
+from nas.chain import Chain, DecoderChain, EncoderChain
 from nas.errors import ConfigError
 from nas.ir import Architecture
 from nas.passes._context import PassContext
@@ -31,7 +31,7 @@ _LOW_PRECISION_TOLERANCE = 1.0
 """The same for a network computed in 16 bits, against float32: it finds a wrong graph, an overflow
 or a lost mask, not a rounding."""
 
-Write = Callable[[PassContext, DecoderChain, Path], dict[str, Any]]
+Write = Callable[[PassContext, Chain, Path], dict[str, Any]]
 
 
 def export(
@@ -99,7 +99,7 @@ def _unit(
     context.run.adopt(unit, key, [folder], data, time.perf_counter() - started)
 
 
-def _chain(context: PassContext, name: str, architecture: Architecture) -> DecoderChain:
+def _chain(context: PassContext, name: str, architecture: Architecture) -> Chain:
     """The model in float32, which is what files and gates are made in."""
     teacher = context.teacher.chain
     chain = teacher if name == "teacher" else distilled(context, name, architecture)
@@ -111,9 +111,12 @@ def _gate_ids(context: PassContext) -> torch.Tensor:
     return context.text.evaluate[:2, :48]
 
 
-def _huggingface(context: PassContext, chain: DecoderChain, folder: Path) -> dict[str, Any]:
+def _huggingface(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
     from nas.backends.huggingface import check_huggingface, export_huggingface
 
+    if isinstance(chain, EncoderChain):
+        return _sentence_transformers(context, chain, folder)
+    assert isinstance(chain, DecoderChain)
     tokens = context.config.export.greedy_tokens
     title = context.config.name
     artifact = export_huggingface(chain, context.teacher.tokenizer, folder, name=title)
@@ -127,9 +130,15 @@ def _huggingface(context: PassContext, chain: DecoderChain, folder: Path) -> dic
     return {"gates": _gates(report.max_logits_difference, _HUGGINGFACE_TOLERANCE, tokens)}
 
 
-def _onnx(context: PassContext, chain: DecoderChain, folder: Path) -> dict[str, Any]:
-    from nas.backends.onnx import export_onnx, write_genai_config
+def _onnx(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
+    from nas.backends.onnx import check_encoder, export_encoder, export_onnx, write_genai_config
 
+    if isinstance(chain, EncoderChain):
+        artifact = export_encoder(chain, folder, dtype="float32")
+        difference = check_encoder(artifact, chain, _gate_ids(context), tolerance=_ONNX_TOLERANCE)
+        context.teacher.tokenizer.save_pretrained(str(folder))
+        return {"gates": [_gate("embeddings", difference, _ONNX_TOLERANCE)]}
+    assert isinstance(chain, DecoderChain)
     artifact = export_onnx(chain, folder, dtype="float32")
     gates = _check_onnx(context, artifact, chain, _ONNX_TOLERANCE)
     write_genai_config(chain.shape, folder)
@@ -137,11 +146,23 @@ def _onnx(context: PassContext, chain: DecoderChain, folder: Path) -> dict[str, 
     return {"gates": gates}
 
 
-def _engines(context: PassContext, chain: DecoderChain, folder: Path) -> dict[str, Any]:
+def _sentence_transformers(
+    context: PassContext, chain: EncoderChain, folder: Path
+) -> dict[str, Any]:
+    from nas.backends.huggingface import check_encoder_folder, export_encoder_folder
+
+    export_encoder_folder(chain, context.teacher.tokenizer, folder, name=context.config.name)
+    ids = _gate_ids(context)
+    difference = check_encoder_folder(folder, chain, ids, tolerance=_HUGGINGFACE_TOLERANCE)
+    return {"gates": [_gate("embeddings", difference, _HUGGINGFACE_TOLERANCE)]}
+
+
+def _engines(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
     """Engines for every compute capability, and the ONNX file that they are built from."""
     from nas.backends.onnx import export_onnx
     from nas.backends.tensorrt_rtx import EngineShapes, build_engine
 
+    assert isinstance(chain, DecoderChain)
     target, dtype = context.config.target, context.config.export.engine_dtype
     artifact = export_onnx(chain, folder / f"onnx-{dtype}", dtype=dtype)
     gates = []
@@ -186,8 +207,12 @@ def _compute_capabilities(context: PassContext) -> tuple[int, ...]:
     return sms
 
 
+def _gate(name: str, difference: float, limit: float) -> dict[str, Any]:
+    return {"name": name, "passed": True, "value": difference, "limit": limit}
+
+
 def _gates(difference: float, limit: float, tokens: int) -> list[dict[str, Any]]:
     return [
-        {"name": "logits", "passed": True, "value": difference, "limit": limit},
+        _gate("logits", difference, limit),
         {"name": "greedy", "passed": True, "detail": f"{tokens} tokens through the cache equal"},
     ]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 
 from hardware_profiles import load_profile
-from nas.ir import BlockSpec, Candidate, KeepTeacher, Slot
+from nas.ir import BlockSpec, Candidate, ChainShape, KeepTeacher, Skip, Slot
 from nas.meters import CostTable, Request, create_meter, requests_for
 from nas.passes._context import PassContext
 from nas.run import content_key, file_digest, json_writer
@@ -17,8 +17,16 @@ _MIB = 2**20
 
 def measure(context: PassContext, candidates: Iterable[Candidate]) -> CostTable:
     """The cost table of the candidates and the teacher's own blocks."""
-    requests = requests_for(context.shape, candidates, context.config.target.phases)
+    shape = context.shape
+    requests = requests_for(shape, (*candidates, *_cut_blocks(shape)), context.config.target.phases)
     return measure_requests(context, requests, "measure/costs")
+
+
+def _cut_blocks(shape: ChainShape) -> list[Candidate]:
+    """What a depth cut leaves of its slots, whether the space skips them or not."""
+    if shape.pre_norm:
+        return []
+    return [Candidate(slot=slot, spec=Skip()) for slot in shape.slots()[:2]]
 
 
 def measure_requests(context: PassContext, requests: tuple[Request, ...], unit: str) -> CostTable:
@@ -68,8 +76,8 @@ def option_costs(
     resolved = shape.resolve(slot, spec)
     kind = KINDS[resolved.kind]
     weights = kind.parameters(shape, slot.kind, resolved)
-    if resolved.kind != "skip":
-        weights += shape.hidden_size  # the slot's norm
+    if resolved.kind != "skip" or not shape.pre_norm:
+        weights += shape.norm_parameters
     width = _BYTES[target.dtype]
     tokens = target.prompt_tokens + target.output_tokens
     kv_mib = kind.cached_values_per_token(shape, resolved) * tokens * width / _MIB
@@ -84,10 +92,9 @@ def option_costs(
 
 
 def fixed_costs(context: PassContext, table: CostTable) -> dict[str, float]:
-    """The costs of embedding, final norm and head. Tied embeddings are counted once."""
+    """The costs of what stands outside the slots."""
     shape, target = context.shape, context.config.target
-    copies = 1 if shape.tied_embeddings else 2
-    weights = copies * shape.vocab_size * shape.hidden_size + shape.hidden_size
+    weights = shape.outside_parameters
     costs = {
         "params_m": weights / 1e6,
         "memory_mib": weights * _BYTES[target.dtype] / _MIB,

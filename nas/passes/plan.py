@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hardware_profiles import load_profile
 from nas.config import RunConfig
-from nas.ir import BlockSpec, Candidate, DecoderShape, KeepTeacher, Slot
+from nas.ir import BlockSpec, Candidate, ChainShape, KeepTeacher, Slot
 from search_spaces import load_space
 
 _MIB = 2**20
@@ -119,7 +119,7 @@ class _Work:
     """Operations and bytes of a run, from shapes alone."""
 
     def __init__(
-        self, config: RunConfig, shape: DecoderShape, candidates: tuple[Candidate, ...]
+        self, config: RunConfig, shape: ChainShape, candidates: tuple[Candidate, ...]
     ) -> None:
         from nas.meters import requests_for
 
@@ -129,9 +129,8 @@ class _Work:
         self.exports = self.students + 2
         self.length = config.data.sequence_length
         blocks = sum(self._parameters(s, KeepTeacher()) for s in shape.slots())
-        self.head_params = shape.vocab_size * shape.hidden_size
-        embeddings = self.head_params if shape.tied_embeddings else 2 * self.head_params
-        self.teacher_params = blocks + embeddings
+        self.head_params = shape.head_parameters
+        self.teacher_params = blocks + shape.outside_parameters
         self.teacher_mib = 4 * self.teacher_params / _MIB
         self.library_mib = sum(4 * self._parameters(c.slot, c.spec) for c in candidates) / _MIB
         self.body = sum(self._flops(s, KeepTeacher()) for s in shape.slots())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from nas.errors import ConfigError
 from nas.passes._context import PassContext
 from nas.solvers import create_solver
 
@@ -25,7 +26,22 @@ def preflight(context: PassContext, passes: Collection[str]) -> None:
 
 
 def _require_tasks(context: PassContext) -> None:
-    config = context.config.evaluate
+    config, generates = context.config.evaluate, context.shape.generates
+    wrong = (
+        (config.pairs and "pairs") if generates else (config.tasks or config.lm_eval) and "tasks"
+    )
+    if wrong:
+        other = (
+            "evaluate.pairs compares texts by an encoder"
+            if generates
+            else ("evaluate.tasks and evaluate.lm_eval need a language model")
+        )
+        raise ConfigError(f"{other}; the teacher is a {context.shape.family}: remove them")
+    if config.pairs:
+        from nas.evaluation import read_pairs
+
+        for path in config.pairs:
+            read_pairs(path, config.limit)
     if config.tasks:
         from nas.evaluation import read_items
 

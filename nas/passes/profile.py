@@ -17,7 +17,7 @@ from nas.passes.measure import teacher_costs
 from nas.run import content_key, json_writer
 
 if TYPE_CHECKING:
-    from nas.backends.onnxruntime import OnnxDecoder
+    from nas.backends.onnxruntime import OnnxDecoder, OnnxEncoder
 
 Measured = dict[str, dict[Phase, Latency]]
 
@@ -68,24 +68,25 @@ def profile(context: PassContext, keys: Mapping[str, str]) -> Profile:
 
 
 def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) -> Profile:
-    from nas.backends.onnxruntime import OnnxDecoder
+    from nas.backends.onnxruntime import OnnxDecoder, OnnxEncoder
 
+    kind = OnnxDecoder if context.shape.generates else OnnxEncoder
     target = context.config.target
-    decoders = {}
+    networks: dict[str, OnnxDecoder | OnnxEncoder] = {}
     for name in names:
-        decoders[name] = OnnxDecoder(onnx_path(context, name), threads=target.threads)
+        networks[name] = kind(onnx_path(context, name), threads=target.threads)
     gc.collect()
     measured: Measured = {name: {} for name in names}
     anchors: list[tuple[str, Phase, Latency]] = []
     with context.progress.task("profile", len(target.phases)) as advance:
         for phase in target.phases:
             requests = requests_for(context.shape, (), [phase])
-            timers = {f"{name} {phase}": _timer(d, phase, context) for name, d in decoders.items()}
+            timers = {f"{name} {phase}": _timer(n, phase, context) for name, n in networks.items()}
             with meter.runs(requests) as runs:
                 samples = interleaved({**runs, **timers}, target.repeats, warmup=2)
             pace = round_paces(samples)
-            for name, decoder in decoders.items():
-                conditions = decoder.conditions(phase, target.batch, target.prompt_tokens)
+            for name, network in networks.items():
+                conditions = network.conditions(phase, target.batch, target.prompt_tokens)
                 latency = Latency.of(samples[f"{name} {phase}"], conditions, pace=pace)
                 measured[name][phase] = latency
             found = meter.latencies(requests, samples)
@@ -94,8 +95,11 @@ def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) ->
     return Profile(networks=measured, anchors=CostTable.of(anchors))
 
 
-def _timer(decoder: OnnxDecoder, phase: Phase, context: PassContext) -> Callable[[], float]:
+def _timer(
+    network: OnnxDecoder | OnnxEncoder, phase: Phase, context: PassContext
+) -> Callable[[], float]:
     target = context.config.target
     if phase == "prefill":
-        return lambda: decoder.time_prefill(target.batch, target.prompt_tokens)
-    return lambda: decoder.time_decode(target.batch, target.prompt_tokens)
+        return lambda: network.time_prefill(target.batch, target.prompt_tokens)
+    assert isinstance(network, OnnxDecoder)
+    return lambda: network.time_decode(target.batch, target.prompt_tokens)

@@ -113,7 +113,7 @@ def one_backward_of_drafts(
         built = drafts(Candidate(slot=slot, spec=spec))
         return built.block if built else None
 
-    ids = context.text.score.to(chain.embed.weight.device)
+    ids = context.text.score.to(chain.device)
     with context.progress.task("prune", len(ids)) as advance:
         expansion = expand(
             MixedNetwork(chain, block_of),
@@ -146,7 +146,7 @@ def calibrate(
     if record is not None:
         return {name: float(value) for name, value in record.data.items()}
     started, network = time.perf_counter(), library_network(context)
-    ids = context.text.score.to(network.teacher.embed.weight.device)
+    ids = context.text.score.to(network.teacher.device)
     batch, found = context.config.score.batch_sequences, dict[str, float]()
     with context.progress.task("calibrate", len(trials)) as advance:
         for slot, columns in replace_one(network, grouped(trials), ids, batch, advance):

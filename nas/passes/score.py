@@ -22,15 +22,15 @@ from torch import Tensor
 
 from nas._numerics import compute_dtype
 from nas.blocks import BlockContext
-from nas.chain import DecoderChain
+from nas.chain import Chain
 from nas.config import TeacherConfig
 from nas.executors import Job, Resident
 from nas.ir import Architecture, BlockSpec, Candidate, Slot, parse_spec
-from nas.objectives import ReferenceKl
+from nas.objectives import objective_of
 from nas.passes._context import PassContext
 from nas.passes.build import load_block
 from nas.run import content_key
-from nas.sensitivity import MixedNetwork, expand, final_hidden
+from nas.sensitivity import MixedNetwork, expand
 
 
 class _Prefix(NamedTuple):
@@ -84,9 +84,9 @@ def read_scores(path: Path, slot: Slot) -> dict[str, np.ndarray]:
     return {f"{slot.id}/{name}": table[name].to_numpy() for name in table.column_names}
 
 
-def scoring_copy(chain: DecoderChain) -> DecoderChain:
+def scoring_copy(chain: Chain) -> Chain:
     """The chain in the processor's fast format, its residual stream kept in float32."""
-    return chain.in_dtype(compute_dtype(str(chain.embed.weight.device)))
+    return chain.in_dtype(compute_dtype(str(chain.device)))
 
 
 def library_network(context: PassContext) -> MixedNetwork:
@@ -94,9 +94,9 @@ def library_network(context: PassContext) -> MixedNetwork:
     return _network(context.teacher.chain, context.run.root)
 
 
-def _network(teacher: DecoderChain, root: Path) -> MixedNetwork:
+def _network(teacher: Chain, root: Path) -> MixedNetwork:
     chain = scoring_copy(teacher)
-    device, shape = str(chain.embed.weight.device), chain.shape
+    device, shape = str(chain.device), chain.shape
     return MixedNetwork(chain, lambda slot, spec: load_block(root, shape, slot, spec, device))
 
 
@@ -105,7 +105,7 @@ def _one_backward(
 ) -> set[Slot]:
     started, network = time.perf_counter(), library_network(context)
     index = {slot: k for k, slot in enumerate(network.teacher.slot_ids)}
-    ids = context.text.score.to(network.teacher.embed.weight.device)
+    ids = context.text.score.to(network.teacher.device)
     with context.progress.task("score", len(ids)) as advance:
         expansion = expand(
             network,
@@ -150,7 +150,7 @@ def _replace_one(
 class SlotScorer:
     """What every slot's scores need: the network, and the teacher's last state on the text.
 
-    `reference` [sequences, tokens, hidden] is what the teacher's head reads, made where not given.
+    `reference` [sequences, tokens, hidden] is the teacher's last state, made where not given.
     """
 
     @torch.no_grad()
@@ -159,13 +159,13 @@ class SlotScorer:
     ) -> None:
         chain = network.teacher
         self.network, self.batch = network, batch
-        self.ids = ids.to(chain.embed.weight.device)
+        self.ids = ids.to(chain.device)
         self.rotary = chain.context(self.ids)
         if reference is None:
             state = chain.run(chain.embed_tokens(self.ids), self.rotary)
-            reference = final_hidden(chain, state)
+            reference = chain.exact_hidden(state)
         self.reference = reference
-        self._divergence = ReferenceKl(reference, chain.head)
+        self._divergence = objective_of(chain).divergence(reference)
 
     @torch.no_grad()
     def states(self, wanted: Mapping[Slot, object]) -> Iterator[tuple[int, Slot, Tensor]]:
@@ -238,7 +238,7 @@ def load_scorer(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Slot
 
     teacher = load_teacher(TeacherConfig.model_validate(facts["teacher"]))
     network = _network(teacher.chain, Path(facts["root"]))
-    reference = tensors["reference"].to(network.teacher.embed.weight.device)
+    reference = tensors["reference"].to(network.teacher.device)
     return SlotScorer(network, tensors["ids"], facts["batch"], reference)
 
 
@@ -250,14 +250,14 @@ def _swap(
     rotary: BlockContext,
     batch: int,
 ) -> Tensor:
-    """Input of the head [sequences, tokens, hidden] with the block `spec` in slot k."""
+    """Last state [sequences, tokens, hidden] with the block `spec` in slot k."""
     chain, pieces = network.teacher, []
     for i in range(0, len(prefix.state), batch):
         rows = slice(i, i + batch)
-        part = BlockContext(rotary.cos[rows], rotary.sin[rows], rotary.mask)
-        state = prefix.state[rows]
+        part, state = rotary.rows(rows), prefix.state[rows]
         state = state + network.update(k, spec, prefix.normed[rows], part).to(state.dtype)
-        pieces.append(final_hidden(chain, chain.run(state, part, start=k + 1)))
+        state = chain.slot(k).settle(state)
+        pieces.append(chain.exact_hidden(chain.run(state, part, start=k + 1)))
     return torch.cat(pieces)
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 from nas.ir import (
     BlockSpec,
     Budget,
-    DecoderShape,
+    ChainShape,
     GatedFeedForward,
     GroupedQueryAttention,
     KeepTeacher,
@@ -234,7 +234,7 @@ class BudgetSummary(Record):
         )
 
 
-def width_kept(block: BlockSpec, shape: DecoderShape) -> float:
+def width_kept(block: BlockSpec, shape: ChainShape) -> float:
     """Share of the teacher's heads or FFN width that a block keeps; 0 for linear and skip.
 
     The heads are the query heads where some are left out, else the KV heads.

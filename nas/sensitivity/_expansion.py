@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from nas.ir import Architecture, BlockSpec, KeepTeacher
-from nas.objectives import head_gradients
-from nas.sensitivity._network import MixedNetwork, final_hidden
+from nas.objectives import objective_of
+from nas.sensitivity._network import MixedNetwork
 from nas.sensitivity._shrinkage import shrunk_products
 from nas.solvers import Quadratic
 
@@ -129,25 +129,28 @@ def _boundary_gradients(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Normed input of each slot, and gradients after it [rows, sequences, tokens, hidden].
 
-    The rows are those of `head_gradients`. Gradients are kept in the teacher's number format.
+    The rows are those of `Objective.gradients`. Gradients are kept in the teacher's number format.
     """
-    inputs, states = [], []
+    inputs, sums = [], []
     with torch.enable_grad():
         start = network.teacher.embed_tokens(ids).detach().requires_grad_()
-        for normed, state in network.walk(start, present, ids):
+        last = start
+        for normed, summed, after in network.walk(start, present, ids):
             inputs.append(normed.detach())
-            states.append(state)
-        hidden = final_hidden(network.teacher, states[-1])
+            sums.append(summed)
+            last = after
+        hidden = network.teacher.exact_hidden(last)
     goal = None
     if any(not isinstance(s, KeepTeacher) for s in present.choices.values()):
         with torch.no_grad():
             goal = network.hidden(Architecture(), ids)
-    seeds = head_gradients(hidden.detach(), goal, network.teacher.head, draws, generator)
-    kept = network.teacher.norm.weight.dtype
+    objective = objective_of(network.teacher)
+    seeds = objective.gradients(hidden.detach(), goal, draws, generator)
+    kept = network.teacher.dtype
     kept = torch.float32 if kept == torch.float16 else kept  # which would lose small gradients
-    gradients = [s.new_empty((len(seeds), *s.shape), dtype=kept) for s in states]
+    gradients = [s.new_empty((len(seeds), *s.shape), dtype=kept) for s in sums]
     for r, seed in enumerate(seeds):
-        found = torch.autograd.grad(hidden, states, seed, retain_graph=r + 1 < len(seeds))
+        found = torch.autograd.grad(hidden, sums, seed, retain_graph=r + 1 < len(seeds))
         for held, grad in zip(gradients, found, strict=True):
             held[r] = grad
     return inputs, gradients

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nas._documents import brief
-from nas.chain import DecoderChain, rotary_embedding
+from nas.chain import Chain, DecoderChain, make_chain, rotary_embedding
 from nas.errors import CapabilityError, ConfigError
-from nas.ir import DecoderShape
+from nas.ir import ChainShape, DecoderShape
 from nas.teachers._families import family_of
-from nas.teachers._names import HUGGING_FACE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,18 +38,19 @@ class _NoInitialisation(TorchFunctionMode):
 
 
 def build_chain(
-    shape: DecoderShape, read: Callable[[str], Tensor], dtype: torch.dtype, device: str
-) -> DecoderChain:
+    shape: ChainShape, read: Callable[[str], Tensor], dtype: torch.dtype, device: str
+) -> Chain:
     """The chain of the teacher's own blocks, in eval mode and without gradients.
 
     `read` returns the tensor of one of the chain's parameter names. Raises ConfigError where a
     tensor has another shape than the configuration says. Rotary angles stay float32.
     """
     with torch.device("meta"), _NoInitialisation():
-        chain = DecoderChain(shape)
+        chain = make_chain(shape)
+    tied = isinstance(shape, DecoderShape) and shape.tied_embeddings
     state: dict[str, Tensor] = {}
     for name, expected in chain.state_dict().items():
-        if name == "head.weight" and shape.tied_embeddings:
+        if name == "head.weight" and tied:
             state[name] = state["embed.weight"]
             continue
         tensor = read(name)
@@ -61,9 +61,10 @@ def build_chain(
             )
         state[name] = tensor.to(device=device, dtype=dtype)
     chain.load_state_dict(state, assign=True)
-    if shape.tied_embeddings:
-        chain.head.weight = chain.embed.weight
-    chain.rotary = _rotary(shape).to(device)
+    if isinstance(chain, DecoderChain):
+        if tied:
+            chain.head.weight = chain.embed.weight
+        chain.rotary = _rotary(chain.shape).to(device)
     if dtype != torch.float32:
         chain.residual_dtype = (
             torch.float32
@@ -84,8 +85,8 @@ def _rotary(shape: DecoderShape) -> nn.Module:
 
 
 def chain_from_source(
-    source: TeacherSource, shape: DecoderShape, where: str, dtype: torch.dtype, device: str
-) -> DecoderChain:
+    source: TeacherSource, shape: ChainShape, where: str, dtype: torch.dtype, device: str
+) -> Chain:
     """The chain of a source whose every tensor must be there and must be understood."""
     unread = set(source.tensor_names())
 
@@ -94,7 +95,7 @@ def chain_from_source(
         if stored not in unread:
             raise ConfigError(
                 f"{where}: the weights lack {stored}; the checkpoint is incomplete or is not that "
-                f"of a causal language model"
+                f"of the model its configuration describes"
             )
         unread.discard(stored)
         return source.read(stored)
@@ -110,7 +111,7 @@ def chain_from_source(
     return chain
 
 
-def chain_from_model(model: PreTrainedModel) -> DecoderChain:
+def chain_from_model(model: PreTrainedModel) -> Chain:
     """The chain of a loaded transformers model, with copies of its weights.
 
     Raises CapabilityError for an architecture that is not supported.
@@ -120,7 +121,8 @@ def chain_from_model(model: PreTrainedModel) -> DecoderChain:
     state = model.state_dict()
 
     def read(name: str) -> Tensor:
-        stored: Tensor = state[HUGGING_FACE.foreign(name)]
+        spellings = family.foreign_names(name)
+        stored: Tensor = state[next(s for s in spellings if s in state)]
         return stored.clone()
 
     return build_chain(shape, read, model.dtype, str(model.device))

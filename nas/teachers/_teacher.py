@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from nas.chain import DecoderChain
+from nas.chain import Chain
 from nas.config import TeacherConfig
 from nas.errors import CapabilityError
-from nas.ir import DecoderShape
+from nas.ir import ChainShape
 from nas.teachers._base import TeacherSource
 from nas.teachers._chain import chain_from_source
 from nas.teachers._resolve import local_path, resolve
@@ -26,26 +26,25 @@ class Teacher:
     not depend on where the files lie.
     """
 
-    chain: DecoderChain
-    shape: DecoderShape
+    chain: Chain
+    shape: ChainShape
     tokenizer: Any
     source: str
     fingerprint: str
 
     def description(self) -> dict[str, Any]:
         """What teacher.json records."""
-        weight = self.chain.norm.weight
         return {
             "source": self.source,
             "fingerprint": self.fingerprint,
-            "dtype": str(weight.dtype).removeprefix("torch."),
+            "dtype": str(self.chain.dtype).removeprefix("torch."),
             "params": sum(p.numel() for p in self.chain.parameters()),
             "tokenizer": {"class": type(self.tokenizer).__name__, "tokens": len(self.tokenizer)},
             "shape": self.shape.model_dump(mode="json"),
         }
 
 
-def read_shape(config: TeacherConfig) -> DecoderShape:
+def read_shape(config: TeacherConfig) -> ChainShape:
     """The teacher's shape from its config.json or GGUF header, without reading weights.
 
     Raises ConfigError where the source is not there or is torn, CapabilityError where its
@@ -81,7 +80,7 @@ def _tokenizer(config: TeacherConfig, source: TeacherSource) -> Any:
     )
 
 
-def _fingerprint(digest: str, shape: DecoderShape, dtype: str) -> str:
+def _fingerprint(digest: str, shape: ChainShape, dtype: str) -> str:
     text = "\n".join((digest, shape.model_dump_json(), dtype))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -8,7 +8,7 @@ import torch
 from nas.blocks import KINDS, Built, SlotData
 from nas.blocks._elimination import Elimination
 from nas.blocks._ridge import Moments, solve, solve_affine
-from nas.blocks.gated_feed_forward.selection import contribution, elimination_order
+from nas.blocks._channels import contribution, elimination_order
 from nas.blocks.grouped_query_attention.selection import kept_heads
 from nas.errors import ConfigError
 from nas.ir import GatedFeedForward, GroupedQueryAttention, LinearMap, Skip
