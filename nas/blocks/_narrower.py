@@ -12,7 +12,7 @@ from nas._numerics import autocast
 from nas.blocks._base import Block, BlockKind
 from nas.blocks._channels import elimination_order
 from nas.blocks._data import Built, SlotData
-from nas.blocks._ridge import Moments, solve
+from nas.blocks._ridge import Moments, fit_output
 from nas.ir import ChainShape, FeedForward, GatedFeedForward, SlotKind
 
 WidthSpec = TypeVar("WidthSpec", GatedFeedForward, FeedForward)
@@ -42,15 +42,14 @@ class NarrowerKind(BlockKind[WidthSpec], Generic[WidthSpec]):
         teacher = data.teacher
         moments = _intermediate_moments(data, teacher)
         widths = sorted({spec.width for spec in specs}, reverse=True)
-        kept = elimination_order(moments.gram, teacher.output_layer.weight, widths, data.ridge)
+        output = data.felt(teacher.output_layer.weight)
+        kept = elimination_order(moments.gram, output, widths, data.ridge)
         built = []
         for spec in specs:
             channels = kept[spec.width]
             block = self._sliced(data, teacher, spec, channels)
             sliced = data.error(block)
-            gram = moments.gram[channels][:, channels]
-            weight = solve(gram, moments.cross[channels], data.ridge)
-            block.output_layer.weight.copy_(weight)
+            fit_output(block.output_layer, moments.of(channels), data.ridge)
             built.append(Built(spec, block, data.error(block), sliced))
         return built
 
@@ -70,9 +69,8 @@ class NarrowerKind(BlockKind[WidthSpec], Generic[WidthSpec]):
 def _intermediate_moments(data: SlotData, teacher: Block) -> Moments:
     """One pass gives the Gram matrix that every width needs."""
     moments = Moments.zeros(data.shape.ffn_width, data.shape.hidden_size, data.x)
-    bias = teacher.output_layer.bias if data.shape.ffn_bias else data.y.new_zeros(())
-    for x, y in data.fitted():
+    for x, y, emphasis in data.fitted():
         with autocast(x.device.type):
             features = teacher.features(x, data.context)
-        moments.add(features, y - bias)
+        moments.add(features, y, emphasis)
     return moments

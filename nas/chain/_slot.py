@@ -35,6 +35,16 @@ class SlotModule(nn.Module):
         """What the next slot sees of the residual stream with this slot's update in it."""
         return state
 
+    def emphasis(self, state: Tensor) -> Tensor | None:
+        """How much the squared error of a token in `state`, which holds this slot's update, counts
+        for what comes next [..., 1]; None: all alike."""
+        return None
+
+    @property
+    def gain(self) -> Tensor | None:
+        """What scales the channels of the update before the next slot sees them; None: nothing."""
+        return None
+
     def forward_cached(
         self, state: Tensor, context: BlockContext, past: KeyValue
     ) -> tuple[Tensor, KeyValue]:
@@ -70,6 +80,14 @@ class PostNormSlot(SlotModule):
         # In the stream's own format: it is kept wider than the weights.
         weight, bias = norm.weight.to(state.dtype), norm.bias.to(state.dtype)
         return nn.functional.layer_norm(state, norm.normalized_shape, weight, bias, norm.eps)
+
+    def emphasis(self, state: Tensor) -> Tensor:
+        return 1 / state.float().var(-1, keepdim=True, correction=0).clamp(min=1e-12)
+
+    @property
+    def gain(self) -> Tensor:
+        assert self.norm is not None
+        return self.norm.weight.detach()
 
 
 def make_slot(shape: ChainShape, kind: SlotKind, spec: BlockSpec) -> SlotModule:

@@ -11,7 +11,7 @@ from nas.meters._base import Part, Request
 
 DECODER_CLASSES = ("matmul", "attention", "elementwise", "embedding", "head")
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-_MATMULS = {"gqa": 4, "gated_ffn": 3}
+_MATMULS = {"gqa": 4, "gated_ffn": 3, "ffn": 2}
 
 
 @dataclass(frozen=True)

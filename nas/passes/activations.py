@@ -30,7 +30,7 @@ def slot_activations(
     for k, slot in enumerate(chain.slot_ids[: last + 1]):
         x, y = _branch(chain, k, state)
         if slot in wanted:
-            yield slot, _slot_data(chain, k, slot, x, y, config)
+            yield slot, _slot_data(chain, k, slot, (x, y, state), config)
         state += y
         del x, y
         _settle(chain.slot(k), state)
@@ -72,9 +72,19 @@ def _settle(slot: SlotModule, state: Tensor) -> None:
         rows.copy_(slot.settle(rows))
 
 
+def _emphasis(slot: SlotModule, state: Tensor, update: Tensor) -> Tensor | None:
+    parts = [slot.emphasis(s + u) for s, u in zip(state.split(8), update.split(8), strict=True)]
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if known else None
+
+
 def _slot_data(
-    chain: Chain, k: int, slot: Slot, x: Tensor, y: Tensor, config: BuildConfig
+    chain: Chain, k: int, slot: Slot, seen: tuple[Tensor, Tensor, Tensor], config: BuildConfig
 ) -> SlotData:
+    """`seen`: normed input, output, and the residual stream before the slot."""
+    x, y, state = seen
+    module = chain.slot(k)
+    gain = module.gain
     held_out = min(len(x) - 1, max(1, round(len(x) * config.held_out_fraction)))
     return SlotData(
         shape=chain.shape,
@@ -85,4 +95,6 @@ def _slot_data(
         context=chain.context(x[:1, :, 0]),
         held_out=held_out,
         ridge=config.ridge,
+        emphasis=_emphasis(module, state, y),
+        gain=None if gain is None else gain.float(),
     )

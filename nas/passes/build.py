@@ -153,6 +153,7 @@ def _arrays(data: SlotData) -> dict[str, Tensor]:
     """All of a slot's data that is arrays; `_slot_data` puts it together again."""
     context = data.context
     parts = {"cos": context.cos, "sin": context.sin, "mask": context.mask}
+    parts |= {"emphasis": data.emphasis, "gain": data.gain}
     arrays = {"x": data.x, "y": data.y} | {n: p for n, p in parts.items() if p is not None}
     return arrays | _named("teacher", data.teacher)
 
@@ -174,6 +175,8 @@ def _slot_data(
         ),
         held_out=facts["held_out"],
         ridge=config.ridge,
+        emphasis=tensors.get("emphasis"),
+        gain=tensors.get("gain"),
     )
 
 

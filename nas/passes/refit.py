@@ -11,6 +11,7 @@ the same target.)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,13 @@ from nas.chain import Chain, SlotModule
 
 _CHUNK = 8
 """Sequences that pass through a block at a time."""
+
+
+class _Aim(NamedTuple):
+    """The teacher's slot, and its residual stream with the slot's update in it."""
+
+    slot: SlotModule
+    state: Tensor
 
 
 @torch.no_grad()
@@ -45,7 +53,9 @@ def refit(
     for k in range(len(teacher.slots)):
         _advance(teacher.slot(k), wanted, context)
         for name, student in students.items():
-            _refit_slot(student.slot(k), states[name], wanted, context, ridge)
+            _refit_slot(
+                student.slot(k), states[name], _Aim(teacher.slot(k), wanted), context, ridge
+            )
             _settle(student.slot(k), states[name])
         _settle(teacher.slot(k), wanted)
         advance(1)
@@ -60,7 +70,7 @@ def _advance(slot: SlotModule, state: Tensor, context: BlockContext) -> None:
 
 
 def _refit_slot(
-    slot: SlotModule, state: Tensor, wanted: Tensor, context: BlockContext, ridge: float
+    slot: SlotModule, state: Tensor, aim: _Aim, context: BlockContext, ridge: float
 ) -> None:
     """Correct the slot's output layer, and add its update to the state, in place."""
     branch = slot.branch
@@ -68,11 +78,11 @@ def _refit_slot(
         return
     layer, kept = branch.output_layer, []
     moments = Moments.zeros(layer.in_features, layer.out_features, state)
-    for rows, goal in zip(state.split(_CHUNK), wanted.split(_CHUNK), strict=True):
+    for rows, goal in zip(state.split(_CHUNK), aim.state.split(_CHUNK), strict=True):
         with autocast(state.device.type):
             features = branch.features(_normed(slot, rows), context)
             update = layer(features)
-        moments.add(features, goal - rows - update)
+        moments.add(features, goal - rows - update, aim.slot.emphasis(goal))
         kept.append(features)
     _correct(layer, moments, ridge)
     for rows, features in zip(state.split(_CHUNK), kept, strict=True):

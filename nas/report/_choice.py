@@ -11,6 +11,7 @@ from nas.ir import (
     BlockSpec,
     Budget,
     ChainShape,
+    FeedForward,
     GatedFeedForward,
     GroupedQueryAttention,
     KeepTeacher,
@@ -245,7 +246,7 @@ def width_kept(block: BlockSpec, shape: ChainShape) -> float:
         if block.query_heads is not None:
             return min(1.0, block.query_heads / shape.query_heads)
         return min(1.0, block.kv_heads / shape.kv_heads)
-    if isinstance(block, GatedFeedForward):
+    if isinstance(block, (GatedFeedForward, FeedForward)):
         return min(1.0, block.width / shape.ffn_width)
     return 0.0
 

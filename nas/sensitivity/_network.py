@@ -75,7 +75,7 @@ def _bytes(block: Block | None) -> int:
 
 
 class Realiser:
-    """How far an architecture is from the teacher as it is, on fixed text `ids` [sequences, tokens]:
+    """How far an architecture is from the teacher as it is, on text `ids` [sequences, tokens]:
     the KL of a language model."""
 
     @torch.no_grad()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nas._numerics import autocast
 from nas.blocks._base import BlockKind
 from nas.blocks._data import Built, SlotData
-from nas.blocks._ridge import Moments, solve
+from nas.blocks._ridge import Moments, fit_output
 from nas.blocks.grouped_query_attention.module import GroupedQueryAttentionBlock
 from nas.blocks.grouped_query_attention.selection import columns, kept_heads
 from nas.ir import ChainShape, GroupedQueryAttention, SlotKind
@@ -65,12 +65,12 @@ class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
                 moments = _head_moments(data, block)
             else:
                 heads = kept_heads(
-                    data.shape, features.gram, teacher.o_proj.weight, spec, data.ridge
+                    data.shape, features.gram, data.felt(teacher.o_proj.weight), spec, data.ridge
                 )
                 block = _with_heads(data.shape, teacher, heads)
                 sliced = data.error(block)
                 moments = features.of(columns(heads.flatten(), data.shape.head_dim))
-            block.o_proj.weight.copy_(solve(moments.gram, moments.cross, data.ridge))
+            fit_output(block.o_proj, moments, data.ridge)
             built.append(Built(spec, block, data.error(block), sliced))
         return built
 
@@ -118,15 +118,11 @@ def _of(*projections: str) -> list[str]:
 
 
 def _head_moments(data: SlotData, block: GroupedQueryAttentionBlock) -> Moments:
-    """What the block's heads say, against what the teacher's output projection made of its own."""
+    """What the block's heads say, against what the teacher's block gave."""
     width = block.query_heads * data.shape.head_dim
     moments = Moments.zeros(width, data.shape.hidden_size, data.x)
-    for x, y in data.fitted():
+    for x, y, emphasis in data.fitted():
         with autocast(x.device.type):
             features = block.features(x, data.context)
-        moments.add(features, y - _bias(block.o_proj, y))
+        moments.add(features, y, emphasis)
     return moments
-
-
-def _bias(layer: nn.Linear, like: Tensor) -> Tensor:
-    return layer.bias if layer.bias is not None else like.new_zeros(())

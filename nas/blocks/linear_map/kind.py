@@ -6,7 +6,7 @@ import torch
 
 from nas.blocks._base import BlockKind
 from nas.blocks._data import Built, SlotData
-from nas.blocks._ridge import Moments, solve_affine
+from nas.blocks._ridge import Moments, fit_output
 from nas.blocks.feed_forward.module import FeedForwardBlock
 from nas.blocks.gated_feed_forward.module import GatedFeedForwardBlock
 from nas.blocks.grouped_query_attention.module import GroupedQueryAttentionBlock
@@ -33,12 +33,10 @@ class LinearMapKind(BlockKind[LinearMap]):
         hidden = data.shape.hidden_size
         sliced = data.error(_product(data))
         moments = Moments.zeros(hidden, hidden, data.x)
-        for x, y in data.fitted():
-            moments.add(x, y)
+        for x, y, emphasis in data.fitted():
+            moments.add(x, y, emphasis)
         block = LinearMapBlock(hidden).to(data.x.device)
-        weight, bias = solve_affine(moments, data.ridge)
-        block.proj.weight.copy_(weight)
-        block.proj.bias.copy_(bias)
+        fit_output(block.proj, moments, data.ridge)
         return [Built(spec, block, data.error(block), sliced) for spec in specs]
 
 
