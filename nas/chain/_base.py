@@ -29,16 +29,19 @@ class Chain(nn.Module):
     """
 
     embed: nn.Embedding
+    slots: nn.ModuleList
 
     def __init__(self, shape: ChainShape, architecture: Architecture | None = None) -> None:
         super().__init__()
         self.shape = shape
         self.architecture = architecture or Architecture()
-        self.slots = nn.ModuleList(
-            make_slot(shape, slot.kind, shape.resolve(slot, spec))
-            for slot, spec in self.architecture.items(shape)
-        )
         self.residual_dtype: torch.dtype | None = None
+
+    def _fresh_slots(self) -> nn.ModuleList:
+        return nn.ModuleList(
+            make_slot(self.shape, slot.kind, self.shape.resolve(slot, spec))
+            for slot, spec in self.architecture.items(self.shape)
+        )
 
     @abstractmethod
     def embed_tokens(self, ids: Tensor) -> Tensor:

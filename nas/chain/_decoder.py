@@ -26,6 +26,7 @@ class DecoderChain(Chain):
     def __init__(self, shape: DecoderShape, architecture: Architecture | None = None) -> None:
         super().__init__(shape, architecture)
         self.embed = nn.Embedding(shape.vocab_size, shape.hidden_size)
+        self.slots = self._fresh_slots()
         self.norm = RMSNorm(shape.hidden_size, shape.norm_eps)
         self.head = nn.Linear(shape.hidden_size, shape.vocab_size, bias=False)
         if shape.tied_embeddings:

@@ -29,6 +29,7 @@ class EncoderChain(Chain):
             else None
         )
         self.embed_norm = nn.LayerNorm(shape.hidden_size, shape.norm_eps)
+        self.slots = self._fresh_slots()
 
     @property
     def outside(self) -> tuple[str, ...]:

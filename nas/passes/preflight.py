@@ -26,17 +26,8 @@ def preflight(context: PassContext, passes: Collection[str]) -> None:
 
 
 def _require_tasks(context: PassContext) -> None:
-    config, generates = context.config.evaluate, context.shape.generates
-    wrong = (
-        (config.pairs and "pairs") if generates else (config.tasks or config.lm_eval) and "tasks"
-    )
-    if wrong:
-        other = (
-            "evaluate.pairs compares texts by an encoder"
-            if generates
-            else ("evaluate.tasks and evaluate.lm_eval need a language model")
-        )
-        raise ConfigError(f"{other}; the teacher is a {context.shape.family}: remove them")
+    config = context.config.evaluate
+    _require_kind(context)
     if config.pairs:
         from nas.evaluation import read_pairs
 
@@ -51,3 +42,20 @@ def _require_tasks(context: PassContext) -> None:
         from nas.passes.evaluate_harness import require_known
 
         require_known(context)
+
+
+def _require_kind(context: PassContext) -> None:
+    """Raise ConfigError for what is asked of another kind of network than the teacher is."""
+    config = context.config.evaluate
+    if not (config.pairs or config.tasks or config.lm_eval):
+        return
+    from nas.teachers import read_shape
+
+    shape = read_shape(context.config.teacher)
+    if shape.generates and config.pairs:
+        asked, needed = "evaluate.pairs", "an encoder"
+    elif not shape.generates and (config.tasks or config.lm_eval):
+        asked, needed = "evaluate.tasks" if config.tasks else "evaluate.lm_eval", "a language model"
+    else:
+        return
+    raise ConfigError(f"{asked}: this needs {needed}, the teacher is a {shape.family}; remove it")
