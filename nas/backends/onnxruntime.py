@@ -23,7 +23,7 @@ _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)")
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _NAMES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 
-_FEWEST_TOKENS = 1000
+_FEWEST_TOKENS = 16
 """Ids below this are in any vocabulary; which they are does not matter for time."""
 
 DENORMALS = {"session.set_denormal_as_zero": "1"}

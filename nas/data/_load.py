@@ -20,7 +20,7 @@ from nas.data._datasets import DatasetSource
 from nas.data._file import FileSource
 from nas.data._jsonl import JsonlSource
 from nas.data._python_docs import PythonDocsSource
-from nas.data._sampling import check_prompts, sample_windows
+from nas.data._sampling import check_prompts, sample_windows, writer
 from nas.data._split import Part, Split, cut
 from nas.data._stream import token_stream
 from nas.errors import ConfigError
@@ -82,6 +82,7 @@ def check_text(config: DataConfig, teacher: Teacher, seed: int) -> None:
     _read(config, teacher, seed)
     for source in config.sources:
         if isinstance(source, TeacherSamplesText):
+            writer(teacher)
             check_prompts(source, config.sequence_length)
 
 

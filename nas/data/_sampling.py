@@ -26,11 +26,7 @@ def sample_windows(
     count = -(-config.tokens // length)
     generator = torch.Generator().manual_seed(seed)
     prompts = _prompts(config, teacher, train, count, generator)
-    if not isinstance(teacher.chain, DecoderChain):
-        raise ConfigError(
-            f"data.sources: a {teacher.shape.family} writes no text; remove teacher_samples"
-        )
-    chain = _fast(teacher.chain)
+    chain = _fast(writer(teacher))
     windows = []
     with progress.task("sampling text from the teacher", count) as advance:
         for start in range(0, count, config.batch):
@@ -38,6 +34,15 @@ def sample_windows(
             windows.append(continued(chain, batch, length, config.temperature, generator))
             advance(len(batch))
     return torch.cat(windows)
+
+
+def writer(teacher: Teacher) -> DecoderChain:
+    """The teacher's chain; raises ConfigError for one that writes no text."""
+    if not isinstance(teacher.chain, DecoderChain):
+        raise ConfigError(
+            f"data.sources: a {teacher.shape.family} writes no text; remove teacher_samples"
+        )
+    return teacher.chain
 
 
 def check_prompts(config: TeacherSamplesText, length: int) -> None:

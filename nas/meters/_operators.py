@@ -32,6 +32,11 @@ def decoder_work(config: TargetConfig, shape: ChainShape, request: Request) -> d
     return _Counter(config, shape, request.phase).work(request)
 
 
+def seen_tokens(shape: ChainShape, tokens: int, past: int) -> int:
+    """Keys that each of `tokens` queries sees: a causal one half of the others, on average."""
+    return past + (tokens + 1) // 2 if shape.generates else tokens
+
+
 class _Counter:
     """Operators of the parts of one decoder in one phase."""
 
@@ -51,6 +56,8 @@ class _Counter:
         hidden, vocabulary = self.shape.hidden_size, self.shape.vocab_size
         if part == "embed":
             return {self._operator("embedding", 0, 2 * self.rows * hidden): 1}
+        if not self.shape.head_parameters:  # an encoder's states are pooled
+            return {self._operator("elementwise", 0, self.rows * hidden): 1}
         moved = vocabulary * hidden + self.rows * (hidden + vocabulary)
         return {
             self._operator("elementwise", 0, 2 * self.rows * hidden): 1,
@@ -78,8 +85,7 @@ class _Counter:
         }
         cached = kind.cached_values_per_token(self.shape, spec)
         if cached:
-            # A causal query sees half of the other prompt tokens on average.
-            seen = self.past + (self.tokens + 1) // 2
+            seen = seen_tokens(self.shape, self.tokens, self.past)
             extra = self.batch * kind.flops(self.shape, spec, self.tokens, seen) - flops
             kept = self.batch * (self.past + 2 * self.tokens) * cached
             found[self._operator("attention", extra, kept + self.rows * inner)] = 1

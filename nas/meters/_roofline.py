@@ -10,7 +10,7 @@ from nas.config import TargetConfig
 from nas.ir import BlockSpec, ChainShape, Conditions, Latency, Phase, SlotKind
 from nas.meters._base import Meter, Part, Request
 from nas.meters._calibration import Calibration
-from nas.meters._operators import decoder_work
+from nas.meters._operators import decoder_work, seen_tokens
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _KERNELS = {"attention": 8, "ffn": 6, "embed": 4, "head": 2}
@@ -85,9 +85,9 @@ class RooflineMeter(Meter):
         from nas.blocks import KINDS
 
         kind, batch = KINDS[spec.kind], self.config.batch
-        # A causal query sees half of the other prompt tokens on average.
-        seen = past + (tokens + 1) // 2
-        parameters = kind.parameters(self.shape, slot_kind, spec) + self.shape.hidden_size
+        seen = seen_tokens(self.shape, tokens, past)
+        parameters = kind.parameters(self.shape, slot_kind, spec) + self.shape.norm_parameters
+        # Keys and values, which a decoder also keeps.
         cached = batch * (past + 2 * tokens) * kind.cached_values_per_token(self.shape, spec)
         state = 2 * batch * tokens * self.shape.hidden_size
         return _Work(
@@ -99,7 +99,9 @@ class RooflineMeter(Meter):
         rows, shape = self.config.batch * tokens, self.shape
         if part == "embed":
             return _Work(0.0, self._bytes(2 * rows * shape.hidden_size))
-        weights = shape.vocab_size * shape.hidden_size
+        if not shape.head_parameters:  # an encoder's states are pooled
+            return _Work(rows * shape.hidden_size, self._bytes(rows * shape.hidden_size))
+        weights = shape.head_parameters
         moved = weights + rows * (shape.hidden_size + shape.vocab_size)
         return _Work(2.0 * rows * weights, self._bytes(moved))
 

@@ -19,6 +19,7 @@ def preflight(context: PassContext, passes: Collection[str]) -> None:
     optional package is missing.
     """
     create_solver(context.config.solve.solver)
+    _require_kind(context)
     if "evaluate" in passes:
         _require_tasks(context)
     if not _READ_TEXT.isdisjoint(passes):
@@ -27,7 +28,6 @@ def preflight(context: PassContext, passes: Collection[str]) -> None:
 
 def _require_tasks(context: PassContext) -> None:
     config = context.config.evaluate
-    _require_kind(context)
     if config.pairs:
         from nas.evaluation import read_pairs
 
@@ -46,12 +46,17 @@ def _require_tasks(context: PassContext) -> None:
 
 def _require_kind(context: PassContext) -> None:
     """Raise ConfigError for what is asked of another kind of network than the teacher is."""
-    config = context.config.evaluate
-    if not (config.pairs or config.tasks or config.lm_eval):
-        return
     from nas.teachers import read_shape
 
+    config, phases = context.config.evaluate, context.config.target.phases
+    if not (config.pairs or config.tasks or config.lm_eval or "decode" in phases):
+        return
     shape = read_shape(context.config.teacher)
+    if "decode" in phases and not shape.generates:
+        raise ConfigError(
+            f"target.phases: a {shape.family} reads a text in one pass and decodes nothing; "
+            f"use target.phases: [prefill]"
+        )
     if shape.generates and config.pairs:
         asked, needed = "evaluate.pairs", "an encoder"
     elif not shape.generates and (config.tasks or config.lm_eval):
