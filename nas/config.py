@@ -255,7 +255,8 @@ class AssembleConfig(Section):
 
 
 class DistillConfig(Section):
-    """Global distillation: `cosine_weight` * mean over layers of (1 - cos) + `kl_weight` * KL.
+    """Global distillation: `cosine_weight` * mean over layers of (1 - cos) + `kl_weight` * KL (of an
+    encoder: the distance of embeddings).
 
     A step's `batch_tokens` pass in pieces of `micro_batch_tokens`, which bounds the memory."""
 
