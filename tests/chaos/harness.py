@@ -367,23 +367,24 @@ def _replace_times() -> None:
 
 
 def _keep_models(folder: Path) -> None:
-    """Let attempts share the ONNX models of the stacks that they time."""
-    import nas.meters._onnxruntime as meter
+    """Let attempts share the ONNX models of the stacks that they time, each in a folder."""
+    from nas.meters._onnxruntime import OnnxRuntimeMeter, stack_name
     from nas.run import install
 
-    trace = meter.part_model
-    folder.mkdir(exist_ok=True)
+    trace = OnnxRuntimeMeter._save
 
-    def kept(config: Any, shape: Any, request: Any, copies: int, device: str = "cpu") -> Any:
-        import onnx
+    def kept(self: OnnxRuntimeMeter, request: Any, copies: int, path: Path) -> Path:
+        made = folder / stack_name(request, copies)
 
-        path = folder / f"{meter.stack_name(request, copies)}.onnx"
-        if not path.exists():
-            model = trace(config, shape, request, copies, device)
-            install(path, lambda temporary: onnx.save_model(model, temporary))
-        return onnx.load_model(path)
+        def write(temporary: Path) -> None:
+            temporary.mkdir()
+            trace(self, request, copies, temporary / "model.onnx")
 
-    meter.part_model = kept
+        if not made.exists():
+            install(made, write)
+        return made / "model.onnx"
+
+    OnnxRuntimeMeter._save = kept  # type: ignore[method-assign]
 
 
 def _made_up(name: str, sample: int) -> float:
