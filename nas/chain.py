@@ -104,6 +104,10 @@ class DecoderChain(nn.Module):
         converted.residual_dtype = torch.float32
         return converted
 
+    def whole(self) -> DecoderChain:
+        """The chain with all of its weights in memory; see `StreamedChain`."""
+        return self
+
     @property
     def slot_ids(self) -> tuple[SlotId, ...]:
         return self.shape.slots()

@@ -56,7 +56,7 @@ def assemble(teacher: DecoderChain, architecture: Architecture, run_folder: Path
     """A student: the teacher's parts with the library's blocks swapped in. Weights are copies."""
     device = str(teacher.embed.weight.device)
     student = DecoderChain(teacher.shape, architecture).to(device)
-    weights = teacher.state_dict()
+    weights = teacher.whole().state_dict()
     own = student.state_dict()
     student.load_state_dict(
         {name: weights[name] if _inherited(name, weights, own) else own[name] for name in own}
