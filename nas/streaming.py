@@ -66,10 +66,12 @@ class StreamedChain(DecoderChain):
         return module.eval().requires_grad_(False)
 
     def _tensor(self, name: str) -> Tensor:
-        tensor = self._read(name).to(self._device)
+        stored = tensor = self._read(name)
+        tensor = tensor.to(self._device)
         for dtype in self._formats:
             tensor = tensor.to(dtype)
-        return tensor
+        # A view would keep the whole file mapped, once for each tensor.
+        return tensor.clone() if tensor is stored else tensor
 
 
 def mapped_like(tensor: Tensor, folder: Path | None, dtype: torch.dtype | None = None) -> Tensor:
