@@ -17,7 +17,8 @@ def memory_at_hand(device: str = "cpu") -> int:
     """Bytes: the least of what the machine, its control group and the process's limits leave."""
     if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return min(max(0, left) for left in (psutil.virtual_memory().available, *_limits()))
+    left: list[int] = [psutil.virtual_memory().available, *_limits()]
+    return max(0, min(left))
 
 
 def _limits() -> Iterator[int]:

@@ -78,7 +78,7 @@ def load_teacher(config: TeacherConfig) -> Teacher:
 def exceeds_memory(config: TeacherConfig, shape: DecoderShape) -> bool:
     """Whether the weights, and their copy in the processor's fast format, exceed the memory."""
     wanted = {getattr(torch, config.dtype), compute_dtype(config.device)}
-    size = sum(dtype.itemsize for dtype in wanted) * parameter_count(shape)
+    size: int = sum(dtype.itemsize for dtype in wanted) * parameter_count(shape)
     return size > memory_at_hand(config.device)
 
 

@@ -132,14 +132,14 @@ def disturbed(
     config: RunConfig,
     root: Path,
     source: random.Random,
-    seconds: float,
+    seconds: Mapping[str, float],
     writes: Counter[str],
     most: int,
     executor: str = "in-process",
 ) -> Finished:
     """Kill the run at random, at most `most` times, and let it go on until it is finished.
 
-    `seconds` and `writes` are those of an undisturbed run.
+    `seconds` and `writes` by pass are those of an undisturbed run.
     """
     found, started = Finished(), time.perf_counter()
     while True:
@@ -147,7 +147,7 @@ def disturbed(
         killing = sum(found.kills.values()) < most
         by_time = source.random() < 0.5
         at = _some_write(root, source, writes) if killing and not by_time else None
-        after = source.uniform(0, seconds) if killing and by_time else None
+        after = source.uniform(0, _left(root, seconds)) if killing and by_time else None
         child = fork(lambda at=at: _attempt(config, root, at, executor))
         if killing and executor != "in-process" and source.random() < 0.5:
             with _hunting(child, source.uniform(0, 1), root, found):
@@ -198,6 +198,18 @@ def _timeless(value: Any, root: Path) -> Any:
     if isinstance(value, list):
         return [_timeless(v, root) for v in value]
     return value.replace(str(root), "RUN") if isinstance(value, str) else value
+
+
+def pass_seconds(root: Path) -> dict[str, float]:
+    """What each pass of a finished run took."""
+    events = RunDirectory.open(root).events()
+    return {e["name"]: e["seconds"] for e in events if e["event"] == "pass"}
+
+
+def _left(root: Path, seconds: Mapping[str, float]) -> float:
+    """Seconds of the passes that are not finished."""
+    names = [p.name for p in PASSES]
+    return sum(seconds.get(name, 0.0) for name in names[names.index(_under_way(root)) :])
 
 
 def _some_write(root: Path, source: random.Random, writes: Counter[str]) -> tuple[str, int]:
@@ -417,6 +429,7 @@ def chaos(
     found = Findings(undisturbed_seconds=warm_up(config, folder))
     whole = folder / "undisturbed"
     writes = undisturbed(config, whole)
+    seconds = pass_seconds(whole)
     expected, started = contents(whole), time.perf_counter()
     while found.kills < kills:
         root = folder / f"run-{found.runs}"
@@ -424,7 +437,7 @@ def chaos(
             config,
             root,
             source,
-            found.undisturbed_seconds,
+            seconds,
             writes,
             min(most, kills - found.kills),
             executors[found.runs % len(executors)],
