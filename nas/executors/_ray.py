@@ -59,14 +59,14 @@ class RayCluster(Executor):
         first = next(waiting, None)
         if first is None:
             return  # a cluster is not started for nothing
-        ray = self._connect()
+        ray = self.connect()
         crew = _Crew(self, ray, gpu=first.device.startswith("cuda"))
         try:
             yield from crew.work(_tasks(first, waiting, ray, resident))
         finally:
             crew.dismiss()
 
-    def _connect(self) -> Any:
+    def connect(self) -> Any:
         """Ray, connected. Raises CapabilityError where it is missing, PassError where the cluster
         does not answer."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nas tells nobody of its runs

@@ -100,8 +100,10 @@ def test_a_resident_is_made_once_for_each_worker(
     for job in jobs:
         assert torch.equal(found[job.name].tensors["x"], 2 * job.tensors["x"] + 0.5)
     workers = 0 if isinstance(executor, InProcess) else executor.workers  # type: ignore[attr-defined]
-    assert len({path.name.split("-")[0] for path in marks.iterdir()}) == workers
-    assert len(list(marks.iterdir())) == workers
+    made = len({path.name.split("-")[0] for path in marks.iterdir()})
+    assert len(list(marks.iterdir())) == made
+    # the first of Ray's workers may have done all before the second has started
+    assert min(1, workers) <= made <= workers if isinstance(executor, RayCluster) else made == workers
 
 
 def test_jobs_are_drawn_as_there_is_room(executor: Executor, scratch: Path) -> None:
