@@ -7,7 +7,8 @@ DATA ?= ../shared/data
 TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
 .PHONY: demo test check bench-smollm2 bench-minilm bench-solver bench-uncertainty bench-additivity \
-	bench-tables bench-proxies bench-pruning bench-search bench-chaos clean
+	bench-tables bench-proxies bench-pruning bench-search bench-chaos bench-streaming bench-speed \
+	clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -33,6 +34,12 @@ bench-solver: $(VENV)/.dev
 
 bench-uncertainty: $(VENV)/.dev
 	$(BIN)/python benchmarks/uncertainty.py
+
+bench-streaming: $(VENV)/.dev
+	$(BIN)/python benchmarks/streaming.py
+
+bench-speed: $(VENV)/.demo
+	$(BIN)/python benchmarks/speed.py
 
 bench-chaos: $(VENV)/.dev
 	$(BIN)/python benchmarks/chaos.py

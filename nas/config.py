@@ -32,13 +32,17 @@ class Section(BaseModel):
 
 class TeacherConfig(Section):
     """`source`: a Hugging Face folder, a hub id, a GGUF file, or `package:NAME/FILE` for a file
-    that an installed Python package carries. `tokenizer` overrides where the tokenizer is read."""
+    that an installed Python package carries. `tokenizer` overrides where the tokenizer is read.
+
+    `stream`: whether the passes read a slot's weights when they come to it and hold no others. It
+    changes no result; `auto` does so where the weights exceed the memory at hand."""
 
     source: str = Field(min_length=1)
     revision: str | None = None
     tokenizer: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "cpu"
+    stream: Literal["auto"] | bool = "auto"
     trust_remote_code: bool = False
 
 
@@ -255,8 +259,8 @@ class AssembleConfig(Section):
 
 
 class DistillConfig(Section):
-    """Global distillation: `cosine_weight` * mean over layers of (1 - cos) + `kl_weight` * KL (of an
-    encoder: the distance of embeddings).
+    """Global distillation: `cosine_weight` * mean over layers of (1 - cos) + `kl_weight` * KL. For
+    an encoder the distance of embeddings stands in the place of the KL.
 
     A step's `batch_tokens` pass in pieces of `micro_batch_tokens`, which bounds the memory."""
 

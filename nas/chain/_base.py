@@ -98,6 +98,10 @@ class Chain(nn.Module):
         converted.residual_dtype = torch.float32
         return converted
 
+    def whole(self) -> Chain:
+        """The chain with all of its weights in memory; see `StreamedChain`."""
+        return self
+
     @property
     def slot_ids(self) -> tuple[SlotId, ...]:
         return self.shape.slots()

@@ -69,17 +69,25 @@ class PassContext:
     @cached_property
     def teacher(self) -> Teacher:
         """The teacher with its weights."""
+        from nas.streaming import StreamedChain
         from nas.teachers import load_teacher
 
         self.progress.say(f"loading {self.config.teacher.source}")
-        return load_teacher(self.config.teacher)
+        teacher = load_teacher(self.config.teacher)
+        if isinstance(teacher.chain, StreamedChain):
+            self.progress.say("its weights stay in their files; one slot is read at a time")
+        return teacher
 
     @cached_property
     def teacher_key(self) -> str:
-        """Key of the teacher: its configuration and the bytes of its files."""
+        """Key of the teacher: its configuration and the bytes of its files.
+
+        Streaming changes no result, so runs with and without it share their units.
+        """
         from nas.teachers import source_stamp
 
-        return content_key("teacher", self.config.teacher, source_stamp(self.config.teacher))
+        asked = self.config.teacher.model_dump(mode="json", exclude={"stream"})
+        return content_key("teacher", asked, source_stamp(self.config.teacher))
 
     @cached_property
     def shape(self) -> ChainShape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from nas.config import BuildConfig
 from nas.errors import ConfigError
 from nas.ir import Slot
 from nas.passes._context import PassContext
+from nas.streaming import StreamedChain, mapped_like
 
 
 def slot_activations(
@@ -22,13 +24,15 @@ def slot_activations(
 ) -> Iterator[tuple[Slot, SlotData]]:
     """Normed input and output of every wanted slot, for all tokens that blocks are made from.
 
-    One slot's activations are held at a time: memory does not grow with depth.
+    One slot's activations are held at a time: memory does not grow with depth. Those of a streamed
+    teacher are in mapped files.
     """
     chain, config = context.teacher.chain, context.config.build
-    state = _embed(chain, _windows(context.text.train, config))
+    folder = context.run.root if isinstance(chain, StreamedChain) else None
+    state = _embed(chain, _windows(context.text.train, config), folder)
     last = max(chain.slot_ids.index(slot) for slot in wanted)
     for k, slot in enumerate(chain.slot_ids[: last + 1]):
-        x, y = _branch(chain, k, state)
+        x, y = _branch(chain, k, state, folder)
         if slot in wanted:
             yield slot, _slot_data(chain, k, slot, (x, y, state), config)
         state += y
@@ -48,15 +52,18 @@ def _windows(train: Tensor, config: BuildConfig) -> Tensor:
 
 
 @torch.no_grad()
-def _embed(chain: Chain, windows: Tensor) -> Tensor:
-    device = chain.device
-    return torch.cat([chain.embed_tokens(ids.to(device)).float() for ids in windows.split(8)])
+def _embed(chain: Chain, windows: Tensor, folder: Path | None) -> Tensor:
+    size = torch.empty(1, device=chain.device).expand(*windows.shape, chain.shape.hidden_size)
+    state = mapped_like(size, folder)
+    for rows, ids in zip(state.split(8), windows.split(8), strict=True):
+        rows.copy_(chain.embed_tokens(ids.to(chain.device)))
+    return state
 
 
 @torch.no_grad()
-def _branch(chain: Chain, k: int, state: Tensor) -> tuple[Tensor, Tensor]:
+def _branch(chain: Chain, k: int, state: Tensor, folder: Path | None) -> tuple[Tensor, Tensor]:
     """Normed input and output of slot k for all sequences, in float32."""
-    slot, x, y = chain.slot(k), torch.empty_like(state), torch.empty_like(state)
+    slot, x, y = chain.slot(k), mapped_like(state, folder), mapped_like(state, folder)
     context, branch = chain.context(state[:1, :, 0]), chain.teacher_branch(k)
     for i in range(0, len(state), 8):
         normed = slot.normed(state[i : i + 8].to(chain.dtype))

@@ -55,7 +55,7 @@ def assemble(teacher: Chain, architecture: Architecture, run_folder: Path) -> Ch
     """A student: the teacher's parts with the library's blocks swapped in. Weights are copies."""
     device = str(teacher.device)
     student = make_chain(teacher.shape, architecture).to(device)
-    weights = teacher.state_dict()
+    weights = teacher.whole().state_dict()
     own = student.state_dict()
     student.load_state_dict(
         {name: weights[name] if _inherited(name, weights, own) else own[name] for name in own}

@@ -103,7 +103,7 @@ def _chain(context: PassContext, name: str, architecture: Architecture) -> Chain
     """The model in float32, which is what files and gates are made in."""
     teacher = context.teacher.chain
     chain = teacher if name == "teacher" else distilled(context, name, architecture)
-    return chain.in_dtype(torch.float32)
+    return chain.whole().in_dtype(torch.float32)
 
 
 def _gate_ids(context: PassContext) -> torch.Tensor:

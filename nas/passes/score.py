@@ -31,6 +31,7 @@ from nas.passes._context import PassContext
 from nas.passes.build import load_block
 from nas.run import content_key
 from nas.sensitivity import MixedNetwork, expand
+from nas.streaming import StreamedChain, mapped_like
 
 
 class _Prefix(NamedTuple):
@@ -115,6 +116,7 @@ def _one_backward(
             draws=context.config.score.draws,
             seed=context.config.seed,
             advance=advance,
+            folder=context.run.root,
         )
     columns = dict(zip(expansion.names, expansion.single().T, strict=True))
     share = (time.perf_counter() - started) / len(wanted)
@@ -127,8 +129,9 @@ def _replace_one(
     context: PassContext, wanted: Mapping[Slot, list[Candidate]], keys: Mapping[Slot, str]
 ) -> set[Slot]:
     """Score and store; the slots that could not be scored."""
+    batch = context.config.score.batch_sequences
     scorer = SlotScorer(
-        library_network(context), context.text.score, context.config.score.batch_sequences
+        library_network(context), context.text.score, batch, folder=context.run.root
     )
     by_name, lost = {slot.id: slot for slot in wanted}, set[Slot]()
     total = sum(map(len, wanted.values()))
@@ -150,15 +153,21 @@ def _replace_one(
 class SlotScorer:
     """What every slot's scores need: the network, and the teacher's last state on the text.
 
-    `reference` [sequences, tokens, hidden] is the teacher's last state, made where not given.
+    `reference` [sequences, tokens, hidden] is the teacher's last state, made where not given. With
+    a streamed teacher, states that wait for a slot's weights are in mapped files of `folder`.
     """
 
     @torch.no_grad()
     def __init__(
-        self, network: MixedNetwork, ids: Tensor, batch: int, reference: Tensor | None = None
+        self,
+        network: MixedNetwork,
+        ids: Tensor,
+        batch: int,
+        reference: Tensor | None = None,
+        folder: Path | None = None,
     ) -> None:
         chain = network.teacher
-        self.network, self.batch = network, batch
+        self.network, self.batch, self.folder = network, batch, folder
         self.ids = ids.to(chain.device)
         self.rotary = chain.context(self.ids)
         if reference is None:
@@ -182,9 +191,37 @@ class SlotScorer:
     def kl(self, k: int, state: Tensor, specs: Sequence[BlockSpec]) -> Iterator[np.ndarray]:
         """KL of each sequence with each block swapped into slot k; `state` is what comes before."""
         prefix = _Prefix(state, self.network.teacher.slot(k).normed(state))
-        for spec in specs:
-            swapped = _swap(self.network, k, prefix, spec, self.rotary, self.batch)
+        if isinstance(self.network.teacher, StreamedChain):
+            found = self._side_by_side(k, prefix, specs)
+        else:
+            found = (
+                _swap(self.network, k, prefix, spec, self.rotary, self.batch) for spec in specs
+            )
+        for swapped in found:
             yield self._divergence(swapped).double().cpu().numpy()
+
+    def _side_by_side(
+        self, k: int, prefix: _Prefix, specs: Sequence[BlockSpec]
+    ) -> Iterator[Tensor]:
+        """As `_swap` of each of `specs`; all of them pass a slot before the next one is read."""
+        network, chain = self.network, self.network.teacher
+        states = [mapped_like(prefix.state, self.folder) for _ in specs]
+        for spec, swapped in zip(specs, states, strict=True):
+            for rows, part in self._batches():
+                update = network.update(k, spec, prefix.normed[rows], part)
+                summed = prefix.state[rows] + update.to(swapped.dtype)
+                swapped[rows] = chain.slot(k).settle(summed)
+        for slot in map(chain.slot, range(k + 1, len(chain.slots))):
+            for swapped in states:
+                for rows, part in self._batches():
+                    swapped[rows] = slot(swapped[rows], part)
+        for swapped in states:
+            yield torch.cat([chain.exact_hidden(swapped[rows]) for rows, _ in self._batches()])
+
+    def _batches(self) -> Iterator[tuple[slice, BlockContext]]:
+        for i in range(0, len(self.ids), self.batch):
+            rows = slice(i, i + self.batch)
+            yield rows, self.rotary.rows(rows)
 
 
 def replace_one(
@@ -239,7 +276,8 @@ def load_scorer(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Slot
     teacher = load_teacher(TeacherConfig.model_validate(facts["teacher"]))
     network = _network(teacher.chain, Path(facts["root"]))
     reference = tensors["reference"].to(network.teacher.device)
-    return SlotScorer(network, tensors["ids"], facts["batch"], reference)
+    root = Path(facts["root"])
+    return SlotScorer(network, tensors["ids"], facts["batch"], reference, root)
 
 
 def _swap(

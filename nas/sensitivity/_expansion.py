@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,9 @@ from nas.ir import Architecture, BlockSpec, KeepTeacher
 from nas.objectives import objective_of
 from nas.sensitivity._network import MixedNetwork
 from nas.sensitivity._shrinkage import shrunk_products
+from nas.sensitivity._streamed import expand_streamed
 from nas.solvers import Quadratic
+from nas.streaming import StreamedChain
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,16 +78,22 @@ def expand(
     seed: int,
     batch_tokens: int = 1024,
     advance: Callable[[int], None] = lambda sequences: None,
+    folder: Path | None = None,
 ) -> Expansion:
     """Expand about `present`. `swaps`: slot index -> specifications that may come into it.
 
     `ids` [sequences, tokens]; each batch of about `batch_tokens` is run forward once (twice where
     the present network is not the teacher) and backward `draws` times; its activations are held.
+    About a streamed teacher, all batches pass a slot before the next one is read, and activations
+    are held in mapped files of `folder`.
     """
     generator = torch.Generator(device=ids.device).manual_seed(seed)
     swaps = {k: specs for k, specs in swaps.items() if specs}
-    parts = []
-    for piece in ids.split(max(1, batch_tokens // ids.shape[1])):
+    pieces, parts = ids.split(max(1, batch_tokens // ids.shape[1])), []
+    if isinstance(network.teacher, StreamedChain) and present == Architecture():
+        parts = expand_streamed(network, swaps, pieces, draws, generator, advance, folder)
+        pieces = ()
+    for piece in pieces:
         parts.append(_expand_batch(network, present, swaps, piece, draws, generator))
         advance(len(piece))
     slots = network.teacher.slot_ids

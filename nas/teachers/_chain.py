@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from nas._documents import brief
 from nas.chain import Chain, DecoderChain, make_chain, rotary_embedding
 from nas.errors import CapabilityError, ConfigError
 from nas.ir import ChainShape, DecoderShape
+from nas.streaming import StreamedChain
 from nas.teachers._families import family_of
 
 if TYPE_CHECKING:
@@ -47,20 +48,47 @@ def build_chain(
     """
     with torch.device("meta"), _NoInitialisation():
         chain = make_chain(shape)
+    return _filled(chain, read, dtype, device, chain.state_dict().keys())
+
+
+def stream_chain(
+    shape: ChainShape, read: Callable[[str], Tensor], dtype: torch.dtype, device: str
+) -> StreamedChain:
+    """As `build_chain`, but the weights of slots are read when they are asked for.
+
+    Raises CapabilityError for an encoder.
+    """
+    if not isinstance(shape, DecoderShape):
+        raise CapabilityError(
+            f"teacher.stream: a {shape.family} is held in memory whole; set teacher.stream to false"
+        )
+    with torch.device("meta"), _NoInitialisation():
+        chain = StreamedChain(shape)
+    expected = {name: tensor.shape for name, tensor in chain.state_dict().items()}
+    chain.attach(lambda name: _checked(name, read(name), expected[name]), dtype, device)
+    outer = [name for name in expected if not name.startswith("slots.")]
+    _filled(chain, read, dtype, device, outer)
+    return chain
+
+
+def _filled(
+    chain: Chain,
+    read: Callable[[str], Tensor],
+    dtype: torch.dtype,
+    device: str,
+    names: Collection[str],
+) -> Chain:
+    """`chain` with the weights `names`, in eval mode and without gradients."""
+    shape, expected = chain.shape, chain.state_dict()
     tied = isinstance(shape, DecoderShape) and shape.tied_embeddings
     state: dict[str, Tensor] = {}
-    for name, expected in chain.state_dict().items():
+    for name in names:
         if name == "head.weight" and tied:
             state[name] = state["embed.weight"]
             continue
-        tensor = read(name)
-        if tensor.shape != expected.shape:
-            raise ConfigError(
-                f"the teacher's {name} has shape {list(tensor.shape)}, its configuration says "
-                f"{list(expected.shape)}; use the config.json the weights were saved with"
-            )
+        tensor = _checked(name, read(name), expected[name].shape)
         state[name] = tensor.to(device=device, dtype=dtype)
-    chain.load_state_dict(state, assign=True)
+    chain.load_state_dict(state, assign=True, strict=len(names) == len(expected))
     if isinstance(chain, DecoderChain):
         if tied:
             chain.head.weight = chain.embed.weight
@@ -71,6 +99,15 @@ def build_chain(
         )  # else small differences drown in the stream's rounding
     chain.eval().requires_grad_(False)
     return chain
+
+
+def _checked(name: str, tensor: Tensor, expected: torch.Size) -> Tensor:
+    if tensor.shape != expected:
+        raise ConfigError(
+            f"the teacher's {name} has shape {list(tensor.shape)}, its configuration says "
+            f"{list(expected)}; use the config.json the weights were saved with"
+        )
+    return tensor
 
 
 def _rotary(shape: DecoderShape) -> nn.Module:
@@ -85,22 +122,34 @@ def _rotary(shape: DecoderShape) -> nn.Module:
 
 
 def chain_from_source(
-    source: TeacherSource, shape: ChainShape, where: str, dtype: torch.dtype, device: str
+    source: TeacherSource,
+    shape: ChainShape,
+    where: str,
+    dtype: torch.dtype,
+    device: str,
+    *,
+    stream: bool = False,
 ) -> Chain:
     """The chain of a source whose every tensor must be there and must be understood."""
-    unread = set(source.tensor_names())
+    there = source.tensor_names()
+    unread = set(there)
 
-    def read(name: str) -> Tensor:
-        stored = source.foreign_name(name)
-        if stored not in unread:
+    def stored(name: str) -> str:
+        found = source.foreign_name(name)
+        if found not in there:
             raise ConfigError(
-                f"{where}: the weights lack {stored}; the checkpoint is incomplete or is not that "
+                f"{where}: the weights lack {found}; the checkpoint is incomplete or is not that "
                 f"of the model its configuration describes"
             )
-        unread.discard(stored)
-        return source.read(stored)
+        unread.discard(found)
+        return found
 
-    chain = build_chain(shape, read, dtype, device)
+    make = stream_chain if stream else build_chain
+    chain = make(shape, lambda name: source.read(stored(name)), dtype, device)
+    if stream:
+        for name in chain.state_dict():
+            if name.startswith("slots."):
+                stored(name)
     strange = sorted(name for name in unread if not source.ignorable(name))
     if strange:
         raise CapabilityError(
