@@ -170,13 +170,14 @@ class _Work:
 
     def prune_s(self, rate_gflops: float) -> float:
         """The closed forms, all one-backward scores, and the trials, scored from their slot on."""
-        if self.config.prune.keep == 1:
+        config, count = self.config.prune, len(self.candidates)
+        if config.keep == 1:
             return 0.0
-        trials = self.config.prune.calibrate
-        fast = self._expansion_gflop(self.config.prune.draws, self.candidates)
+        trained = config.calibrate if self.config.build.epochs else 0
+        fast = self._expansion_gflop(config.draws, self.candidates)
+        trials = trained + config.trials * count
         scored = self._score_tokens * trials * (self.body / 2 + self.head) / 1e9
-        share = trials / len(self.candidates)
-        made = self._closed_forms_gflop + share * self._training_gflop
+        made = self._closed_forms_gflop + trained / count * self._training_gflop
         return (made + fast + scored) / rate_gflops
 
     def build_s(self, rate_gflops: float) -> float:
@@ -206,10 +207,13 @@ class _Work:
 
     @property
     def score_gflop(self) -> float:
-        if self.config.score.method == "one_backward":
-            return self._expansion_gflop(self.config.score.draws, self.candidates[: self.survivors])
+        config = self.config.score
         each = self.body / 2 + self.head
-        return self._score_tokens * self.survivors * each / 1e9
+        by_swaps = self._score_tokens * self.survivors * each / 1e9
+        if config.method == "replace_one":
+            return by_swaps
+        at_once = self._expansion_gflop(config.draws, self.candidates[: self.survivors])
+        return at_once + (config.focus_share * by_swaps if config.method == "focused" else 0)
 
     @property
     def refine_gflop(self) -> float:
