@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA ?= ../shared/data
 TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
-.PHONY: demo test check bench-smollm2 bench-solver bench-uncertainty bench-additivity \
+.PHONY: demo test check bench-smollm2 bench-solver bench-uncertainty bench-additivity bench-focused \
 	bench-tables bench-proxies bench-pruning bench-search bench-chaos clean
 
 demo: $(VENV)/.demo
@@ -34,6 +34,9 @@ bench-chaos: $(VENV)/.dev
 
 bench-additivity: $(VENV)/.demo
 	$(BIN)/python benchmarks/additivity.py --text $(TEXT) --output runs/smollm2-benchmark
+
+bench-focused: $(VENV)/.demo
+	$(BIN)/python benchmarks/focused.py --text $(TEXT) --output runs/smollm2-benchmark
 
 bench-proxies: $(VENV)/.demo
 	$(BIN)/python benchmarks/proxies.py --data $(DATA) --output runs/proxies-benchmark

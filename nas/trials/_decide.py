@@ -48,10 +48,10 @@ def try_nearby(
     """Run at most `most` of the candidates `proxies` (`slot/variant` -> proxy of its loss).
 
     Each round believes what the trials so far say, solves `problem` with the expected losses, and
-    runs what the solution chooses, then what is worth most to know at the budgets' prices, in
-    equal parts of `most`. It ends where all that is chosen has been run and nothing else is worth a
-    trial, or `most` is reached. The budgets count as they are, and tighter and looser by the share
-    `reach`. Options that are not candidates keep the loss they have in `problem`.
+    runs what is worth most to know at the budgets' prices, in equal parts of `most`. It ends where
+    all that is chosen has been run and nothing else is worth a trial, or `most` is reached. The
+    budgets count as they are, and tighter and looser by the share `reach`. Options that are not
+    candidates keep the loss they have in `problem`.
     """
     state = _State(problem, proxies, [1.0] if reach == 0 else [1.0, 1.0 - reach, 1.0 + reach])
     known: dict[str, float] = {}
@@ -92,7 +92,9 @@ class _State:
         return believe(self._proxy, self._slots, self._labels, by_index)
 
     def wanted(self, belief: Belief, known: Mapping[str, float], time_limit_s: float) -> list[str]:
-        """What to run next, the most urgent first: what a solution chooses, then by value."""
+        """What to run next, the most urgent first: in each slot what is worth most to know, as it
+        says something of its neighbours; then what is worth less, and the rest of what a solution
+        chooses."""
         value = np.zeros(len(self.names))
         chosen: set[str] = set()
         objective = 0.0
@@ -106,12 +108,17 @@ class _State:
             chosen |= {f"{slot}/{variant}" for slot, variant in solution.choice.items()}
             value = np.maximum(value, self._value(belief, scaled, solution))
             objective = max(objective, solution.objective or 0.0)
-        rows = [
-            (name not in chosen, -value[i], name)
-            for i, name in enumerate(self.names)
-            if name not in known and (name in chosen or value[i] > _NOTHING * objective)
+        worth = [
+            i
+            for i in np.argsort(-value, kind="stable").tolist()
+            if value[i] > _NOTHING * objective or self.names[i] in chosen
         ]
-        return [name for _, _, name in sorted(rows)]
+        places, seen = dict[int, int](), dict[int, int]()
+        for i in worth:
+            places[i] = seen.get(int(self._slot[i]), 0)
+            seen[int(self._slot[i])] = places[i] + 1
+        order = sorted(worth, key=lambda i: (places[i], -value[i]))
+        return [self.names[i] for i in order if self.names[i] not in known]
 
     def _value(self, belief: Belief, problem: Problem, solution: Solution) -> Floats:
         prices = problem.prices(solution.duals)
