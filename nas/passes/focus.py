@@ -69,7 +69,7 @@ def _focus(
     everyone = [c for group in by_slot.values() for c in group]
     fast = _expansion(context, by_slot, list(keys.values()))
     means = {name: float(values.mean()) for name, values in fast.items()}
-    swaps = Swaps(context, everyone, block_keys, lambda: library_network(context))
+    swaps = Swaps(context, "block", everyone, block_keys, lambda: library_network(context))
     trials = try_nearby(
         make_problem(fast),
         means,

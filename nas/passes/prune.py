@@ -136,7 +136,7 @@ def _try_drafts(
     """Run the drafts that the choice hangs on; what to believe of all."""
     config = context.config.prune
     keys = {c.id: drafts.key(c) for c in candidates}
-    swaps = Swaps(context, candidates, keys, lambda: _draft_network(context, drafts))
+    swaps = Swaps(context, "draft", candidates, keys, lambda: _draft_network(context, drafts))
     return try_nearby(
         _problem(context, table, candidates, fast),
         fast,
@@ -172,7 +172,8 @@ def _finish(
             "pruning is calibrated on blocks that could not be made; set prune.keep to 1, or run "
             "the same command again"
         )
-    return Swaps(context, trials, keys, lambda: library_network(context))([c.id for c in trials])
+    swaps = Swaps(context, "block", trials, keys, lambda: library_network(context))
+    return swaps([c.id for c in trials])
 
 
 def _what_training_changes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -18,18 +19,19 @@ from nas.sensitivity import MixedNetwork
 class Swaps:
     """Called with candidate ids: the KL of each in nats, its mean over the scoring text.
 
-    `keys`: candidate id -> key of its block; `network` is made when the first block has to be run.
-    `values`: what has been asked for so far, [score_sequences].
+    `of` says what stands in the network, `keys` are candidate id -> key of that, and `network` is
+    made when the first of them has to be run. `values`: what has been asked for so far, [score_sequences].
     """
 
     def __init__(
         self,
         context: PassContext,
+        of: Literal["block", "draft"],
         candidates: Iterable[Candidate],
         keys: Mapping[str, str],
         network: Callable[[], MixedNetwork],
     ) -> None:
-        self._context, self._make, self._keys = context, network, keys
+        self._context, self._of, self._make, self._keys = context, of, network, keys
         self._by_id = {c.id: c for c in candidates}
         self._scorer: SlotScorer | None = None
         self.values: dict[str, np.ndarray] = {}
@@ -41,10 +43,13 @@ class Swaps:
         return {name: float(self.values[name].mean()) for name in names}
 
     def _read(self, name: str) -> bool:
-        record = self._context.run.fetch(f"swap/{name}", self._key(name))
+        record = self._context.run.fetch(self._unit(name), self._key(name))
         if record is not None:
             self.values[name] = np.array(record.data["kl"])
         return record is not None
+
+    def _unit(self, name: str) -> str:
+        return f"swap/{self._of}/{name}"
 
     def _key(self, name: str) -> str:
         return content_key("swap", self._context.data_key, self._keys[name])
@@ -69,6 +74,6 @@ class Swaps:
         if not np.isfinite(values).all():
             raise PassError(f"{name} scores {values.tolist()}; its block is damaged")
         self._context.run.store(
-            f"swap/{name}", self._key(name), data={"kl": values.tolist()}, seconds=seconds
+            self._unit(name), self._key(name), data={"kl": values.tolist()}, seconds=seconds
         )
         self.values[name] = values
