@@ -20,7 +20,8 @@ class Swaps:
     """Called with candidate ids: the KL of each in nats, its mean over the scoring text.
 
     `of` says what stands in the network, `keys` are candidate id -> key of that, and `network` is
-    made when the first of them has to be run. `values`: what has been asked for so far, [score_sequences].
+    made when the first of them has to be run. `values`: what has been asked for so far,
+    [score_sequences].
     """
 
     def __init__(
