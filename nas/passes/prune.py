@@ -155,17 +155,18 @@ def _finish(
     drafts: Drafts,
 ) -> dict[str, float]:
     """Candidate id -> replace-one KL of finished blocks, which stay in the library; nothing where
-    training is off. They are spread over the losses of the drafts that were run, each where the
-    choice is closest."""
+    training is off. They are spread over the losses of the drafts that were run (of all, where
+    those are too few), each where the choice is closest."""
     if context.config.build.epochs == 0:
         return {}
     means = tried.means
     exact = {name: Estimate(value, value, value) for name, value in means.items()}
     verdicts = _verdicts(context, _problem(context, table, candidates, means), exact)
-    known = [c for c in candidates if c.id in tried.known]
-    losses = np.array([tried.known[c.id] for c in known])
-    regret = np.array([verdicts[c.id].regret_nats for c in known])
-    trials = [known[i] for i in choose_calibration(losses, regret, context.config.prune.calibrate)]
+    count = context.config.prune.calibrate
+    pool = [c for c in candidates if c.id in tried.known or len(tried.known) < count]
+    losses = np.array([means[c.id] for c in pool])
+    regret = np.array([verdicts[c.id].regret_nats for c in pool])
+    trials = [pool[i] for i in choose_calibration(losses, regret, count)]
     keys = build(context, trials, drafts=drafts)
     if len(keys) < len(trials):
         raise PassError(
@@ -182,7 +183,8 @@ def _what_training_changes(
     """From the loss of a draft to that of the finished block."""
     if len(finished) < 4:
         return Calibration(scale=1.0, power=1.0, factor=1.0)
-    before = [tried.known[name] for name in finished]
+    means = tried.means
+    before = [means[name] for name in finished]
     return Calibration.fit(before, list(finished.values()), context.config.prune.confidence)
 
 

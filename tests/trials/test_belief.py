@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from nas.trials import believe
 from nas.trials._belief import _LEVEL, _TILT, _deviations, _equal
 
 
-def _library(seed: int, slots: int = 12, labels: int = 6) -> tuple[list[str], list[str]]:
+def _library(slots: int = 12, labels: int = 6) -> tuple[list[str], list[str]]:
     return (
         [f"s{s}" for s in range(slots) for _ in range(labels)],
         [f"v{v}" for _ in range(slots) for v in range(labels)],
@@ -24,7 +23,7 @@ def _losses(seed: int, slot: float, label: float, rest: float) -> tuple[np.ndarr
 
 
 def test_the_belief_is_the_conditional_normal_distribution() -> None:
-    slots, labels = _library(0)
+    slots, labels = _library()
     proxy, loss = _losses(0, 0.3, 0.1, 0.2)
     known = {i: float(loss[i]) for i in (0, 3, 7, 20, 41, 42, 60)}
     found = believe(proxy, slots, labels, known)
@@ -47,7 +46,7 @@ def test_the_belief_is_the_conditional_normal_distribution() -> None:
 
 
 def test_the_likeliest_deviations_are_near_those_that_made_the_losses() -> None:
-    slots, labels = _library(0)
+    slots, labels = _library()
     everyone = np.arange(72)
     same = [_equal(names, everyone) for names in (slots, labels)]
     for deviations in ((0.4, 0.04, 0.1), (0.05, 0.3, 0.1), (0.05, 0.04, 0.5)):
@@ -57,7 +56,7 @@ def test_the_likeliest_deviations_are_near_those_that_made_the_losses() -> None:
 
 
 def test_trials_of_a_slot_speak_for_it_and_little_for_others() -> None:
-    slots, labels = _library(0)
+    slots, labels = _library()
     proxy, _ = _losses(0, 0.0, 0.0, 0.0)
     known = {i: float(2 * proxy[i]) for i in (0, 1, 2)}  # all of slot s0
     known |= {i: float(proxy[i]) for i in (6, 13, 20, 27, 34, 41)}  # one of each of six others
@@ -67,20 +66,24 @@ def test_trials_of_a_slot_speak_for_it_and_little_for_others() -> None:
     assert found.spread[3:6].max() < found.spread[66:].min()
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_belief_errs_less_than_the_proxy_and_knows_by_how_much(seed: int) -> None:
-    slots, labels = _library(0)
-    proxy, loss = _losses(seed, 0.3, 0.15, 0.2)
-    tried = np.random.default_rng(seed).choice(72, 24, replace=False)
-    found = believe(proxy, slots, labels, {int(i): float(loss[i]) for i in tried})
-    others = np.setdiff1d(np.arange(72), tried)
-    errors = (np.log(loss) - found.center)[others]
-    assert np.std(errors) < 0.85 * np.std(np.log(loss / proxy)[others])
-    assert 0.75 < np.sqrt(np.mean((errors / found.spread[others]) ** 2)) < 1.3
+def test_the_belief_errs_less_than_the_proxy_and_knows_by_how_much() -> None:
+    slots, labels = _library()
+    raw, left, relative = [], [], []
+    for seed in range(30):
+        proxy, loss = _losses(seed, 0.3, 0.15, 0.2)
+        tried = np.random.default_rng(1000 + seed).choice(72, 24, replace=False)
+        found = believe(proxy, slots, labels, {int(i): float(loss[i]) for i in tried})
+        others = np.setdiff1d(np.arange(72), tried)
+        errors = (np.log(loss) - found.center)[others]
+        raw.append(np.std(np.log(loss / proxy)[others]))
+        left.append(np.std(errors))
+        relative.append(np.sqrt(np.mean(np.square(errors / found.spread[others]))))
+    assert np.mean(left) < 0.85 * np.mean(raw)
+    assert 0.85 < np.mean(relative) < 1.2
 
 
 def test_without_trials_the_proxy_is_believed_with_a_wide_spread() -> None:
-    slots, labels = _library(0)
+    slots, labels = _library()
     proxy, _ = _losses(0, 0.1, 0.1, 0.1)
     found = believe(proxy, slots, labels, {})
     np.testing.assert_allclose(np.exp(found.center), proxy)
