@@ -134,6 +134,11 @@ def solved(
             yield row
 
 
+def whole_seconds(scores: Mapping[str, Any]) -> float:
+    """Replace-one of all candidates, from one walk."""
+    return float(scores["setup_s"] + scores["walk_s"] + sum(scores["seconds"].values()))
+
+
 def realised(study: Study, problem: Problem, exact: Mapping[str, float]) -> dict[str, Any]:
     """The choice for a problem, the sum of its replace-one losses, and its KL on both texts."""
     choice = MipSolver().solve(problem).choice
