@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--config", type=Path, default=ROOT / "../examples/smollm2-benchmark.yaml")
-    parser.add_argument("--keep", type=float, default=0.2)
+    parser.add_argument("--keep", type=float, default=0.12)
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="K=V")
     parser.add_argument("--quick", action="store_true", help="one budget; the README stays")
     options = parser.parse_args()

@@ -177,9 +177,9 @@ class PruneConfig(Section):
     trials: float = Field(default=0.2, gt=0, le=1)
     calibrate: int = Field(default=8, ge=4)
     confidence: float = Field(default=0.8, ge=0.5, lt=1)
-    reach: float = Field(default=0.1, ge=0, lt=1)
+    reach: float = Field(default=0.0, ge=0, lt=1)
     cells: PositiveInt = 3
-    draws: PositiveInt = 8
+    draws: PositiveInt = 12
 
 
 class BuildConfig(Section):
