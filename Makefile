@@ -7,8 +7,8 @@ DATA ?= ../shared/data
 TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
 .PHONY: demo test check bench-smollm2 bench-minilm bench-solver bench-uncertainty bench-additivity \
-	bench-tables bench-proxies bench-pruning bench-search bench-chaos bench-streaming bench-speed \
-	clean
+	bench-focused bench-tables bench-proxies bench-pruning bench-search bench-chaos bench-streaming \
+	bench-speed clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -46,6 +46,9 @@ bench-chaos: $(VENV)/.dev
 
 bench-additivity: $(VENV)/.demo
 	$(BIN)/python benchmarks/additivity.py --text $(TEXT) --output runs/smollm2-benchmark
+
+bench-focused: $(VENV)/.demo
+	$(BIN)/python benchmarks/focused.py --text $(TEXT) --output runs/smollm2-benchmark
 
 bench-proxies: $(VENV)/.demo
 	$(BIN)/python benchmarks/proxies.py --data $(DATA) --output runs/proxies-benchmark

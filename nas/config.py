@@ -171,17 +171,19 @@ class PruneConfig(Section):
     """Which candidates are worth training, decided before any is: at most the share `keep` of them
     (1: nothing is pruned and no draft is made).
 
-    `calibrate` candidates are built and scored for real, and say at `confidence` within which
-    factor the others' losses are known. The budgets count as they are and tighter and looser by
-    `reach`; `cells` is the number of parts by cost of which the best are kept first; `draws` is as
-    in `score`."""
+    The drafts of the share `trials`, those that the choice hangs on, are run in the network;
+    `calibrate` of them are finished (where `build.epochs` says that blocks are trained) and say
+    what training changes. Intervals hold at `confidence`. The budgets count as they are and tighter
+    and looser by `reach`; `cells` is the number of parts by cost of which the best are kept first;
+    `draws` is as in `score`."""
 
     keep: float = Field(default=1.0, gt=0, le=1)
-    calibrate: int = Field(default=24, ge=4)
+    trials: float = Field(default=0.2, gt=0, le=1)
+    calibrate: int = Field(default=8, ge=4)
     confidence: float = Field(default=0.8, ge=0.5, lt=1)
-    reach: float = Field(default=0.1, ge=0, lt=1)
+    reach: float = Field(default=0.0, ge=0, lt=1)
     cells: PositiveInt = 3
-    draws: PositiveInt = 8
+    draws: PositiveInt = 12
 
 
 class BuildConfig(Section):
@@ -200,15 +202,18 @@ class BuildConfig(Section):
 class ScoreConfig(Section):
     """`replace_one`: KL(teacher || teacher with one block swapped), computed from the slot on.
     `one_backward`: the same to second order, for all candidates at once, from `draws` backward
-    passes over the scoring text with labels drawn from the teacher.
+    passes over the scoring text with labels drawn from the teacher. `focused`: one_backward for
+    all, replace_one for at most the share `focus_share` of them, where the choice under the
+    budgets hangs on it; what is seen there corrects the others.
 
     `until_certain` (with `replace_one`): `race_sequences` at a time, and only candidates that could
     still be chosen under the budgets go on to the next; one is out when paired differences say so
     at `race_confidence`."""
 
-    method: Literal["replace_one", "one_backward"] = "replace_one"
+    method: Literal["replace_one", "one_backward", "focused"] = "replace_one"
     batch_sequences: PositiveInt = 8
     draws: PositiveInt = 8
+    focus_share: float = Field(default=0.2, gt=0, le=1)
     until_certain: bool = False
     race_sequences: int = Field(default=4, ge=2)
     race_confidence: float = Field(default=0.9, ge=0.5, lt=1)

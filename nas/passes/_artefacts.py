@@ -96,11 +96,13 @@ class Artefacts:
 
     @cached_property
     def scores(self) -> dict[str, np.ndarray]:
-        if self.context.config.score.until_certain:
+        config = self.context.config.score
+        if config.until_certain or config.method == "focused":
+            from nas.passes.focus import focus
             from nas.passes.race import race
             from nas.passes.solve import make_problem
 
-            return race(
+            return (race if config.until_certain else focus)(
                 self.context,
                 self._built,
                 self.block_keys,

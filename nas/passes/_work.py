@@ -156,13 +156,13 @@ class Work:
     @property
     def prune(self) -> Gflop:
         """The closed forms, all one-backward scores, and the trials, scored from their slot on."""
-        if self.config.prune.keep == 1:
+        config, count = self.config.prune, len(self.candidates)
+        if config.keep == 1:
             return Gflop()
-        trials = self.config.prune.calibrate
-        share = trials / len(self.candidates)
-        fast = self._expansion(self.config.prune.draws, self.candidates)
-        made = self.walk + self.closed_forms + share * self.training
-        return made + fast + trials * self._replaced
+        trained = config.calibrate if self.config.build.epochs else 0
+        fast = self._expansion(config.draws, self.candidates)
+        made = self.walk + self.closed_forms + trained / count * self.training
+        return made + fast + (trained + config.trials * count) * self._replaced
 
     @property
     def walk(self) -> Gflop:
@@ -237,9 +237,11 @@ class Work:
 
     @property
     def score_jobs(self) -> Gflop:
-        if self.config.score.method == "one_backward":
-            return self._expansion(self.config.score.draws, self.candidates[: self.survivors])
-        return self.survivors * self._replaced
+        config, by_swaps = self.config.score, self.survivors * self._replaced
+        if config.method == "replace_one":
+            return by_swaps
+        at_once = self._expansion(config.draws, self.candidates[: self.survivors])
+        return at_once + config.focus_share * by_swaps if config.method == "focused" else at_once
 
     @property
     def _replaced(self) -> Gflop:

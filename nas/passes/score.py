@@ -3,7 +3,8 @@
 KL(teacher || teacher with the block swapped), for each scoring sequence (replace-1-block, arXiv
 2411.19146, section 4.1). `replace_one` runs a candidate from its own slot on: the prefix is the
 teacher's and is walked once for all. `one_backward` takes the second-order expansion of the same KL
-about the teacher (`nas.sensitivity`), which runs no candidate beyond its own block.
+about the teacher (`nas.sensitivity`), which runs no candidate beyond its own block. `focused` is
+both (`nas.passes.focus`).
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def slot_key(
     """Unit key of a slot's scores."""
     keys = sorted(block_keys[c.id] for c in candidates)
     config = context.config.score
-    draws = (config.draws,) if config.method == "one_backward" else ()
+    draws = (config.draws,) if config.method != "replace_one" else ()
     return content_key("score", context.data_key, config.method, keys, *draws)
 
 
@@ -101,10 +102,11 @@ def _network(teacher: Chain, root: Path) -> MixedNetwork:
     return MixedNetwork(chain, lambda slot, spec: load_block(root, shape, slot, spec, device))
 
 
-def _one_backward(
-    context: PassContext, wanted: Mapping[Slot, list[Candidate]], keys: Mapping[Slot, str]
-) -> set[Slot]:
-    started, network = time.perf_counter(), library_network(context)
+def one_backward(
+    context: PassContext, wanted: Mapping[Slot, list[Candidate]]
+) -> dict[str, np.ndarray]:
+    """Second-order scores of library blocks, all at once: id -> KL in nats, [score_sequences]."""
+    network = library_network(context)
     index = {slot: k for k, slot in enumerate(network.teacher.slot_ids)}
     ids = context.text.score.to(network.teacher.device)
     with context.progress.task("score", len(ids)) as advance:
@@ -118,7 +120,13 @@ def _one_backward(
             advance=advance,
             folder=context.run.root,
         )
-    columns = dict(zip(expansion.names, expansion.single().T, strict=True))
+    return dict(zip(expansion.names, expansion.single().T, strict=True))
+
+
+def _one_backward(
+    context: PassContext, wanted: Mapping[Slot, list[Candidate]], keys: Mapping[Slot, str]
+) -> set[Slot]:
+    started, columns = time.perf_counter(), one_backward(context, wanted)
     share = (time.perf_counter() - started) / len(wanted)
     for slot, group in wanted.items():
         store_scores(context, slot, keys[slot], {c.spec.label: columns[c.id] for c in group}, share)
