@@ -49,7 +49,8 @@ def cpu_name() -> str:
 def open_session(
     path: Path, threads: int | None = None, providers: Sequence[str] | None = None
 ) -> Any:
-    """An `onnxruntime.InferenceSession`; raises ArtifactError when the file does not load.
+    """An `onnxruntime.InferenceSession`; raises ArtifactError when the file does not load, and
+    CapabilityError for a provider that is not there or that falls back to another one.
 
     Threads stop spinning when a run ends: sessions measured in turns would otherwise take cores
     from each other. Denormal numbers count as zero: a softmax makes many where keys are hidden or
@@ -57,6 +58,8 @@ def open_session(
     the first session of the process alone, so that all sessions should be opened here.
     """
     ort = require("onnxruntime", extra="cpu")
+    wanted = list(providers or ["CPUExecutionProvider"])
+    _require_providers(ort, wanted, ort.get_available_providers())
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or default_threads()
     options.inter_op_num_threads = 1
@@ -64,11 +67,22 @@ def open_session(
     for key, value in SESSION_CONFIG.items():
         options.add_session_config_entry(key, value)
     try:
-        return ort.InferenceSession(
-            str(path), options, providers=list(providers or ["CPUExecutionProvider"])
-        )
+        session = ort.InferenceSession(str(path), options, providers=wanted)
     except Exception as error:  # the binding raises a class of its own for each status code
         raise ArtifactError(f"{path}: ONNX Runtime does not load it: {error}") from error
+    # A provider whose libraries do not load is left out with no more than a line in the log.
+    _require_providers(ort, wanted, session.get_providers())
+    return session
+
+
+def _require_providers(ort: Any, wanted: Sequence[str], there: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise CapabilityError(
+            f"onnxruntime {ort.__version__} has no {', '.join(missing)} here, only "
+            f"{', '.join(there)}; for a GPU replace it: pip uninstall onnxruntime, then "
+            f"pip install onnxruntime-gpu"
+        )
 
 
 class OnnxDecoder:

@@ -124,7 +124,8 @@ class _Work:
         from nas.meters import requests_for
 
         self.config, self.shape, self.candidates = config, shape, candidates
-        self.requests = len(requests_for(shape, candidates, config.target.phases))
+        tables = 1 + len(config.target.scenarios)
+        self.requests = tables * len(requests_for(shape, candidates, config.target.phases))
         self.students = 1 + len(config.baselines)
         self.exports = self.students + 2
         self.length = config.data.sequence_length

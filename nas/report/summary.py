@@ -113,9 +113,10 @@ class Summary(Record):
     def _derived_speedup(
         self, model: ModelSummary, latency: PhaseLatency
     ) -> Iterator[tuple[str, float, float]]:
-        if not self.target.conditions_of(latency.phase):
+        under = self.target.under(latency.scenario)
+        if under is None or not under.conditions_of(latency.phase):
             raise ValueError(f"{model.name}: {latency.phase} latency without target.conditions")
-        teacher = self.teacher_model.latency_of(latency.phase)
+        teacher = self.teacher_model.latency_of(latency.phase, latency.scenario)
         mine, theirs = latency.measured_median_ms, teacher.measured_median_ms if teacher else None
         if latency.speedup is None or mine is None or theirs is None:
             return
