@@ -188,19 +188,18 @@ class Limits(Section):
     @property
     def needed_phases(self) -> dict[str, frozenset[str]]:
         """The phases that each given limit is a sum of, by the limit's name."""
-        needed = {
+        needed: dict[str, frozenset[str]] = {
             f"{name}.{phase}": frozenset({phase})
             for name in ("latency_ms", "speedup")
             for phase in self.limits(name)
         }
-        for name, phases in (
-            ("ttft_ms", {"prefill"}),
-            ("tokens_per_s", {"decode"}),
-            ("throughput_tokens_per_s", {"prefill", "decode"}),
-        ):
-            if getattr(self, name) is not None:
-                needed[name] = frozenset(phases)
-        return needed
+        sums: dict[str, frozenset[str]] = {
+            "ttft_ms": frozenset({"prefill"}),
+            "tokens_per_s": frozenset({"decode"}),
+            "throughput_tokens_per_s": frozenset({"prefill", "decode"}),
+        }
+        given = {name: phases for name, phases in sums.items() if getattr(self, name) is not None}
+        return needed | given
 
 
 class BudgetsConfig(Limits):

@@ -47,7 +47,10 @@ def cpu_name() -> str:
 
 
 def open_session(
-    path: Path, threads: int | None = None, providers: Sequence[str] | None = None
+    path: Path,
+    threads: int | None = None,
+    providers: Sequence[str] | None = None,
+    trace: Path | None = None,
 ) -> Any:
     """An `onnxruntime.InferenceSession`; raises ArtifactError when the file does not load, and
     CapabilityError for a provider that is not there or that falls back to another one.
@@ -55,7 +58,9 @@ def open_session(
     Threads stop spinning when a run ends: sessions measured in turns would otherwise take cores
     from each other. Denormal numbers count as zero: a softmax makes many where keys are hidden or
     score low, and each costs a processor some hundred cycles. The runtime takes that setting from
-    the first session of the process alone, so that all sessions should be opened here.
+    the first session of the process alone, so that all sessions should be opened here. With
+    `trace`, what the nodes of each run take is written to a file whose name starts with that path,
+    by `session.end_profiling()`.
     """
     ort = require("onnxruntime", extra="cpu")
     wanted = list(providers or ["CPUExecutionProvider"])
@@ -64,6 +69,8 @@ def open_session(
     options.intra_op_num_threads = threads or default_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if trace is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(trace)
     for key, value in SESSION_CONFIG.items():
         options.add_session_config_entry(key, value)
     try:
@@ -96,10 +103,11 @@ class OnnxDecoder:
         path: Path,
         threads: int | None = None,
         providers: Sequence[str] | None = None,
+        trace: Path | None = None,
     ) -> None:
         self._ort = require("onnxruntime", extra="cpu")
         self.path, self.threads = path, threads or default_threads()
-        self._session = open_session(path, self.threads, providers)
+        self._session = open_session(path, self.threads, providers, trace)
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._caches = {
             node.name: (int(node.shape[1]), int(node.shape[3]))
@@ -149,6 +157,10 @@ class OnnxDecoder:
     def time_decode(self, batch: int, past_tokens: int) -> float:
         """Milliseconds of one token with `past_tokens` in the cache."""
         return self._time(batch, 1, past_tokens)
+
+    def end_trace(self) -> Path:
+        """Write what was traced since the session was opened; where it lies."""
+        return Path(self._session.end_profiling())
 
     def conditions(self, phase: Phase, batch: int, prompt_tokens: int) -> Conditions:
         """What a timing of this session depends on."""

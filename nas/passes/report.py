@@ -111,6 +111,7 @@ def summarise(artefacts: Artefacts) -> Summary:
             solution, _certainty(artefacts.uncertainty), _refinement(context)
         ),
         budgets=tuple(BudgetSummary.of(budget, solution) for budget in problem.budgets),
+        layers=artefacts.layers.phases,
         models=tuple(_models(artefacts)),
         tasks=tuple(TaskSummary.model_validate(t) for t in artefacts.tasks),
         passes=tuple(_passes(context)),

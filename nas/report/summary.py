@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from nas.errors import ArtifactError
 from nas.ir import Phase
+from nas.profiling import LayerProfile
 from nas.report._choice import BudgetSummary, Costs, SlotSummary, SolutionSummary
 from nas.report._models import ModelSummary, PhaseLatency, TaskSummary, close
 from nas.report._records import (
@@ -51,6 +52,8 @@ class Summary(Record):
     """What stands outside the slots: embedding, last norm and head."""
     solution: SolutionSummary | None = None
     budgets: tuple[BudgetSummary, ...] = ()
+    layers: tuple[LayerProfile, ...] = ()
+    """Where teacher and student spend their time under a profiler, by phase."""
     models: tuple[ModelSummary, ...]
     """The teacher, the student, then the baselines."""
     tasks: tuple[TaskSummary, ...] = ()
