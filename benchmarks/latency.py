@@ -6,7 +6,8 @@ Random architectures of SmolLM2-135M, from those that keep nearly every block of
 those that keep hardly any, with random weights, which time does not depend on. A cost table is
 measured as the pass `measure` does, for each batch; then the networks run end to end in ONNX
 Runtime, in turns with the teacher's blocks, as the pass `profile` does. No network is used in a
-fit. The table goes into the README beside this file. Exits with 1 where a goal is missed.
+fit. The teacher and a network without any block run beside them; the table names the teacher's
+error apart. It goes into the README beside this file. Exits with 1 where a goal is missed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from nas.backends.onnxruntime import OnnxDecoder
 from nas.chain import DecoderChain
 from nas.config import TargetConfig, TeacherConfig
 from nas.errors import NasError
-from nas.ir import Architecture, Candidate, DecoderShape, Latency, Phase
+from nas.ir import Architecture, Candidate, DecoderShape, Latency, Phase, Skip
 from nas.meters import CostTable, OnnxRuntimeMeter, interleaved, requests_for, round_paces
 from nas.run import write_atomically
 from nas.teachers import read_shape
@@ -69,11 +70,8 @@ class Setting:
     def errors(self, networks: Mapping[str, Architecture], *, at_pace: bool) -> list[float]:
         """Predicted over measured less 1, one a network."""
         pace = self.pace if at_pace else 1.0
-        return [
-            pace * self.table.total_ms(self.shape, networks[name], self.phase) / latency.median_ms
-            - 1
-            for name, latency in self.measured.items()
-        ]
+        sums = {n: self.table.total_ms(self.shape, a, self.phase) for n, a in networks.items()}
+        return [pace * ms / self.measured[name].median_ms - 1 for name, ms in sums.items()]
 
 
 def main() -> int:
@@ -87,7 +85,8 @@ def main() -> int:
             shape, load_profile("local").width_multiple
         )
         networks = draw(shape, candidates, options.architectures, options.seed)
-        settings, conditions = measure(options, shape, candidates, networks)
+        beside = {"teacher": Architecture(), "empty": nothing(shape)}
+        settings, conditions = measure(options, shape, candidates, networks | beside)
     except NasError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -114,6 +113,11 @@ def draw(
                 choices[slot.id] = rng.choice(specs)
         found[f"a{k + 1}"] = Architecture(choices=choices)
     return found
+
+
+def nothing(shape: DecoderShape) -> Architecture:
+    """Embedding and head alone: every slot is skipped."""
+    return Architecture(choices={slot.id: Skip() for slot in shape.slots()})
 
 
 def measure(
@@ -205,17 +209,19 @@ def lines(
     )
     yield (
         "| phase | batch | networks take ms | mean error | worst | pace | mean error at pace "
-        "| worst | goal |"
+        "| worst | teacher's | goal |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for setting in settings:
         raw, paced = (setting.errors(networks, at_pace=at_pace) for at_pace in (False, True))
-        times = [latency.median_ms for latency in setting.measured.values()]
+        times = [setting.measured[name].median_ms for name in networks]
+        teacher = setting.errors({"teacher": Architecture()}, at_pace=True)[0]
         goal = "reached" if within(paced) else "**missed**"
         yield (
             f"| {setting.phase} | {setting.batch} | {min(times):.0f} to {max(times):.0f} "
             f"| {100 * _mean(raw):.1f} % | {100 * max(raw, key=abs):+.1f} % | {setting.pace:.3f} "
-            f"| {100 * _mean(paced):.1f} % | {100 * max(paced, key=abs):+.1f} % | {goal} |"
+            f"| {100 * _mean(paced):.1f} % | {100 * max(paced, key=abs):+.1f} % "
+            f"| {100 * teacher:+.1f} % | {goal} |"
         )
 
 
