@@ -13,6 +13,7 @@ from nas._documents import load_json
 from nas.errors import ConfigError
 from nas.profiling import _onnxruntime, _tensorrt
 
+_LONGEST_MS = 1e9
 _PART = re.compile(r"(layers\.\d+\.(?:attention|ffn)|prologue|epilogue)\.")
 
 
@@ -43,7 +44,7 @@ def read_node_times(path: Path, layer_info: Path | None = None) -> tuple[NodeTim
     document = _load(path)
     try:
         found = tuple(_placed(_rows(path, document, layer_info)))
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise ConfigError(f"{path}: not a profile that a runtime wrote: {error!r}") from error
     if not found:
         raise ConfigError(f"{path}: no node was timed; profile at least one run")
@@ -69,6 +70,8 @@ def _placed(rows: Iterable[Row]) -> Iterable[NodeTime]:
     transposes in, which serve what is beside them."""
     last: tuple[str, ...] = ()
     for name, operator, ms, words in rows:
+        if not 0 <= ms <= _LONGEST_MS:  # so that NaN fails too
+            raise ValueError(f"{name} takes {ms} ms")
         parts = tuple(dict.fromkeys(part for word in words for part in _PART.findall(word)))
         last = parts or last[-1:]
         yield NodeTime(name, operator, ms, last)
