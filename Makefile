@@ -7,8 +7,8 @@ DATA ?= ../shared/data
 TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
 .PHONY: demo test check bench-smollm2 bench-minilm bench-solver bench-uncertainty bench-additivity \
-	bench-focused bench-tables bench-proxies bench-pruning bench-search bench-chaos bench-streaming \
-	bench-speed clean
+	bench-focused bench-tables bench-latency bench-proxies bench-pruning bench-search bench-chaos \
+	bench-streaming bench-speed clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -73,6 +73,9 @@ $(VENV)/.dev: $(VENV)/.demo
 
 bench-tables: $(VENV)/.dev
 	$(BIN)/python benchmarks/latency_tables.py
+
+bench-latency: $(VENV)/.demo
+	$(BIN)/python benchmarks/latency.py
 
 clean:
 	rm -rf $(VENV) runs

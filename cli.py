@@ -13,6 +13,7 @@ import click
 from nas.console import Form, NasGroup, Session, known_pass, one_source
 
 if TYPE_CHECKING:
+    from nas.ir import Phase
     from nas.libraries import Answers, Diverse, Query
     from nas.uncertainty import Scrutiny
 
@@ -927,16 +928,49 @@ def status(session: Session, run: Path, form: Form) -> None:
 @click.argument("what", metavar="RUN|hardware|space")
 @click.argument("name", metavar="[NAME]", required=False)
 @click.option("--slot", metavar="ID", help="One slot of the run, such as layers.7.ffn.")
+@click.option("--layers", is_flag=True, help="Where the time of teacher and student goes.")
+@click.option(
+    "--timings",
+    type=click.Path(path_type=Path),
+    help="The same of the student from a profile of ONNX Runtime or TensorRT made elsewhere.",
+)
+@click.option(
+    "--layer-info",
+    type=click.Path(path_type=Path),
+    help="With --timings, TensorRT's layer information of the engine.",
+)
+@click.option(
+    "--phase",
+    type=click.Choice(["prefill", "decode"]),
+    default="prefill",
+    show_default=True,
+    help="With --timings, what was run.",
+)
 @format_option
 @click.pass_obj
-def show(session: Session, what: str, name: str | None, slot: str | None, form: Form) -> None:
+def show(
+    session: Session,
+    what: str,
+    name: str | None,
+    slot: str | None,
+    layers: bool,
+    timings: Path | None,
+    layer_info: Path | None,
+    phase: Phase,
+    form: Form,
+) -> None:
     """The result of a RUN, or a hardware profile or search space.
 
-    nas show runs/demo [--slot layers.7.ffn], nas show hardware rtx4090, nas show space decoder
+    nas show runs/demo [--slot layers.7.ffn | --layers], nas show hardware rtx4090, nas show space
+    decoder
     """
-    from nas.readers import show_tables, shown
+    from nas.readers import layers_of, layers_tables, open_run, show_tables, shown
 
-    session.emit(shown(what, name, slot), form, show_tables)
+    if layers or timings is not None:
+        found = layers_of(open_run(Path(what)), timings, layer_info, phase)
+        session.emit(found, form, layers_tables)
+    else:
+        session.emit(shown(what, name, slot), form, show_tables)
 
 
 @main.command()

@@ -75,7 +75,8 @@ def _resolve(location: Location, root: type[BaseModel]) -> tuple[str, Models]:
         elif part != _SCALAR:
             key += f".{part}" if key else part
             fields = [model.model_fields[part] for model in models if part in model.model_fields]
-            models = [found for field in fields for found in _sections(field.annotation)]
+            if fields:  # else a name that the user gave, of a section such as those beside it
+                models = [found for field in fields for found in _sections(field.annotation)]
     return key, models
 
 

@@ -63,7 +63,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("assemble", "put student and baselines together", lambda a: a.assembled_keys),
     Pass("distill", "global distillation of student and baselines", lambda a: a.student_keys),
     Pass("export", "write and check the files", lambda a: a.exported),
-    Pass("profile", "measure the exported networks end to end", lambda a: a.measured),
+    Pass("profile", "measure the exported networks end to end", lambda a: (a.measured, a.layers)),
     Pass("evaluate", "quality on held-out text and tasks", lambda a: (a.quality, a.tasks)),
     Pass("report", "write summary.json and report.html", lambda a: a.report),
 )

@@ -111,11 +111,25 @@ class DataConfig(Section):
     train_tokens: PositiveInt | None = None
 
 
+class ScenarioConfig(Section):
+    """Another batch and other lengths on the same target. What is left out is as in `target`;
+    `table`: the file of these conditions, for the meter `table`."""
+
+    batch: PositiveInt | None = None
+    prompt_tokens: PositiveInt | None = None
+    output_tokens: PositiveInt | None = None
+    table: Path | None = None
+
+
+ScenarioName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
 class TargetConfig(Section):
     """Where the student will run and under which conditions it is measured.
 
     `table`: the file that the meter `table` reads. `calibration`: efficiencies for the meter
-    `roofline`, as `nas measure RUN --calibrate` writes them."""
+    `roofline`, as `nas measure RUN --calibrate` writes them. `scenarios`: further conditions by
+    name, each measured as well, which `budgets.scenarios` may limit."""
 
     hardware: str = "local"
     meter: Literal["onnxruntime", "roofline", "table"] = "onnxruntime"
@@ -128,6 +142,12 @@ class TargetConfig(Section):
     threads: PositiveInt | None = None
     repeats: PositiveInt = 9
     phases: tuple[Literal["prefill", "decode"], ...] = ("prefill", "decode")
+    scenarios: dict[ScenarioName, ScenarioConfig] = {}
+
+    def in_scenario(self, name: str) -> TargetConfig:
+        """The same target under the conditions of a scenario, as if there were no other."""
+        given = {k: v for k, v in vars(self.scenarios[name]).items() if v is not None}
+        return self.model_copy(update={**given, "scenarios": {}})
 
 
 class PhaseLimits(Section):
@@ -137,21 +157,24 @@ class PhaseLimits(Section):
     decode: PositiveFloat | None = None
 
 
-class BudgetsConfig(Section):
-    """All that is given must hold.
+class Limits(Section):
+    """What may be limited under one set of conditions. All that is given must hold.
 
     `latency_ms`: prefill of the whole prompt, decode of one token. `speedup`: teacher over student,
-    same phases. `throughput_tokens_per_s`: batch * (prompt + output tokens) over the whole request.
+    same phases. `ttft_ms`: time to the first token, which is prefill of the whole prompt.
+    `tokens_per_s`: tokens that decoding writes in a second, of all sequences of the batch.
+    `throughput_tokens_per_s`: batch * (prompt + output tokens) over the whole request.
     `memory_mib`: weights (tied embeddings once) and KV cache at batch and full length.
-    `kv_mib_per_sequence`: the cache of one sequence at full length. `params_m`: millions.
+    `kv_mib_per_sequence`: the cache of one sequence at full length.
     """
 
     latency_ms: PositiveFloat | PhaseLimits | None = None
     speedup: PositiveFloat | PhaseLimits | None = None
+    ttft_ms: PositiveFloat | None = None
+    tokens_per_s: PositiveFloat | None = None
     throughput_tokens_per_s: PositiveFloat | None = None
     memory_mib: PositiveFloat | None = None
     kv_mib_per_sequence: PositiveFloat | None = None
-    params_m: PositiveFloat | None = None
 
     def limits(self, name: str) -> dict[Literal["prefill", "decode"], float]:
         """`latency_ms` or `speedup` by phase, as far as given; a bare number limits prefill."""
@@ -165,6 +188,31 @@ class BudgetsConfig(Section):
             "decode": value.decode,
         }
         return {phase: limit for phase, limit in both.items() if limit is not None}
+
+    @property
+    def needed_phases(self) -> dict[str, frozenset[str]]:
+        """The phases that each given limit is a sum of, by the limit's name."""
+        needed: dict[str, frozenset[str]] = {
+            f"{name}.{phase}": frozenset({phase})
+            for name in ("latency_ms", "speedup")
+            for phase in self.limits(name)
+        }
+        sums: dict[str, frozenset[str]] = {
+            "ttft_ms": frozenset({"prefill"}),
+            "tokens_per_s": frozenset({"decode"}),
+            "throughput_tokens_per_s": frozenset({"prefill", "decode"}),
+        }
+        given = {name: phases for name, phases in sums.items() if getattr(self, name) is not None}
+        return needed | given
+
+
+class BudgetsConfig(Limits):
+    """Limits under the target's own conditions, and on `params_m` (millions), which has none.
+
+    `scenarios`: limits under the conditions that `target.scenarios` names. All hold together."""
+
+    params_m: PositiveFloat | None = None
+    scenarios: dict[ScenarioName, Limits] = {}
 
 
 class PruneConfig(Section):
@@ -334,14 +382,23 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _budgets_can_be_measured(self) -> Self:
-        if all(value in (None, PhaseLimits()) for value in vars(self.budgets).values()):
+        groups: dict[str, Limits] = {"budgets": self.budgets}
+        groups |= {f"budgets.scenarios.{k}": v for k, v in self.budgets.scenarios.items()}
+        given = [value for group in groups.values() for value in vars(group).values()]
+        if all(v is None or v == PhaseLimits() or isinstance(v, dict) for v in given):
             raise ValueError("budgets: give at least one, such as budgets.speedup=1.5")
-        measured = set(self.target.phases)
-        if self.budgets.throughput_tokens_per_s and measured != {"prefill", "decode"}:
-            raise ValueError("budgets.throughput_tokens_per_s: needs both phases in target.phases")
-        for name in ("latency_ms", "speedup"):
-            for phase in self.budgets.limits(name).keys() - measured:
-                raise ValueError(f"budgets.{name}.{phase}: add {phase} to target.phases")
+        for name in sorted(self.budgets.scenarios.keys() - self.target.scenarios.keys()):
+            known = ", ".join(self.target.scenarios) or "none"
+            raise ValueError(
+                f"budgets.scenarios.{name}: target.scenarios has no {name} (it has {known}); "
+                f"add it there"
+            )
+        for path, group in groups.items():
+            for name, phases in group.needed_phases.items():
+                if missing := phases - set(self.target.phases):
+                    raise ValueError(
+                        f"{path}.{name}: add {' and '.join(sorted(missing))} to target.phases"
+                    )
         if self.target.calibration and self.target.meter != "roofline":
             raise ValueError(
                 f"target.calibration: the meter roofline reads it, target.meter is "
@@ -356,15 +413,22 @@ class RunConfig(Section):
 
 
 def with_budget(config: RunConfig, path: str, value: float, where: str) -> RunConfig:
-    """A copy with another limit for `path`, such as `memory_mib`, `latency_ms` (of prefill) or
-    `latency_ms.decode`; all other limits stay. Raises ConfigError, its lines opened by `where`.
+    """A copy with another limit for `path`, such as `memory_mib`, `latency_ms` (of prefill),
+    `latency_ms.decode` or `scenarios.chat.speedup`; all other limits stay. Raises ConfigError, its
+    lines opened by `where`.
     """
-    name, _, phase = path.partition(".")
     budgets = config.budgets.model_dump(exclude_none=True)
+    group: Limits = config.budgets
+    section: dict[str, Any] = budgets
+    if path.startswith("scenarios.") and path.count(".") > 1:
+        _, scenario, path = path.split(".", 2)
+        group = config.budgets.scenarios.get(scenario, Limits())
+        section = budgets["scenarios"].setdefault(scenario, {})
+    name, _, phase = path.partition(".")
     if name in ("latency_ms", "speedup"):
-        budgets[name] = {**config.budgets.limits(name), phase or "prefill": value}
+        section[name] = {**group.limits(name), phase or "prefill": value}
     else:
-        budgets[path] = value
+        section[path] = value
     return validate_config({**config.model_dump(), "budgets": budgets}, where)
 
 
@@ -468,6 +532,8 @@ def _anchor_paths(config: RunConfig, folder_of: Callable[[Key], Path]) -> RunCon
             )
         if isinstance(value, tuple):
             return tuple(anchor(item, key) for item in value)
+        if isinstance(value, dict):
+            return {name: anchor(item, (*key, name)) for name, item in value.items()}
         return value
 
     anchored: RunConfig = anchor(config, ())

@@ -66,6 +66,7 @@ def test_the_run_holds_what_the_guide_promises(finished: Path) -> None:
         "onnx/student/genai_config.json",
         "onnx/teacher/model.onnx",
         "profile.json",
+        "layers.json",
         "report/report.html",
     ):
         assert (finished / name).is_file(), name

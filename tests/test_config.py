@@ -100,7 +100,7 @@ def test_names_of_overrides_are_paths_where_such_a_file_is_typed(
         ({"target": {"phases": ["prefill"]}, "budgets": {"speedup": {"decode": 2}}}, "add decode"),
         (
             {"target": {"phases": ["prefill"]}, "budgets": {"throughput_tokens_per_s": 2}},
-            "needs both phases",
+            "budgets.throughput_tokens_per_s: add decode to target.phases",
         ),
         ({"target": {"dtype": "float16"}}, "target.dtype"),
         ({"data": {"sources": 3}}, "data.sources: Input should be a valid"),

@@ -50,28 +50,49 @@ def cpu_name() -> str:
 
 
 def open_session(
-    path: Path, threads: int | None = None, providers: Sequence[str] | None = None
+    path: Path,
+    threads: int | None = None,
+    providers: Sequence[str] | None = None,
+    trace: Path | None = None,
 ) -> Any:
-    """An `onnxruntime.InferenceSession`; raises ArtifactError when the file does not load.
+    """An `onnxruntime.InferenceSession`; raises ArtifactError when the file does not load, and
+    CapabilityError for a provider that is not there or that falls back to another one.
 
     Threads stop spinning when a run ends: sessions measured in turns would otherwise take cores
     from each other. Denormal numbers count as zero: a softmax makes many where keys are hidden or
     score low, and each costs a processor some hundred cycles. The runtime takes that setting from
-    the first session of the process alone, so that all sessions should be opened here.
+    the first session of the process alone, so that all sessions should be opened here. With
+    `trace`, what the nodes of each run take is written to a file whose name starts with that path,
+    by `session.end_profiling()`.
     """
     ort = require("onnxruntime", extra="cpu")
+    wanted = list(providers or ["CPUExecutionProvider"])
+    _require_providers(ort, wanted, ort.get_available_providers())
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or default_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if trace is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(trace)
     for key, value in SESSION_CONFIG.items():
         options.add_session_config_entry(key, value)
     try:
-        return ort.InferenceSession(
-            str(path), options, providers=list(providers or ["CPUExecutionProvider"])
-        )
+        session = ort.InferenceSession(str(path), options, providers=wanted)
     except Exception as error:  # the binding raises a class of its own for each status code
         raise ArtifactError(f"{path}: ONNX Runtime does not load it: {error}") from error
+    # A provider whose libraries do not load is left out with no more than a line in the log.
+    _require_providers(ort, wanted, session.get_providers())
+    return session
+
+
+def _require_providers(ort: Any, wanted: Sequence[str], there: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise CapabilityError(
+            f"onnxruntime {ort.__version__} has no {', '.join(missing)} here, only "
+            f"{', '.join(there)}; for a GPU replace it: pip uninstall onnxruntime, then "
+            f"pip install onnxruntime-gpu"
+        )
 
 
 class OnnxNetwork:
@@ -85,10 +106,11 @@ class OnnxNetwork:
         path: Path,
         threads: int | None = None,
         providers: Sequence[str] | None = None,
+        trace: Path | None = None,
     ) -> None:
         self._ort = require("onnxruntime", extra="cpu")
         self.path, self.threads = path, threads or default_threads()
-        self._session = open_session(path, self.threads, providers)
+        self._session = open_session(path, self.threads, providers, trace)
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._type: str = self._session.get_outputs()[0].type
@@ -114,6 +136,10 @@ class OnnxNetwork:
             runtime_version=self._ort.__version__,
             device=cpu_name(),
         )
+
+    def end_trace(self) -> Path:
+        """Write what was traced since the session was opened; where it lies."""
+        return Path(self._session.end_profiling())
 
     def _run(self, feed: Mapping[str, Any]) -> list[Any]:
         """Outputs as values of the runtime: nothing is copied, a cache goes back in as it came."""
@@ -157,8 +183,9 @@ class OnnxDecoder(OnnxNetwork):
         path: Path,
         threads: int | None = None,
         providers: Sequence[str] | None = None,
+        trace: Path | None = None,
     ) -> None:
-        super().__init__(path, threads, providers)
+        super().__init__(path, threads, providers, trace)
         self._caches = {
             node.name: (int(node.shape[1]), int(node.shape[3]))
             for node in self._session.get_inputs()

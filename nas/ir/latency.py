@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
@@ -33,9 +33,9 @@ class Conditions(BaseModel):
     runtime_version: str
     device: str
 
-    def require_same(self, other: Conditions) -> None:
-        """Raise ConfigError naming the fields that differ."""
-        mine, theirs = self.model_dump(), other.model_dump()
+    def require_same(self, other: Conditions, but: Collection[str] = ()) -> None:
+        """Raise ConfigError naming the fields that differ, other than those in `but`."""
+        mine, theirs = self.model_dump(exclude=set(but)), other.model_dump(exclude=set(but))
         differing = [f"{k}: {mine[k]!r} and {theirs[k]!r}" for k in mine if mine[k] != theirs[k]]
         if differing:
             raise ConfigError("latencies of unlike conditions do not mix; " + ", ".join(differing))

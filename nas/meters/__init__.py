@@ -18,7 +18,7 @@ from nas.meters._efficiency import (
 from nas.meters._factory import create_meter
 from nas.meters._onnxruntime import OnnxRuntimeMeter
 from nas.meters._operators import Operator, Work, decoder_work
-from nas.meters._roofline import RooflineMeter
+from nas.meters._roofline import LeastWork, RooflineMeter, least_work
 from nas.meters._session import TimedSession
 from nas.meters._table import MeasuredTable, TableMeter, network_key, read_table
 from nas.meters._timing import interleaved, round_paces
@@ -30,6 +30,7 @@ __all__ = [
     "Curve",
     "Efficiency",
     "Form",
+    "LeastWork",
     "MeasuredTable",
     "Meter",
     "Observation",
@@ -48,6 +49,7 @@ __all__ = [
     "decoder_work",
     "fit_curve",
     "interleaved",
+    "least_work",
     "load_calibration",
     "network_key",
     "read_table",

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from nas.errors import ArtifactError
+from nas.errors import ArtifactError, ConfigError
 from nas.ir import (
     Architecture,
     BlockSpec,
@@ -19,6 +19,8 @@ from nas.ir import (
     Skip,
     SlotKind,
 )
+
+_OF_A_SCENARIO = ("batch", "prompt_tokens")
 
 
 def block_key(slot_kind: SlotKind, spec: BlockSpec) -> str:
@@ -35,11 +37,13 @@ class CostTable(BaseModel):
     """Latency of every distinct block and of `embed` and `head`, by phase.
 
     All latencies of a phase share one set of conditions; ConfigError is raised where they do not.
+    `scenarios`: tables of the same blocks for other batches and lengths, alike in all the rest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     entries: dict[str, dict[Phase, Latency]]
+    scenarios: dict[str, CostTable] = {}
 
     @classmethod
     def of(cls, latencies: Iterable[tuple[str, Phase, Latency]]) -> CostTable:
@@ -57,6 +61,19 @@ class CostTable(BaseModel):
                 if latency.conditions.phase != phase:
                     raise ValueError(f"a {latency.conditions.phase} latency stands under {phase}")
                 first.setdefault(phase, latency.conditions).require_same(latency.conditions)
+        return self
+
+    @model_validator(mode="after")
+    def _scenarios_of_one_target(self) -> Self:
+        for name, table in self.scenarios.items():
+            for phase in self.phases:
+                if phase not in table.phases:
+                    raise ValueError(f"scenario {name} has no {phase} latencies")
+                here, there = self.conditions(phase), table.conditions(phase)
+                try:
+                    here.require_same(there, but=_OF_A_SCENARIO)
+                except ConfigError as error:
+                    raise ConfigError(f"scenario {name}: {error}") from None
         return self
 
     @property

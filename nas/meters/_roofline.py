@@ -17,20 +17,60 @@ _KERNELS = {"attention": 8, "ffn": 6, "embed": 4, "head": 2}
 
 
 @dataclass(frozen=True)
-class _Work:
-    """Floating-point operations and bytes moved between memory and processor."""
+class LeastWork:
+    """Floating-point operations, and the bytes that memory and processor must exchange."""
 
     flops: float
     bytes_moved: float
 
 
+def least_work(config: TargetConfig, shape: ChainShape, request: Request) -> LeastWork:
+    """The weights once, input and output, and the cache read and written; everything inside a block
+    is taken as fused."""
+    prompt, width = config.prompt_tokens, _BYTES[config.dtype]
+    tokens, past = (prompt, 0) if request.phase == "prefill" else (1, prompt)
+    if request.block is not None:
+        flops, values = _block(config, shape, *request.block, tokens, past)
+    else:
+        flops, values = _part(config, shape, request.part, tokens)
+    return LeastWork(flops, values * width)
+
+
+def _block(
+    config: TargetConfig,
+    shape: ChainShape,
+    slot_kind: SlotKind,
+    spec: BlockSpec,
+    tokens: int,
+    past: int,
+) -> tuple[float, float]:
+    """Operations, and numbers moved."""
+    from nas.blocks import KINDS
+
+    kind, batch = KINDS[spec.kind], config.batch
+    seen = seen_tokens(shape, tokens, past)
+    parameters = kind.parameters(shape, slot_kind, spec) + shape.norm_parameters
+    cached = batch * (past + 2 * tokens) * kind.cached_values_per_token(shape, spec)
+    state = 2 * batch * tokens * shape.hidden_size
+    return batch * kind.flops(shape, spec, tokens, seen), parameters + cached + state
+
+
+def _part(config: TargetConfig, shape: ChainShape, part: Part, tokens: int) -> tuple[float, float]:
+    rows = config.batch * tokens
+    if part == "embed":
+        return 0.0, 2 * rows * shape.hidden_size
+    weights = shape.head_parameters
+    if not weights:  # an encoder's states are pooled
+        return rows * shape.hidden_size, rows * shape.hidden_size
+    return 2.0 * rows * weights, weights + rows * (shape.hidden_size + shape.vocab_size)
+
+
 class RooflineMeter(Meter):
     """max(operations / reachable peak, bytes / bandwidth) + kernels * launch overhead.
 
-    Operations are those of the block's kind; bytes are the weights once, the block's input and
-    output, and the cache read and written; everything inside a block is taken as fused. It orders
-    blocks well and is no measurement: `source` is `roofline`. With a calibration, which knows what
-    was measured on the device, the block's operators are added up under the efficiencies fitted.
+    Operations and bytes are those of `least_work`. It orders blocks well and is no measurement:
+    `source` is `roofline`. With a calibration, which knows what was measured on the device, the
+    block's operators are added up under the efficiencies fitted.
     """
 
     def __init__(
@@ -70,45 +110,8 @@ class RooflineMeter(Meter):
         if self.calibration is not None:
             ms = self.calibration.curve.milliseconds(decoder_work(self.config, self.shape, request))
             return Latency.of([ms], self.conditions(request.phase), "roofline")
-        tokens, past = self._tokens(request.phase)
-        block = request.block
-        if block is None:
-            work = self._part(request.part, tokens)
-        else:
-            work = self._block(*block, tokens, past)
+        work = least_work(self.config, self.shape, request)
         seconds = max(work.flops / self._flops_per_s, work.bytes_moved / self._bytes_per_s)
         launches_us = _KERNELS[request.part] * self.profile.launch_overhead_us
         ms = 1e3 * seconds + 1e-3 * launches_us
         return Latency.of([ms], self.conditions(request.phase), "roofline")
-
-    def _block(self, slot_kind: SlotKind, spec: BlockSpec, tokens: int, past: int) -> _Work:
-        from nas.blocks import KINDS
-
-        kind, batch = KINDS[spec.kind], self.config.batch
-        seen = seen_tokens(self.shape, tokens, past)
-        parameters = kind.parameters(self.shape, slot_kind, spec) + self.shape.norm_parameters
-        # Keys and values, which a decoder also keeps.
-        cached = batch * (past + 2 * tokens) * kind.cached_values_per_token(self.shape, spec)
-        state = 2 * batch * tokens * self.shape.hidden_size
-        return _Work(
-            batch * kind.flops(self.shape, spec, tokens, seen),
-            self._bytes(parameters + cached + state),
-        )
-
-    def _part(self, part: Part, tokens: int) -> _Work:
-        rows, shape = self.config.batch * tokens, self.shape
-        if part == "embed":
-            return _Work(0.0, self._bytes(2 * rows * shape.hidden_size))
-        if not shape.head_parameters:  # an encoder's states are pooled
-            return _Work(rows * shape.hidden_size, self._bytes(rows * shape.hidden_size))
-        weights = shape.head_parameters
-        moved = weights + rows * (shape.hidden_size + shape.vocab_size)
-        return _Work(2.0 * rows * weights, self._bytes(moved))
-
-    def _tokens(self, phase: Phase) -> tuple[int, int]:
-        """(tokens computed, tokens already in the cache)."""
-        prompt = self.config.prompt_tokens
-        return (prompt, 0) if phase == "prefill" else (1, prompt)
-
-    def _bytes(self, values: float) -> float:
-        return values * _BYTES[self.config.dtype]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nas.passes.build import FindDraft
     from nas.passes.evaluate import Qualities
     from nas.passes.profile import Profile
+    from nas.profiling import LayerProfiles
     from nas.uncertainty import Uncertainty
 
 
@@ -204,6 +205,13 @@ class Artefacts:
         from nas.passes.profile import profile
 
         return profile(self.context, self.exported)
+
+    @cached_property
+    def layers(self) -> LayerProfiles:
+        """Where teacher and student spend their time."""
+        from nas.passes.layers import profile_layers
+
+        return profile_layers(self.context, self.architectures["student"], self.exported)
 
     @cached_property
     def quality(self) -> dict[str, Qualities]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from nas.ir import Architecture, Candidate, KeepTeacher, Skip
+from nas.ir import Architecture, BlockSpec, Candidate, KeepTeacher, Skip
 from nas.meters import CostTable
 from nas.objectives import objective_of
 from nas.passes._context import PassContext
@@ -33,8 +33,8 @@ def uniform_width(context: PassContext, table: CostTable) -> int | None:
     shape, multiple = context.shape, context.width_multiple
     widths = list(range(multiple, shape.ffn_width, multiple))
     if context.config.target.meter == "table":  # it cannot measure a width that it does not hold
-        known = {key.removeprefix("ffn/w") for key in table.entries}
-        widths = [w for w in widths if str(w) in known]
+        tables = (table, *table.scenarios.values())
+        widths = [w for w in widths if all(f"ffn/w{w}" in one.entries for one in tables)]
     fits = [w for w in widths if _meets(context, _with_width(context, table, w), w)]
     if _meets(context, table, shape.ffn_width):
         return None
@@ -56,8 +56,19 @@ def uniform_table(context: PassContext, table: CostTable, width: int) -> CostTab
     full = context.shape.ffn(context.shape.ffn_width)
     requests = tuple(Request("ffn", phase, s) for phase in phases for s in (full, spec))
     fresh = measure_requests(context, requests, f"solve/uniform-{width}")
+    scenarios = {
+        name: _joined(other, fresh.scenarios[name], full, spec)
+        for name, other in table.scenarios.items()
+    }
+    return _joined(table, fresh, full, spec).model_copy(update={"scenarios": scenarios})
+
+
+def _joined(table: CostTable, fresh: CostTable, full: BlockSpec, spec: BlockSpec) -> CostTable:
+    """`table` with the latency of `spec` out of `fresh`, on its own scale by that of `full`."""
+    from nas.meters import block_key
+
     triples = []
-    for phase in phases:
+    for phase in table.phases:
         drift = table.latency_ms("ffn", full, phase) / fresh.latency_ms("ffn", full, phase)
         latency = fresh.latency(block_key("ffn", spec), phase)
         scaled = latency.model_copy(
@@ -140,6 +151,7 @@ def _with_width(context: PassContext, table: CostTable, width: int) -> CostTable
     key = block_key("ffn", context.shape.ffn(width))
     if key in table.entries:
         return table
+    scenarios = {n: _with_width(context, other, width) for n, other in table.scenarios.items()}
     known = sorted(
         int(name.removeprefix("ffn/w")) for name in table.entries if name.startswith("ffn/w")
     )
@@ -155,7 +167,7 @@ def _with_width(context: PassContext, table: CostTable, width: int) -> CostTable
             }
         )
         triples.append((key, phase, guess))
-    return CostTable.of(triples)
+    return CostTable.of(triples).model_copy(update={"scenarios": scenarios})
 
 
 def _interpolate(points: dict[int, float], x: int) -> float:

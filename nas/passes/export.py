@@ -43,7 +43,7 @@ def export(
     source = {"teacher": context.teacher_key, **keys}
     gate = config.greedy_tokens
     if "tensorrt_rtx" in config.formats:
-        _compute_capabilities(context)  # refuse before anything is written
+        compute_capabilities(context)  # refuse before anything is written
     if "huggingface" in config.formats:
         key = content_key("huggingface", source["student"], gate)
         _unit(context, "huggingface", "student", "student", key, every, _huggingface)
@@ -53,7 +53,7 @@ def export(
             _unit(context, "onnx", name, f"onnx/{name}", key, every, _onnx)
     if "tensorrt_rtx" in config.formats:
         sizes = (target.batch, target.prompt_tokens, target.output_tokens)
-        sms = _compute_capabilities(context)
+        sms = compute_capabilities(context)
         key = content_key("tensorrt_rtx", source["student"], gate, config.engine_dtype, sms, sizes)
         _unit(context, "tensorrt_rtx", "student", "engines", key, every, _engines)
 
@@ -160,7 +160,7 @@ def _sentence_transformers(
 def _engines(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
     """Engines for every compute capability, and the ONNX file that they are built from."""
     from nas.backends.onnx import export_onnx
-    from nas.backends.tensorrt_rtx import EngineShapes, build_engine
+    from nas.backends.tensorrt_rtx import EngineShapes, build_engines
 
     assert isinstance(chain, DecoderChain)
     target, dtype = context.config.target, context.config.export.engine_dtype
@@ -173,13 +173,15 @@ def _engines(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]
         prompt_tokens=target.prompt_tokens,
         max_tokens=target.prompt_tokens + target.output_tokens,
     )
-    engines = []
-    for sm in _compute_capabilities(context):
-        engine = build_engine(
-            artifact.path, folder, sm=sm, dtype=dtype, shapes=shapes, name=context.config.name
-        )
-        engines.append(str(engine.path.relative_to(folder)))
-    return {"engines": engines, "gates": gates}
+    built = build_engines(
+        artifact.path,
+        folder,
+        sms=compute_capabilities(context),
+        dtype=dtype,
+        shapes=shapes,
+        name=context.config.name,
+    )
+    return {"engines": [str(one.path.relative_to(folder)) for one in built], "gates": gates}
 
 
 def _check_onnx(
@@ -194,8 +196,11 @@ def _check_onnx(
     return _gates(report.max_logits_difference, tolerance, tokens)
 
 
-def _compute_capabilities(context: PassContext) -> tuple[int, ...]:
+def compute_capabilities(context: PassContext) -> tuple[int, ...]:
+    """What engines are built for. Raises ConfigError where nothing names any, CapabilityError
+    where the builder does not know one or is not installed."""
     from hardware_profiles import load_profile
+    from nas.backends.tensorrt_rtx import require_sm
 
     hardware = context.config.target.hardware
     sms = context.config.export.sm or tuple(load_profile(hardware).tensorrt_rtx_sms)
@@ -204,6 +209,8 @@ def _compute_capabilities(context: PassContext) -> tuple[int, ...]:
             f"export.sm: the profile {hardware} names no compute capability that TensorRT-RTX "
             "builds for; give one, such as [89], or drop tensorrt_rtx from export.formats"
         )
+    for sm in sms:
+        require_sm(sm)
     return sms
 
 

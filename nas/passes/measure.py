@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from hardware_profiles import load_profile
+from nas.config import TargetConfig
 from nas.ir import BlockSpec, Candidate, ChainShape, KeepTeacher, Skip, Slot
 from nas.meters import CostTable, Request, create_meter, requests_for
 from nas.passes._context import PassContext
@@ -30,13 +31,25 @@ def _cut_blocks(shape: ChainShape) -> list[Candidate]:
 
 
 def measure_requests(context: PassContext, requests: tuple[Request, ...], unit: str) -> CostTable:
-    """Measure `requests` as the unit `unit`; its file is named after it."""
+    """Measure `requests` as the unit `unit`, and in each scenario as one of its own; files are
+    named after them."""
     target = context.config.target
+    table = _measure(context, target, requests, unit)
+    scenarios = {
+        name: _measure(context, target.in_scenario(name), requests, f"{unit}-{name}")
+        for name in target.scenarios
+    }
+    return CostTable(entries=table.entries, scenarios=scenarios)
+
+
+def _measure(
+    context: PassContext, target: TargetConfig, requests: tuple[Request, ...], unit: str
+) -> CostTable:
     meter = create_meter(target, context.shape)
     conditions = {phase: meter.conditions(phase) for phase in target.phases}
     wanted = sorted(f"{r.key}:{r.phase}" for r in requests)
     key = content_key(
-        "measure", context.shape, conditions, target.repeats, target.meter, wanted, _source(context)
+        "measure", context.shape, conditions, target.repeats, target.meter, wanted, _source(target)
     )
     record = context.run.fetch(unit, key)
     if record is not None:
@@ -54,9 +67,8 @@ def measure_requests(context: PassContext, requests: tuple[Request, ...], unit: 
     return table
 
 
-def _source(context: PassContext) -> object:
+def _source(target: TargetConfig) -> object:
     """What a meter's answers depend on beside the conditions."""
-    target = context.config.target
     if target.meter == "table" and target.table is not None:
         return file_digest(target.table) if target.table.is_file() else "absent"
     if target.meter == "roofline" and target.calibration is not None:
@@ -69,10 +81,17 @@ def _source(context: PassContext) -> object:
 def option_costs(
     context: PassContext, table: CostTable, slot: Slot, spec: BlockSpec
 ) -> dict[str, float]:
-    """Every cost of one block in one slot, by name."""
+    """Every cost of one block in one slot, by name: `decode_ms`, and `chat.decode_ms` in the
+    scenario `chat`."""
+    return _under_all(context, table, lambda target, one: _option(context, target, one, slot, spec))
+
+
+def _option(
+    context: PassContext, target: TargetConfig, table: CostTable, slot: Slot, spec: BlockSpec
+) -> dict[str, float]:
     from nas.blocks import KINDS
 
-    shape, target = context.shape, context.config.target
+    shape = context.shape
     resolved = shape.resolve(slot, spec)
     kind = KINDS[resolved.kind]
     weights = kind.parameters(shape, slot.kind, resolved)
@@ -80,7 +99,8 @@ def option_costs(
         weights += shape.norm_parameters
     width = _BYTES[target.dtype]
     tokens = target.prompt_tokens + target.output_tokens
-    kv_mib = kind.cached_values_per_token(shape, resolved) * tokens * width / _MIB
+    cached = kind.cached_values_per_token(shape, resolved) if shape.generates else 0
+    kv_mib = cached * tokens * width / _MIB
     costs = {
         "params_m": weights / 1e6,
         "memory_mib": weights * width / _MIB + kv_mib * target.batch,
@@ -93,7 +113,24 @@ def option_costs(
 
 def fixed_costs(context: PassContext, table: CostTable) -> dict[str, float]:
     """The costs of what stands outside the slots."""
-    shape, target = context.shape, context.config.target
+    return _under_all(context, table, lambda target, one: _fixed(context.shape, target, one))
+
+
+def _under_all(
+    context: PassContext,
+    table: CostTable,
+    costs: Callable[[TargetConfig, CostTable], dict[str, float]],
+) -> dict[str, float]:
+    """Costs under the target's own conditions, and in every scenario under its name."""
+    target = context.config.target
+    found = costs(target, table)
+    for name, other in table.scenarios.items():
+        here = costs(target.in_scenario(name), other)
+        found |= {f"{name}.{cost}": here[cost] for cost in here.keys() - {"params_m"}}
+    return found
+
+
+def _fixed(shape: ChainShape, target: TargetConfig, table: CostTable) -> dict[str, float]:
     weights = shape.outside_parameters
     costs = {
         "params_m": weights / 1e6,

@@ -83,7 +83,8 @@ def make_plan(config: RunConfig) -> Plan:
     streams = exceeds_memory(config.teacher, shape) if stream == "auto" else stream
     work = Work(config, shape, candidates, streams=streams)
     rates = measured_rates(config.teacher.device)
-    requests = len(requests_for(shape, candidates, config.target.phases))
+    tables = 1 + len(config.target.scenarios)
+    requests = tables * len(requests_for(shape, candidates, config.target.phases))
     rows = tuple(_rows(work, rates, requests))
     gpu = profile if profile.kind == "gpu" else load_profile(_GPU)
     rest = sum(row.seconds for row in rows if row.pass_name not in ("build", "score"))

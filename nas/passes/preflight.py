@@ -16,14 +16,23 @@ def preflight(context: PassContext, passes: Collection[str]) -> None:
 
     Text is read and cut here, and stays for the passes. Finished work is not looked at again.
     Raises ConfigError for text, tasks or a solver that cannot be used, and CapabilityError where an
-    optional package is missing.
+    optional package is missing or builds no engine for a GPU that is asked for.
     """
     create_solver(context.config.solve.solver)
     _require_kind(context)
     if "evaluate" in passes:
         _require_tasks(context)
+    if "export" in passes and context.run.record("export/tensorrt_rtx-student") is None:
+        _require_engines(context)
     if not _READ_TEXT.isdisjoint(passes):
         context.require_text()
+
+
+def _require_engines(context: PassContext) -> None:
+    if "tensorrt_rtx" in context.config.export.formats:
+        from nas.passes.export import compute_capabilities
+
+        compute_capabilities(context)
 
 
 def _require_tasks(context: PassContext) -> None:

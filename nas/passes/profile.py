@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from nas.config import TargetConfig
 from nas.ir import Latency, Phase
 from nas.meters import CostTable, OnnxRuntimeMeter, interleaved, requests_for, round_paces
 from nas.passes._context import PassContext
@@ -23,17 +24,21 @@ Measured = dict[str, dict[Phase, Latency]]
 
 
 class Profile(BaseModel):
-    """Latencies of whole networks by name, and the teacher's blocks measured again beside them."""
+    """Latencies of whole networks by name, and the teacher's blocks measured again beside them.
+
+    `scenarios`: the same under other conditions, by name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     networks: Measured = {}
     anchors: CostTable = CostTable(entries={})
+    scenarios: dict[str, Profile] = {}
 
     def pace(self, context: PassContext, table: CostTable, phase: Phase) -> float | None:
         """Time that the teacher's blocks take now, over what `table` says; None if not measured.
 
-        1 on a machine that has not changed since the pass measure.
+        1 on a machine that has not changed since the pass measure. `table` is of the same
+        conditions as this profile.
         """
         if phase not in self.anchors.phases:
             return None
@@ -43,27 +48,40 @@ class Profile(BaseModel):
 
 
 def profile(context: PassContext, keys: Mapping[str, str]) -> Profile:
-    """Measure teacher, student and baselines in every phase.
+    """Measure teacher, student and baselines in every phase, and in every scenario.
 
     All run in turns within one measurement, so that they meet the same machine. Predictions rest on
     a table that is older, so the teacher's own blocks run in the same turns.
     """
     config = context.config
-    if config.target.meter != "onnxruntime" or "onnx" not in config.export.formats:
+    target = config.target
+    if target.meter != "onnxruntime" or "onnx" not in config.export.formats:
         return Profile()
-    meter = OnnxRuntimeMeter(config.target, context.shape)
-    conditions = {phase: meter.conditions(phase) for phase in config.target.phases}
+    found = _profile(context, keys, target, "profile")
+    scenarios = {
+        name: _profile(context, keys, target.in_scenario(name), f"profile/{name}")
+        for name in target.scenarios
+    }
+    return found.model_copy(update={"scenarios": scenarios})
+
+
+def _profile(
+    context: PassContext, keys: Mapping[str, str], target: TargetConfig, unit: str
+) -> Profile:
+    meter = OnnxRuntimeMeter(target, context.shape)
+    conditions = {phase: meter.conditions(phase) for phase in target.phases}
     key = content_key(
-        "profile in turns", context.teacher_key, dict(keys), conditions, config.target.repeats
+        "profile in turns", context.teacher_key, dict(keys), conditions, target.repeats
     )
-    record = context.run.fetch("profile", key)
+    record = context.run.fetch(unit, key)
     if record is not None:
         return Profile.model_validate(record.data)
     started = time.perf_counter()
     found = _measure(context, meter, ["teacher", *keys])
     seconds = time.perf_counter() - started
     data = found.model_dump(mode="json")
-    context.run.store("profile", key, {"profile.json": json_writer(data)}, data, seconds)
+    file = f"{unit.replace('/', '-')}.json"
+    context.run.store(unit, key, {file: json_writer(data)}, data, seconds)
     return found
 
 
@@ -71,7 +89,7 @@ def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) ->
     from nas.backends.onnxruntime import OnnxDecoder, OnnxEncoder
 
     kind = OnnxDecoder if context.shape.generates else OnnxEncoder
-    target = context.config.target
+    target = meter.config
     networks: dict[str, OnnxDecoder | OnnxEncoder] = {}
     for name in names:
         networks[name] = kind(onnx_path(context, name), threads=target.threads)
@@ -81,7 +99,7 @@ def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) ->
     with context.progress.task("profile", len(target.phases)) as advance:
         for phase in target.phases:
             requests = requests_for(context.shape, (), [phase])
-            timers = {f"{name} {phase}": _timer(n, phase, context) for name, n in networks.items()}
+            timers = {f"{name} {phase}": _timer(n, phase, target) for name, n in networks.items()}
             with meter.runs(requests) as runs:
                 samples = interleaved({**runs, **timers}, target.repeats, warmup=2)
             pace = round_paces(samples)
@@ -96,9 +114,8 @@ def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) ->
 
 
 def _timer(
-    network: OnnxDecoder | OnnxEncoder, phase: Phase, context: PassContext
+    network: OnnxDecoder | OnnxEncoder, phase: Phase, target: TargetConfig
 ) -> Callable[[], float]:
-    target = context.config.target
     if phase == "prefill":
         return lambda: network.time_prefill(target.batch, target.prompt_tokens)
     assert isinstance(network, OnnxDecoder)

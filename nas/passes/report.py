@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from nas.ir import Architecture, BlockSpec, KeepTeacher, Option, Phase, RefineStep, Slot
+from nas.ir import (
+    Architecture,
+    BlockSpec,
+    Conditions,
+    KeepTeacher,
+    Option,
+    Phase,
+    RefineStep,
+    Slot,
+)
 from nas.passes._context import PassContext
 from nas.passes.export import export_units
 from nas.passes.measure import fixed_costs, total_costs
@@ -32,6 +41,7 @@ from nas.report import (
     Quality,
     RefinementSummary,
     RefitSummary,
+    ScenarioSummary,
     SlotCertaintySummary,
     SlotSummary,
     SolutionSummary,
@@ -46,6 +56,7 @@ from nas.report import (
 from nas.run import content_key
 
 if TYPE_CHECKING:
+    from nas.meters import CostTable
     from nas.passes._artefacts import Artefacts
     from nas.uncertainty import Uncertainty
 
@@ -73,7 +84,6 @@ def summarise(artefacts: Artefacts) -> Summary:
     context, config = artefacts.context, artefacts.context.config
     problem = make_problem(context, artefacts.costs, artefacts.usable, artefacts.scores)
     solution = artefacts.refined
-    phases = config.target.phases
     return Summary(
         name=config.name,
         created_at=datetime.now(UTC),
@@ -85,7 +95,14 @@ def summarise(artefacts: Artefacts) -> Summary:
             hardware=config.target.hardware,
             meter=config.target.meter,
             output_tokens=config.target.output_tokens,
-            conditions=tuple(artefacts.costs.conditions(phase) for phase in phases),
+            conditions=_conditions(artefacts.costs),
+            scenarios={
+                name: ScenarioSummary(
+                    output_tokens=config.target.in_scenario(name).output_tokens,
+                    conditions=_conditions(table),
+                )
+                for name, table in artefacts.costs.scenarios.items()
+            },
         ),
         environment=this_environment(),
         slots=tuple(_slots(artefacts, problem.slots)),
@@ -94,11 +111,16 @@ def summarise(artefacts: Artefacts) -> Summary:
             solution, _certainty(artefacts.uncertainty), _refinement(context)
         ),
         budgets=tuple(BudgetSummary.of(budget, solution) for budget in problem.budgets),
+        layers=artefacts.layers.phases,
         models=tuple(_models(artefacts)),
         tasks=tuple(TaskSummary.model_validate(t) for t in artefacts.tasks),
         passes=tuple(_passes(context)),
         files=tuple(_files(context, ("teacher", *artefacts.architectures))),
     )
+
+
+def _conditions(table: CostTable) -> tuple[Conditions, ...]:
+    return tuple(table.conditions(phase) for phase in table.phases)
 
 
 def _refinement(context: PassContext) -> RefinementSummary | None:
@@ -217,9 +239,11 @@ def _model(
     context = artefacts.context
     costs = total_costs(context, artefacts.all_costs, architecture.items(context.shape))
     roles = {"teacher": "teacher", "student": "student"}
-    latency = []
-    for phase in artefacts.costs.phases:
-        latency.append(_latency(artefacts, name, phase, costs[f"{phase}_ms"], teacher))
+    latency = [
+        _latency(artefacts, name, phase, scenario, costs, teacher)
+        for scenario in (None, *artefacts.costs.scenarios)
+        for phase in artefacts.costs.phases
+    ]
     quality = artefacts.quality
     return ModelSummary.model_validate(
         {
@@ -242,17 +266,22 @@ def _latency(
     artefacts: Artefacts,
     name: str,
     phase: Phase,
-    predicted_ms: float,
+    scenario: str | None,
+    costs: Mapping[str, float],
     teacher: ModelSummary | None,
 ) -> PhaseLatency:
     """The teacher's own row has a speed-up of 1."""
-    profile = artefacts.measured
-    reference = teacher.latency_of(phase) if teacher else None
+    profile, table, prefix = artefacts.measured, artefacts.costs, ""
+    if scenario is not None:
+        profile = profile.scenarios.get(scenario, type(profile)())
+        table, prefix = table.scenarios[scenario], f"{scenario}."
+    reference = teacher.latency_of(phase, scenario) if teacher else None
     return PhaseLatency.of(
         phase,
-        predicted_ms=predicted_ms,
+        scenario=scenario,
+        predicted_ms=costs[f"{prefix}{phase}_ms"],
         measured=profile.networks.get(name, {}).get(phase),
-        pace=profile.pace(artefacts.context, artefacts.costs, phase),
+        pace=profile.pace(artefacts.context, table, phase),
         teacher=reference,
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import NoReturn
 
 import numpy as np
 
-from nas.config import BudgetsConfig, TargetConfig
+from nas.config import BudgetsConfig, Limits, TargetConfig
 from nas.errors import ConfigError, InfeasibleError
 from nas.ir import (
     Architecture,
@@ -128,9 +128,13 @@ def require_feasible(
 def _refuse(context: PassContext, problem: Problem, table: CostTable) -> NoReturn:
     """InfeasibleError with the diagnosis and the tightest values in the terms the user wrote."""
     teacher = teacher_costs(context, table)
-    quotients = {f"speedup.{p}": Quotient(teacher[f"{p}_ms"], "times") for p in table.phases}
-    tokens = _request_tokens(context.config.target)
-    quotients["throughput_tokens_per_s"] = Quotient(1000.0 * tokens, "token/s")
+    quotients = {}
+    for path, prefix, target in _conditions(context.config.target):
+        for p in table.phases:
+            quotients[f"{path}speedup.{p}"] = Quotient(teacher[f"{prefix}{p}_ms"], "times")
+        tokens = _request_tokens(target)
+        quotients[f"{path}throughput_tokens_per_s"] = Quotient(1000.0 * tokens, "token/s")
+        quotients[f"{path}tokens_per_s"] = Quotient(1000.0 * target.batch, "token/s")
     found = diagnose(problem, time_limit_s=context.config.solve.time_limit_s)
     found = found.written_as(quotients)
     raise InfeasibleError(found.explain(), tightest=found.tightest)
@@ -165,19 +169,14 @@ def make_budgets(
 ) -> tuple[Budget, ...]:
     """The user's budgets as limits on sums of costs; by default those of the configuration."""
     budgets = budgets or context.config.budgets
-    fixed = fixed_costs(context, table)
-    limits = [
-        *_phase_limits(budgets, teacher_costs(context, table)),
-        *_throughput(budgets, context.config.target),
-        *(
-            (name, name, float(limit))
-            for name in ("memory_mib", "kv_mib_per_sequence", "params_m")
-            if (limit := getattr(budgets, name)) is not None
-        ),
-    ]
-    return tuple(
-        Budget(name=name, cost=cost, limit=limit, fixed=fixed[cost]) for name, cost, limit in limits
-    )
+    fixed, teacher = fixed_costs(context, table), teacher_costs(context, table)
+    found = []
+    for path, prefix, target in _conditions(context.config.target):
+        group = budgets.scenarios.get(prefix[:-1], Limits()) if prefix else budgets
+        for name, cost, limit in _limits(group, target, teacher, prefix):
+            cost = cost if cost == "params_m" else f"{prefix}{cost}"
+            found.append(Budget(name=f"{path}{name}", cost=cost, limit=limit, fixed=fixed[cost]))
+    return tuple(found)
 
 
 def architecture_of(
@@ -188,20 +187,32 @@ def architecture_of(
     return Architecture(choices={c.slot.id: c.spec for c in candidates if c.id in chosen})
 
 
-def _phase_limits(
-    budgets: BudgetsConfig, teacher: Mapping[str, float]
-) -> Iterable[tuple[str, str, float]]:
-    for phase, limit in budgets.limits("latency_ms").items():
+def _conditions(target: TargetConfig) -> Iterator[tuple[str, str, TargetConfig]]:
+    """The target's own conditions, then each scenario's: what opens the names of their budgets,
+    what opens those of their costs, and the target under them."""
+    yield "", "", target
+    for name in target.scenarios:
+        yield f"scenarios.{name}.", f"{name}.", target.in_scenario(name)
+
+
+def _limits(
+    group: Limits, target: TargetConfig, teacher: Mapping[str, float], prefix: str
+) -> Iterator[tuple[str, str, float]]:
+    """Name, cost and most of it, of every limit that is given."""
+    for phase, limit in group.limits("latency_ms").items():
         yield f"latency_ms.{phase}", f"{phase}_ms", limit
-    for phase, factor in budgets.limits("speedup").items():
-        yield f"speedup.{phase}", f"{phase}_ms", teacher[f"{phase}_ms"] / factor
-
-
-def _throughput(budgets: BudgetsConfig, target: TargetConfig) -> Iterable[tuple[str, str, float]]:
-    wanted = budgets.throughput_tokens_per_s
-    if wanted is not None:
-        limit_ms = 1000.0 * _request_tokens(target) / wanted
+    for phase, factor in group.limits("speedup").items():
+        yield f"speedup.{phase}", f"{phase}_ms", teacher[f"{prefix}{phase}_ms"] / factor
+    if group.ttft_ms is not None:
+        yield "ttft_ms", "prefill_ms", group.ttft_ms
+    if group.tokens_per_s is not None:
+        yield "tokens_per_s", "decode_ms", 1000.0 * target.batch / group.tokens_per_s
+    if group.throughput_tokens_per_s is not None:
+        limit_ms = 1000.0 * _request_tokens(target) / group.throughput_tokens_per_s
         yield "throughput_tokens_per_s", "request_ms", limit_ms
+    for name in ("memory_mib", "kv_mib_per_sequence", "params_m"):
+        if (given := getattr(group, name, None)) is not None:
+            yield name, name, float(given)
 
 
 def _request_tokens(target: TargetConfig) -> int:

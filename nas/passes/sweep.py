@@ -14,14 +14,15 @@ from nas.passes._context import PassContext
 from nas.passes.solve import make_budgets, make_problem
 from nas.solvers import create_solver
 
-_MORE_IS_TIGHTER = ("speedup", "throughput_tokens_per_s")
+_MORE_IS_TIGHTER = ("speedup", "throughput_tokens_per_s", "tokens_per_s")
 
 
 def loosened(config: RunConfig, sweeps: Sequence[Sweep]) -> RunConfig:
     """The configuration with every swept budget at its loosest value; raises ConfigError."""
     check_sweeps(sweeps)
     for asked in sweeps:
-        loosest = asked.low if asked.path.startswith(_MORE_IS_TIGHTER) else asked.high
+        more = any(f".{name}" in f".{asked.path}" for name in _MORE_IS_TIGHTER)
+        loosest = asked.low if more else asked.high
         for value in (asked.low, asked.high, loosest):
             config = with_budget(config, asked.path, value, f"--sweep {asked.path}")
     return config
@@ -46,7 +47,8 @@ def sweep(
 
 def _axis(context: PassContext, table: CostTable, asked: Sweep) -> Axis:
     """The limits on a cost that the values of a budget mean, such as milliseconds of a speed-up."""
-    name = f"{asked.path}.prefill" if asked.path in ("latency_ms", "speedup") else asked.path
+    of_a_phase = asked.path.split(".")[-1] in ("latency_ms", "speedup")
+    name = f"{asked.path}.prefill" if of_a_phase else asked.path
     limits = []
     for value in asked.values:
         budgets = with_budget(context.config, asked.path, value, f"--sweep {asked.path}").budgets

@@ -4,6 +4,7 @@ Each gives plain data and, apart from it, the tables that show it.
 """
 
 from nas.readers._diff import Change, RunDiff, diff_runs, diff_tables
+from nas.readers._layers import layers_of, layers_tables
 from nas.readers._listing import KINDS, Entry, list_entries, listing_tables
 from nas.readers._plan import plan_tables
 from nas.readers._runs import open_run, read_config, with_tasks
@@ -32,6 +33,8 @@ __all__ = [
     "check_config",
     "diff_runs",
     "diff_tables",
+    "layers_of",
+    "layers_tables",
     "list_entries",
     "listing_tables",
     "open_run",

@@ -114,8 +114,9 @@ def _figures(model: ModelSummary) -> dict[str, float | None]:
         "kv_mib_per_sequence": model.kv_mib_per_sequence,
     }
     for latency in model.latency:
-        figures[f"{latency.phase}_ms"] = latency.measured_median_ms
-        figures[f"{latency.phase}_speedup"] = latency.speedup
+        under = f"{latency.scenario}." if latency.scenario else ""
+        figures[f"{under}{latency.phase}_ms"] = latency.measured_median_ms
+        figures[f"{under}{latency.phase}_speedup"] = latency.speedup
     if model.quality:
         for name in _LANGUAGE if model.quality.language else _EMBEDDING:
             figures[name] = getattr(model.quality, name)

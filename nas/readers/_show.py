@@ -14,7 +14,14 @@ from nas._tables import calm, table, upright
 from nas._words import number
 from nas.errors import ConfigError
 from nas.meters import Calibration
-from nas.report import SlotSummary, Summary, budget_table, load_summary, summary_table
+from nas.report import (
+    SlotSummary,
+    Summary,
+    budget_table,
+    load_summary,
+    scenario_table,
+    summary_table,
+)
 from nas.run import RunDirectory
 from search_spaces import (
     SearchSpace,
@@ -81,6 +88,8 @@ def _slot(summary: Summary, slot_id: str) -> SlotSummary:
 def result_tables(summary: Summary) -> Iterable[RenderableType]:
     """Student against teacher and baselines, budgets, tasks."""
     yield upright(summary_table(summary))
+    if summary.target.scenarios:
+        yield calm(scenario_table(summary))
     if summary.budgets:
         yield calm(budget_table(summary))
     if summary.tasks:

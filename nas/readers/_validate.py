@@ -99,7 +99,15 @@ def _target(config: RunConfig) -> tuple[Literal["ok", "note"], str]:
         from nas.meters import load_calibration
 
         load_calibration(target.calibration).require_target(target, profile)
-    return "ok", f"{profile.description}; meter {target.meter}"
+    for name in target.scenarios:
+        here = target.in_scenario(name)
+        if target.meter == "table" and (here.table is None or not here.table.is_file()):
+            raise ConfigError(
+                f"target.scenarios.{name}.table: {here.table or 'not given'}; "
+                f"target.meter: table reads this file"
+            )
+    scenarios = f"; scenarios {', '.join(target.scenarios)}" if target.scenarios else ""
+    return "ok", f"{profile.description}; meter {target.meter}{scenarios}"
 
 
 def _solver(config: RunConfig) -> tuple[Literal["ok", "note"], str]:
@@ -111,6 +119,8 @@ def _solver(config: RunConfig) -> tuple[Literal["ok", "note"], str]:
 
 def _budgets(config: RunConfig) -> tuple[Literal["ok", "note"], str]:
     given = config.budgets.model_dump(mode="json", exclude_none=True)
+    for scenario, limits in given.pop("scenarios").items():
+        given |= {f"{scenario} {name}": value for name, value in limits.items()}
     return "ok", ", ".join(f"{name} {value}" for name, value in given.items())
 
 

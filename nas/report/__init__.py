@@ -27,10 +27,11 @@ from nas.report._records import (
     FileSummary,
     Gate,
     PassSummary,
+    ScenarioSummary,
     TargetSummary,
     TeacherSummary,
 )
-from nas.report._tables import budget_table, summary_table
+from nas.report._tables import budget_table, scenario_table, summary_table
 from nas.report.summary import SCHEMA_VERSION, Summary, load_summary, summary_schema
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Quality",
     "RefinementSummary",
     "RefitSummary",
+    "ScenarioSummary",
     "SlotCertaintySummary",
     "SlotSummary",
     "SolutionSummary",
@@ -60,6 +62,7 @@ __all__ = [
     "budget_table",
     "load_summary",
     "render_html",
+    "scenario_table",
     "summary_schema",
     "summary_table",
     "this_environment",

@@ -23,6 +23,8 @@ class PhaseLatency(Record):
     """
 
     phase: Phase
+    scenario: str | None = None
+    """Whose conditions these are; None for the target's own."""
     predicted_ms: PositiveFloat | None = None
     measured_median_ms: PositiveFloat | None = None
     measured_p90_ms: PositiveFloat | None = None
@@ -41,6 +43,7 @@ class PhaseLatency(Record):
         cls,
         phase: Phase,
         *,
+        scenario: str | None = None,
         predicted_ms: float | None = None,
         measured: Latency | None = None,
         pace: float | None = None,
@@ -48,11 +51,12 @@ class PhaseLatency(Record):
     ) -> Self:
         """Derive the rest. `teacher`: its latency in the same phase (None for the teacher)."""
         if measured is None:
-            return cls(phase=phase, predicted_ms=predicted_ms)
+            return cls(phase=phase, scenario=scenario, predicted_ms=predicted_ms)
         median = measured.median_ms
         reference = teacher.measured_median_ms if teacher else None
         return cls(
             phase=phase,
+            scenario=scenario,
             predicted_ms=predicted_ms,
             measured_median_ms=median,
             measured_p90_ms=measured.p90_ms,
@@ -180,13 +184,15 @@ class ModelSummary(Record):
 
     @model_validator(mode="after")
     def _one_latency_a_phase(self) -> Self:
-        phases = [latency.phase for latency in self.latency]
+        phases = [(latency.scenario, latency.phase) for latency in self.latency]
         if len(set(phases)) != len(phases):
             raise ValueError(f"model {self.name} names a phase twice")
         return self
 
-    def latency_of(self, phase: Phase) -> PhaseLatency | None:
-        return next((latency for latency in self.latency if latency.phase == phase), None)
+    def latency_of(self, phase: Phase, scenario: str | None = None) -> PhaseLatency | None:
+        """Under the target's own conditions, or those of a scenario."""
+        wanted = (scenario, phase)
+        return next((one for one in self.latency if (one.scenario, one.phase) == wanted), None)
 
 
 class TaskSummary(Record):

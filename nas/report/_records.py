@@ -40,11 +40,9 @@ class DataSummary(Record):
     evaluate_tokens: NonNegativeInt
 
 
-class TargetSummary(Record):
-    """Where the student runs, and the conditions of every latency in this file."""
+class ScenarioSummary(Record):
+    """One set of conditions, the same for all of its latencies."""
 
-    hardware: str
-    meter: str
     output_tokens: int | None = Field(default=None, gt=0)
     """Length of the answer that throughput and KV-cache sizes assume."""
     conditions: tuple[Conditions, ...] = Field(min_length=1)
@@ -59,6 +57,19 @@ class TargetSummary(Record):
 
     def conditions_of(self, phase: Phase) -> Conditions | None:
         return next((c for c in self.conditions if c.phase == phase), None)
+
+
+class TargetSummary(ScenarioSummary):
+    """Where the student runs, and the conditions of every latency that names no scenario."""
+
+    hardware: str
+    meter: str
+    scenarios: dict[str, ScenarioSummary] = Field(default_factory=dict)
+    """Further conditions by name."""
+
+    def under(self, scenario: str | None) -> ScenarioSummary | None:
+        """The conditions of a scenario, or the target's own; None for an unknown scenario."""
+        return self if scenario is None else self.scenarios.get(scenario)
 
 
 class Environment(Record):

@@ -38,6 +38,34 @@ def summary_table(summary: Summary) -> Table:
     return table
 
 
+def scenario_table(summary: Summary) -> Table:
+    """What each scenario takes, model by model: predicted, measured, speed-up."""
+    table = Table(title=Text("scenarios"), title_justify="left")
+    for column in ("scenario", "batch", "prompt", "phase", "model"):
+        table.add_column(column, justify="right" if column in ("batch", "prompt") else "left")
+    for column in ("predicted ms", "measured ms", "speed-up", "tok/s"):
+        table.add_column(column, justify="right")
+    for name, scenario in summary.target.scenarios.items():
+        for conditions in scenario.conditions:
+            for model in summary.models:
+                latency = model.latency_of(conditions.phase, name)
+                if latency is None:
+                    continue
+                rate, speedup = _speed(model, latency)
+                table.add_row(
+                    Text(name),
+                    str(conditions.batch),
+                    str(conditions.prompt_tokens),
+                    conditions.phase,
+                    Text(model_title(model), style="bold" if model.role == "student" else ""),
+                    significant(latency.predicted_ms, 4),
+                    significant(latency.measured_median_ms, 4),
+                    speedup if latency.measured_median_ms else NOTHING,
+                    rate,
+                )
+    return table
+
+
 def budget_table(summary: Summary) -> Table:
     """Limit, value, slack and price of every budget."""
     table = Table(title=Text("budgets"), title_justify="left")
@@ -62,7 +90,7 @@ def budget_table(summary: Summary) -> Table:
 
 def _has(summary: Summary, phase: str) -> bool:
     return any(
-        latency.phase == phase and latency.measured_median_ms
+        (latency.phase, latency.scenario) == (phase, None) and latency.measured_median_ms
         for model in summary.models
         for latency in model.latency
     )

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from nas.errors import ArtifactError
 from nas.ir import Phase
+from nas.profiling import LayerProfile
 from nas.report._choice import BudgetSummary, Costs, SlotSummary, SolutionSummary
 from nas.report._models import ModelSummary, PhaseLatency, TaskSummary, close
 from nas.report._records import (
@@ -51,6 +52,8 @@ class Summary(Record):
     """What stands outside the slots: embedding, last norm and head."""
     solution: SolutionSummary | None = None
     budgets: tuple[BudgetSummary, ...] = ()
+    layers: tuple[LayerProfile, ...] = ()
+    """Where teacher and student spend their time under a profiler, by phase."""
     models: tuple[ModelSummary, ...]
     """The teacher, the student, then the baselines."""
     tasks: tuple[TaskSummary, ...] = ()
@@ -114,9 +117,10 @@ class Summary(Record):
     def _derived_speedup(
         self, model: ModelSummary, latency: PhaseLatency
     ) -> Iterator[tuple[str, float, float]]:
-        if not self.target.conditions_of(latency.phase):
+        under = self.target.under(latency.scenario)
+        if under is None or not under.conditions_of(latency.phase):
             raise ValueError(f"{model.name}: {latency.phase} latency without target.conditions")
-        teacher = self.teacher_model.latency_of(latency.phase)
+        teacher = self.teacher_model.latency_of(latency.phase, latency.scenario)
         mine, theirs = latency.measured_median_ms, teacher.measured_median_ms if teacher else None
         if latency.speedup is None or mine is None or theirs is None:
             return

@@ -214,6 +214,34 @@ def test_a_file_that_does_not_load_is_named(tmp_path: Path) -> None:
         OnnxDecoder(broken, threads=1)
 
 
+def test_a_missing_provider_is_refused_with_those_that_are_there(
+    exported: tuple[DecoderChain, OnnxArtifact],
+) -> None:
+    with pytest.raises(CapabilityError) as error:
+        OnnxDecoder(exported[1].path, 1, ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert "has no CUDAExecutionProvider here, only " in str(error.value)
+    assert "CPUExecutionProvider; " in str(error.value)
+    assert "pip install onnxruntime-gpu" in str(error.value)
+
+
+def test_a_provider_that_falls_back_to_another_is_refused(
+    exported: tuple[DecoderChain, OnnxArtifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    class FallenBack:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    known = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: known)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", FallenBack)
+    with pytest.raises(CapabilityError, match="has no CUDAExecutionProvider here"):
+        OnnxDecoder(exported[1].path, 1, known)
+
+
 def test_timings_and_their_conditions(exported: tuple[DecoderChain, OnnxArtifact]) -> None:
     decoder = OnnxDecoder(exported[1].path, threads=1)
     assert decoder.time_prefill(2, 7) > 0

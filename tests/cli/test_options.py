@@ -25,7 +25,10 @@ VERBS = {
         *("--executor", "--unit-timeout", "--continue-on-error"),
     ],
     "status": [FORMAT, "run"],
-    "show": [FORMAT, "name", "--slot", "what"],
+    "show": [
+        *(FORMAT, "name", "--layer-info", "--layers"),
+        *("--phase", "--slot", "--timings", "what"),
+    ],
     "diff": [FORMAT, "left", "right"],
     "space": ON_RUN,
     "measure": [*ON_RUN, FORMAT, "--calibrate", "--output", "--pack"],

@@ -21,9 +21,11 @@ from nas.data._file import FileSource
 from nas.data._jsonl import JsonlSource
 from nas.data._stream import token_stream
 from nas.evaluation import read_items
+from nas.ir import Architecture
 from nas.libraries import Query, read_library
 from nas.libraries._problem import make_problem
 from nas.meters import create_meter
+from nas.profiling import by_layer, read_node_times
 from nas.readers import open_run, read_config, read_status
 from nas.report import load_summary
 from nas.run import RunDirectory, json_writer
@@ -35,6 +37,7 @@ from tests.chains import tiny_shape
 from tests.libraries.files import puzzle_data, write_csv
 from tests.meters.costs import conditions
 from tests.models import tiny_tokenizer
+from tests.profiling.test_profiling import trace
 from tests.report.example_summary import example_summary
 
 CONFIG: dict[str, Any] = {
@@ -219,8 +222,26 @@ _SHAPED |= {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}, 
 _SHAPED |= {"rms_norm_eps": 1e-6, "eos_token_id": [257], "tie_word_embeddings": False}
 
 
+PROFILES = Path(__file__).parents[1] / "profiling" / "examples"
+
+
+def _example(name: str) -> Any:
+    return json.loads((PROFILES / f"{name}.json").read_text())
+
+
 def _csv(folder: Path) -> bytes:
     return write_csv(folder / "lib.csv", puzzle_data(2, 3)).read_bytes()
+
+
+def _read_times(folder: Path) -> None:
+    info = folder / "layers.json"
+    nodes = read_node_times(folder / "times.json", info if info.exists() else None)
+    by_layer(nodes, tiny_shape(), Architecture(), TargetConfig(threads=1), "decode")
+
+
+def _read_layer_info(folder: Path) -> None:
+    (folder / "times.json").write_text((PROFILES / "tensorrt_profile.json").read_text())
+    _read_times(folder)
 
 
 def text_targets(scratch: Path) -> list[Target]:
@@ -251,6 +272,11 @@ def text_targets(scratch: Path) -> list[Target]:
         Target("events", "events.jsonl", _read_events, events.encode()),
         _target("run", "run.json", _read_marker, {"format": 1, "created": 1.5}),
         _target("summary", "summary.json", lambda f: load_summary(f / "summary.json"), summary),
+        _target("trace", "times.json", _read_times, trace({"layers.0.ffn.a": 3, "b": 2})),
+        _target("layer times", "times.json", _read_times, _example("tensorrt_profile")),
+        _target(
+            "layer info", "layers.json", _read_layer_info, _example("tensorrt_layers_bindings")
+        ),
         _target(
             "teacher", "config.json", lambda f: read_shape(TeacherConfig(source=str(f))), _SHAPED
         ),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from nas.errors import ConfigError, PassError
+from nas.compiler import compile_run
+from nas.config import RunConfig
+from nas.errors import CapabilityError, ConfigError, PassError
 from nas.passes import Artefacts
+from nas.run import RunDirectory
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
@@ -49,6 +54,83 @@ def test_engines_without_a_compute_capability_are_refused_before_anything_is_wri
     with pytest.raises(ConfigError, match=r"export\.sm"):
         view.exported  # noqa: B018
     assert not view.context.run.path("student").exists()
+
+
+ENGINES = {"formats": ["tensorrt_rtx"], "sm": [89], "greedy_tokens": 2}
+
+
+def _builder() -> None:
+    for package in ("tensorrt_rtx", "onnx", "onnxruntime"):
+        pytest.importorskip(package)
+
+
+def _full(descriptor: int) -> None:
+    if os.readlink(f"/proc/self/fd/{descriptor}").endswith(".engine"):
+        raise OSError(28, "No space left on device")
+
+
+def _lose_fp16(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr("nas.passes.export._LOW_PRECISION_TOLERANCE", -1.0)
+    return r"model\.onnx: logits differ from torch's by up to .*, -1 is allowed"
+
+
+def _fill_the_disk(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(os, "fsync", _full)
+    return "No space left on device; free space"
+
+
+def _break_the_builder(monkeypatch: pytest.MonkeyPatch) -> str:
+    import tensorrt_rtx
+
+    monkeypatch.setattr(
+        tensorrt_rtx.Builder, "build_serialized_network", lambda *_: None, raising=True
+    )
+    return "TensorRT-RTX built no engine for SM89; its log ends"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="names files by /proc")
+@pytest.mark.parametrize("fault", [_lose_fp16, _fill_the_disk, _break_the_builder])
+def test_a_build_that_fails_leaves_the_earlier_engines(
+    artefacts: Callable[..., Artefacts],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[pytest.MonkeyPatch], str],
+) -> None:
+    _builder()
+    first = artefacts(export=ENGINES)
+    first.exported  # noqa: B018
+    folder = first.context.run.path("engines")
+    before = _bytes(folder)
+    assert [name for name in before if name.endswith(".engine")]
+    second = artefacts(export=ENGINES, distill={"steps": 5})
+    with monkeypatch.context() as patch, pytest.raises(PassError, match=fault(patch)):
+        second.exported  # noqa: B018
+    assert _bytes(folder) == before
+    assert not [p for p in folder.parent.iterdir() if "unchecked" in p.name]
+    third = artefacts(export=ENGINES, distill={"steps": 5})
+    third.exported  # noqa: B018
+    assert _bytes(folder).keys() != before.keys()
+
+
+@pytest.mark.parametrize(
+    ("installed", "message"),
+    [(True, "builds no engine for SM90; it builds for 75"), (False, r"-e '\.\[rtx\]'")],
+)
+def test_an_engine_that_cannot_be_built_is_refused_before_any_pass(
+    small_config: Callable[..., RunConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    installed: bool,
+    message: str,
+) -> None:
+    if installed:
+        _builder()
+    else:
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    run = RunDirectory.create(tmp_path / "run")
+    config = small_config(export={**ENGINES, "sm": [89, 90]})
+    with pytest.raises(CapabilityError, match=message):
+        compile_run(config, run)
+    assert not run.path("units").exists()
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,52 +36,93 @@ def build_engine(
     shapes: EngineShapes,
     name: str = "model",
 ) -> EngineArtifact:
-    """Build `onnx_path` for compute capability `sm` (89 is 8.9) into a folder under `folder`.
+    """As `build_engines`, for one compute capability."""
+    (artifact,) = build_engines(onnx_path, folder, sms=[sm], dtype=dtype, shapes=shapes, name=name)
+    return artifact
+
+
+def build_engines(
+    onnx_path: Path,
+    folder: Path,
+    *,
+    sms: Sequence[int],
+    dtype: str,
+    shapes: EngineShapes,
+    name: str = "model",
+) -> list[EngineArtifact]:
+    """Build `onnx_path` for each compute capability (89 is 8.9) into a folder under `folder`.
 
     Engines hold for one builder version and one target, so the folder and the file are named
     `tensorrt_rtx-<version>-sm<NN>-<dtype>-<hash>`; the hash covers the network, its weights and the
     shapes. Profile 0 is prefill on an empty cache, profile 1 one decoded token. An engine of the
-    same name is replaced once the new one is whole.
+    same name is replaced once the new one is whole. The network is read and parsed once.
 
-    Raises CapabilityError where the package, the SM or the precision is not available, ConfigError
-    where the file is not in `dtype`, ArtifactError where it is torn, and PassError with the end of
-    the builder's log where the build fails; the whole log is then kept beside the folder.
+    Raises CapabilityError where the package, an SM or the precision is not available, ConfigError
+    where the file is not in `dtype`, ArtifactError where it is torn, all before anything is built,
+    and PassError with the end of the builder's log where a build fails; the whole log is then kept
+    beside the folders, and the engines before it stay.
     """
     trt = load_tensorrt_rtx()
-    network_file = read_network(onnx_path)
-    check_support(network_file, sm, dtype)
-    key = _key(trt, network_file, sm, dtype, shapes)
-    log, start = new_log(trt), time.perf_counter()
+    file = read_network(onnx_path)
+    for sm in sms:
+        check_support(file, sm, dtype)
+    keys = {sm: _key(trt, file, sm, dtype, shapes) for sm in sms}
+    log = new_log(trt)
     try:
-        plan, profiles = _build(trt, log, onnx_path, sm, shapes)
+        parsed = _Parsed(trt, log, onnx_path, shapes)
     except PassError as error:
-        kept = _keep_log(folder / f"{key}.failed.log", log)
+        kept = _keep_log(folder / f"{keys[sms[0]]}.failed.log", log.lines)
         raise PassError(f"{error}\n{kept}") from error
-    engine = f"{name}-{key}.engine"
-    manifest = EngineManifest(
+    heard = len(log.lines)
+    artifacts = []
+    for sm, key in keys.items():
+        del log.lines[heard:]  # what was said of another target
+        start = time.perf_counter()
+        try:
+            plan = parsed.build(sm)
+        except PassError as error:
+            kept = _keep_log(folder / f"{key}.failed.log", log.lines)
+            raise PassError(f"{error}\n{kept}") from error
+        seconds = time.perf_counter() - start
+        manifest = _manifest(trt, file, plan, parsed.profiles, sm, dtype, f"{name}-{key}", seconds)
+        files: dict[str, bytes | memoryview] = {
+            manifest.engine: memoryview(plan),
+            LOG: _text(log.lines),
+            MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode(),
+        }
+        install_folder(folder / key, files)
+        artifacts.append(EngineArtifact(folder / key, folder / key / manifest.engine, manifest))
+    return artifacts
+
+
+def _manifest(
+    trt: Any,
+    file: NetworkFile,
+    plan: Any,
+    profiles: Profiles,
+    sm: int,
+    dtype: str,
+    title: str,
+    seconds: float,
+) -> EngineManifest:
+    engine = f"{title}.engine"
+    return EngineManifest(
         backend=BACKEND,
         version=trt.__version__,
         sm=sm,
         dtype=dtype,
-        opset=network_file.opset,
-        network_sha256=network_file.digest,
+        opset=file.opset,
+        network_sha256=file.digest,
         engine=engine,
         engine_bytes=plan.nbytes,
         engine_sha256=hashlib.sha256(plan).hexdigest(),
-        build_s=round(time.perf_counter() - start, 2),
+        build_s=round(seconds, 2),
         profiles=profiles,
         commands={
             phase: polygraphy_command(engine, index, profiles[phase])
             for index, phase in enumerate(PHASES)
         },
     )
-    files: dict[str, bytes | memoryview] = {
-        engine: memoryview(plan),
-        LOG: _text(log),
-        MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode(),
-    }
-    install_folder(folder / key, files)
-    return EngineArtifact(folder / key, folder / key / engine, manifest)
 
 
 def _key(trt: Any, network: NetworkFile, sm: int, dtype: str, shapes: EngineShapes) -> str:
@@ -88,44 +130,55 @@ def _key(trt: Any, network: NetworkFile, sm: int, dtype: str, shapes: EngineShap
     return f"{BACKEND}-{trt.__version__}-sm{sm}-{dtype}-{digest}"
 
 
-def _build(
-    trt: Any, log: BuildLog, onnx_path: Path, sm: int, shapes: EngineShapes
-) -> tuple[Any, Profiles]:
-    """The serialised engine (an IHostMemory) and its profiles; raises PassError."""
-    builder = trt.Builder(log)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(onnx_path)):
-        errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        reasons = [f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors]
-        raise PassError(f"{onnx_path}: TensorRT-RTX cannot parse it: {'; '.join(reasons)}")
-    config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), 0)
-    profiles = {phase: input_shapes(network, shapes.ranges(phase)) for phase in PHASES}
-    for phase, inputs in profiles.items():
-        profile = builder.create_optimization_profile()
-        for tensor, (least, tuned, most) in inputs.items():
-            profile.set_shape(tensor, tuple(least), tuple(tuned), tuple(most))
-        if config.add_optimization_profile(profile) < 0:
-            raise PassError(f"{onnx_path}: the {phase} profile was refused:\n{log.tail()}")
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise PassError(
-            f"{onnx_path}: TensorRT-RTX built no engine for SM{sm}; its log ends:\n{log.tail()}"
-        )
-    return plan, profiles
+class _Parsed:
+    """A network in the builder, to be built for one target after another; raises PassError where it
+    does not parse or an input has a foreign dimension."""
+
+    def __init__(self, trt: Any, log: BuildLog, onnx_path: Path, shapes: EngineShapes) -> None:
+        self._trt, self._log, self._path = trt, log, onnx_path
+        self._builder = trt.Builder(log)
+        typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        self._network = self._builder.create_network(typed)
+        self._parser = trt.OnnxParser(self._network, log)  # it owns the weights
+        if not self._parser.parse_from_file(str(onnx_path)):
+            errors = [self._parser.get_error(i) for i in range(self._parser.num_errors)]
+            reasons = [f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors]
+            raise PassError(f"{onnx_path}: TensorRT-RTX cannot parse it: {'; '.join(reasons)}")
+        self.profiles: Profiles = {
+            phase: input_shapes(self._network, shapes.ranges(phase)) for phase in PHASES
+        }
+
+    def build(self, sm: int) -> Any:
+        """The serialised engine (an IHostMemory); raises PassError."""
+        config = self._builder.create_builder_config()
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(self._trt.ComputeCapability, f"SM{sm}"), 0)
+        for phase, inputs in self.profiles.items():
+            profile = self._builder.create_optimization_profile()
+            for tensor, (least, tuned, most) in inputs.items():
+                profile.set_shape(tensor, tuple(least), tuple(tuned), tuple(most))
+            if config.add_optimization_profile(profile) < 0:
+                raise PassError(
+                    f"{self._path}: the {phase} profile was refused:\n{self._log.tail()}"
+                )
+        plan = self._builder.build_serialized_network(self._network, config)
+        if plan is None:
+            raise PassError(
+                f"{self._path}: TensorRT-RTX built no engine for SM{sm}; its log ends:\n"
+                f"{self._log.tail()}"
+            )
+        return plan
 
 
-def _keep_log(path: Path, log: BuildLog) -> str:
+def _keep_log(path: Path, lines: Sequence[str]) -> str:
     """Write the whole log of a failure; a sentence that says where it is, or why it is not."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_text(log))
+        path.write_bytes(_text(lines))
     except OSError as error:
         return f"(the whole log could not be kept: {error.strerror or error})"
     return f"the whole log: {path}"
 
 
-def _text(log: BuildLog) -> bytes:
-    return ("\n".join(log.lines) + "\n").encode()
+def _text(lines: Sequence[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode()

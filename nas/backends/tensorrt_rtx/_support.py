@@ -23,12 +23,8 @@ def supported_sms() -> tuple[int, ...]:
     return tuple(sorted(int(name[2:]) for name in members if name.startswith("SM")))
 
 
-def check_support(network: NetworkFile, sm: int, dtype: str) -> None:
-    """Refuse what the builder is known to fail on, with the reason.
-
-    Raises CapabilityError for an SM or a precision that the builder does not do, and ConfigError
-    where the ONNX file is not in `dtype`: precision lives in the file, the builder casts nothing.
-    """
+def require_sm(sm: int) -> None:
+    """Raise CapabilityError where the installed builder does not target `sm`, or is not there."""
     if sm not in supported_sms():
         known = ", ".join(str(n) for n in supported_sms())
         raise CapabilityError(
@@ -36,6 +32,15 @@ def check_support(network: NetworkFile, sm: int, dtype: str) -> None:
             f"SM{sm}; it builds for {known}; for other GPUs serve the ONNX file or the "
             "Hugging Face folder"
         )
+
+
+def check_support(network: NetworkFile, sm: int, dtype: str) -> None:
+    """Refuse what the builder is known to fail on, with the reason.
+
+    Raises CapabilityError for an SM or a precision that the builder does not do, and ConfigError
+    where the ONNX file is not in `dtype`: precision lives in the file, the builder casts nothing.
+    """
+    require_sm(sm)
     if dtype == "bfloat16" and sm == _TURING:
         raise CapabilityError(
             "export.engine_dtype: SM75 (Turing) has no bfloat16 units; choose float16"

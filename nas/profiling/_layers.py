@@ -1,0 +1,142 @@
+"""Times by part of the decoder, beside the work that each part does and the hardware's roof."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat
+
+from hardware_profiles import HardwareProfile
+from nas.config import TargetConfig
+from nas.ir import Architecture, ChainShape, Phase, Skip
+from nas.meters import LeastWork, Request, least_work
+from nas.profiling._nodes import NodeTime
+
+_NAMES = {"prologue": "embed", "epilogue": "head"}
+ELSEWHERE = "elsewhere"
+
+
+class LayerTime(BaseModel):
+    """One slot, the embedding (`embed`), the head, or what several of them share.
+
+    `block`: what stands there, such as `w768`. `share`: of the network's time. `flops` and
+    `bytes_moved` are the least that it can do (`least_work`), 0 where nothing is known;
+    `roof_share`: the time that the hardware's peak or bandwidth would take, over `ms`; None where
+    the profile has no such figure. `operators`: milliseconds by operator, the most first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    part: str
+    block: str = ""
+    ms: NonNegativeFloat
+    share: NonNegativeFloat
+    flops: NonNegativeFloat = 0.0
+    bytes_moved: NonNegativeFloat = 0.0
+    roof_share: NonNegativeFloat | None = None
+    operators: dict[str, float] = {}
+
+    @property
+    def gflops_per_s(self) -> float:
+        """Achieved rate."""
+        return self.flops / self.ms / 1e6 if self.ms else 0.0
+
+    @property
+    def gb_per_s(self) -> float:
+        return self.bytes_moved / self.ms / 1e6 if self.ms else 0.0
+
+
+class NetworkLayers(BaseModel):
+    """Every part of a network in one phase, in the order of the chain; milliseconds of one run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    phase: Phase
+    layers: tuple[LayerTime, ...]
+
+    @property
+    def ms(self) -> float:
+        return sum(layer.ms for layer in self.layers)
+
+    def of(self, part: str) -> LayerTime | None:
+        return next((layer for layer in self.layers if layer.part == part), None)
+
+
+def by_layer(
+    nodes: Iterable[NodeTime],
+    shape: ChainShape,
+    architecture: Architecture,
+    target: TargetConfig,
+    phase: Phase,
+    hardware: HardwareProfile | None = None,
+) -> NetworkLayers:
+    """Sum nodes to layers. A node of several parts is a row of its own, named after its ends, which
+    does the work of all of them."""
+    work = _work(shape, architecture, target, phase)
+    times: dict[tuple[str, ...], dict[str, float]] = {}
+    for node in nodes:
+        operators = times.setdefault(node.parts, {})
+        operators[node.operator] = operators.get(node.operator, 0.0) + node.ms
+    total = sum(ms for operators in times.values() for ms in operators.values())
+    order = {name: i for i, name in enumerate(work)}
+    rows = []
+    for parts, operators in times.items():
+        known = sorted({_NAMES.get(p, p) for p in parts} & work.keys(), key=order.__getitem__)
+        held = _between(known, list(work), len(parts) > 1)
+        blocks, ms = [work[name][0] for name in held], sum(operators.values())
+        flops = sum(work[name][1] for name in held)
+        moved = sum(work[name][2] for name in held)
+        row = LayerTime(
+            part=_title(known),
+            block=", ".join(dict.fromkeys(filter(None, blocks))),
+            ms=ms,
+            share=ms / total if total else 0.0,
+            flops=flops,
+            bytes_moved=moved,
+            roof_share=_roof_share(hardware, target.dtype, flops, moved, ms),
+            operators=dict(sorted(operators.items(), key=lambda item: -item[1])),
+        )
+        rows.append((order.get(known[0], len(order)) if known else len(order), row))
+    return NetworkLayers(phase=phase, layers=tuple(r for _, r in sorted(rows, key=lambda r: r[0])))
+
+
+def _title(known: list[str]) -> str:
+    if not known:
+        return ELSEWHERE
+    return known[0] if len(known) == 1 else f"{known[0]} to {known[-1]}"
+
+
+def _between(known: list[str], every: list[str], spans: bool) -> list[str]:
+    if not spans or len(known) < 2:
+        return known
+    return every[every.index(known[0]) : every.index(known[-1]) + 1]
+
+
+def _work(
+    shape: ChainShape, architecture: Architecture, target: TargetConfig, phase: Phase
+) -> dict[str, tuple[str, float, float]]:
+    """Part -> block, operations, bytes, in the order of the chain."""
+    requests: dict[str, tuple[str, Request | None]] = {"embed": ("", Request("embed", phase))}
+    for slot, spec in architecture.items(shape):
+        resolved = shape.resolve(slot, spec)
+        request = None if isinstance(resolved, Skip) else Request(slot.kind, phase, resolved)
+        requests[slot.id] = resolved.label, request
+    requests["head"] = "", Request("head", phase)
+    found = {}
+    for part, (block, request) in requests.items():
+        work = least_work(target, shape, request) if request else LeastWork(0.0, 0.0)
+        found[part] = block, work.flops, work.bytes_moved
+    return found
+
+
+def _roof_share(
+    hardware: HardwareProfile | None, dtype: str, flops: float, moved: float, ms: float
+) -> float | None:
+    """After Williams et al., "Roofline" (doi:10.1145/1498765.1498785): the longer of both times."""
+    if hardware is None or not ms or not (flops or moved):
+        return None
+    peaks: Mapping[str, float] = {str(name): value for name, value in hardware.peak_tflops.items()}
+    if dtype not in peaks or hardware.bandwidth_gb_per_s is None:
+        return None
+    least_s = max(flops / (peaks[dtype] * 1e12), moved / (hardware.bandwidth_gb_per_s * 1e9))
+    return 1000 * least_s / ms
