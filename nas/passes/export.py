@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,6 +22,9 @@ from nas.ir import Architecture
 from nas.passes._context import PassContext
 from nas.passes.students import distilled
 from nas.run import content_key
+
+if TYPE_CHECKING:
+    from nas.backends.tensorrt_rtx import Shapes
 
 _HUGGINGFACE_TOLERANCE = 1e-4
 """Largest difference of float32 logits; both sides are torch."""
@@ -159,29 +162,55 @@ def _sentence_transformers(
 
 def _engines(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
     """Engines for every compute capability, and the ONNX file that they are built from."""
-    from nas.backends.onnx import export_onnx
-    from nas.backends.tensorrt_rtx import EngineShapes, build_engines
+    from nas.backends.tensorrt_rtx import build_engines
 
+    dtype = context.config.export.engine_dtype
+    path, gates = _engine_source(context, chain, folder / f"onnx-{dtype}", dtype)
+    built = build_engines(
+        path,
+        folder,
+        sms=compute_capabilities(context),
+        dtype=dtype,
+        shapes=_engine_shapes(context),
+        name=context.config.name,
+    )
+    return {"engines": [str(one.path.relative_to(folder)) for one in built], "gates": gates}
+
+
+def _engine_source(
+    context: PassContext, chain: Chain, folder: Path, dtype: str
+) -> tuple[Path, list[dict[str, Any]]]:
+    """The ONNX file in the engine's format, and its gates.
+
+    ONNX Runtime does not run bfloat16 on a CPU, so such a file has none.
+    """
+    from nas.backends.onnx import check_encoder, export_encoder, export_onnx
+
+    if isinstance(chain, EncoderChain):
+        artifact = export_encoder(chain, folder, dtype=dtype)
+        if dtype == "bfloat16":
+            return artifact.path, []
+        limit = _LOW_PRECISION_TOLERANCE
+        difference = check_encoder(artifact, chain, _gate_ids(context), tolerance=limit)
+        return artifact.path, [_gate("embeddings", difference, limit)]
     assert isinstance(chain, DecoderChain)
-    target, dtype = context.config.target, context.config.export.engine_dtype
-    artifact = export_onnx(chain, folder / f"onnx-{dtype}", dtype=dtype)
-    gates = []
-    if dtype != "bfloat16":  # ONNX Runtime does not run bfloat16 on a CPU
-        gates = _check_onnx(context, artifact, chain, _LOW_PRECISION_TOLERANCE)
-    shapes = EngineShapes(
+    artifact = export_onnx(chain, folder, dtype=dtype)
+    if dtype == "bfloat16":
+        return artifact.path, []
+    return artifact.path, _check_onnx(context, artifact, chain, _LOW_PRECISION_TOLERANCE)
+
+
+def _engine_shapes(context: PassContext) -> Shapes:
+    from nas.backends.tensorrt_rtx import EngineShapes, TextShapes
+
+    target = context.config.target
+    if not context.shape.generates:
+        return TextShapes(target.batch, target.prompt_tokens, context.shape.max_positions)
+    return EngineShapes(
         batch=target.batch,
         prompt_tokens=target.prompt_tokens,
         max_tokens=target.prompt_tokens + target.output_tokens,
     )
-    built = build_engines(
-        artifact.path,
-        folder,
-        sms=compute_capabilities(context),
-        dtype=dtype,
-        shapes=shapes,
-        name=context.config.name,
-    )
-    return {"engines": [str(one.path.relative_to(folder)) for one in built], "gates": gates}
 
 
 def _check_onnx(
