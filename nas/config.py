@@ -356,7 +356,7 @@ class EvaluateConfig(Section):
     limit: PositiveInt | None = None
 
 
-BaselineName = Literal["uniform_ffn", "depth_cut"]
+BaselineName = Literal["uniform_ffn", "depth_cut", "depth_cut_within"]
 
 
 class RunConfig(Section):

@@ -79,18 +79,18 @@ def _joined(table: CostTable, fresh: CostTable, full: BlockSpec, spec: BlockSpec
     return CostTable.of([*known, *triples])
 
 
-def depth_cut(context: PassContext, table: CostTable) -> Architecture | None:
-    """The best contiguous run of layers to remove, by KL on the scoring text.
+def depth_cut(context: PassContext, table: CostTable, within: bool = False) -> Architecture | None:
+    """The best contiguous run of layers to remove, by the objective on the scoring text.
 
-    As many layers as the budgets ask for, less one; None where no layer has to go.
+    As many layers as the budgets ask for (`within`), or one less, which gives the cut the benefit of
+    the doubt: much of it in a network of few layers. None where no layer has to go.
     """
     layers = context.shape.layers
     fitting = [n for n in range(layers) if _fits_cut(context, table, n)]
-    removed = (min(fitting) if fitting else layers - 1) - 1
+    removed = (min(fitting) if fitting else layers - 1) - (0 if within else 1)
     if removed < 1:
         return None
-    start = _best_start(context, removed)
-    return cut_architecture(context, start, removed)
+    return cut_architecture(context, _best_start(context, removed), removed)
 
 
 def cut_architecture(context: PassContext, start: int, removed: int) -> Architecture:
@@ -103,7 +103,8 @@ def cut_architecture(context: PassContext, start: int, removed: int) -> Architec
 @torch.no_grad()
 def _best_start(context: PassContext, removed: int) -> int:
     key = content_key("baseline", "depth_cut", context.data_key, removed)
-    record = context.run.fetch("solve/depth_cut", key)
+    unit = f"solve/depth_cut-{removed}"
+    record = context.run.fetch(unit, key)
     if record is not None:
         return int(record.data["start"])
     started = time.perf_counter()
@@ -123,7 +124,7 @@ def _best_start(context: PassContext, removed: int) -> int:
         state = chain.run(state, rotary, start=2 * start, stop=2 * start + 2)
     best = min(range(len(losses)), key=losses.__getitem__)
     data = {"start": best, "removed": removed, "kl": losses}
-    context.run.store("solve/depth_cut", key, data=data, seconds=time.perf_counter() - started)
+    context.run.store(unit, key, data=data, seconds=time.perf_counter() - started)
     return best
 
 
@@ -200,6 +201,7 @@ def baseline_architectures(
     makers: dict[str, Callable[[], Architecture | None]] = {
         "uniform_ffn": lambda: Architecture(choices=choices) if choices else None,
         "depth_cut": lambda: depth_cut(context, table),
+        "depth_cut_within": lambda: depth_cut(context, table, within=True),
     }
     for name in context.config.baselines:
         architecture = makers[name]()

@@ -64,6 +64,7 @@ _DESCRIPTIONS = {
     "student": "chosen by the search",
     "uniform_ffn": "the same feed-forward width in every layer",
     "depth_cut": "a contiguous run of layers removed",
+    "depth_cut_within": "a contiguous run of layers removed, within the budgets",
 }
 
 
@@ -291,7 +292,7 @@ def _describe(context: PassContext, name: str, architecture: Architecture) -> st
     if name == "uniform_ffn":
         labels = {spec.label for spec in architecture.choices.values()}
         return f"{text} ({', '.join(sorted(labels))})"
-    if name == "depth_cut":
+    if name.startswith("depth_cut"):
         layers = sorted({int(slot.split(".")[1]) for slot in architecture.choices})
         return f"{text} ({layers[0]} to {layers[-1]})"
     return text
