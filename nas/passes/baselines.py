@@ -82,8 +82,8 @@ def _joined(table: CostTable, fresh: CostTable, full: BlockSpec, spec: BlockSpec
 def depth_cut(context: PassContext, table: CostTable, within: bool = False) -> Architecture | None:
     """The best contiguous run of layers to remove, by the objective on the scoring text.
 
-    As many layers as the budgets ask for (`within`), or one less, which gives the cut the benefit of
-    the doubt: much of it in a network of few layers. None where no layer has to go.
+    As many layers as the budgets ask for (`within`), or one less, which gives the cut the benefit
+    of the doubt: much of it in a network of few layers. None where no layer has to go.
     """
     layers = context.shape.layers
     fitting = [n for n in range(layers) if _fits_cut(context, table, n)]
