@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -257,3 +257,21 @@ class OnnxDecoder(OnnxNetwork):
             for name, (heads, dim) in self._caches.items()
         }
         return self._feed(ids.astype(np.int64), mask, past)
+
+
+def open_network(
+    path: Path, generates: bool, threads: int | None = None, trace: Path | None = None
+) -> OnnxDecoder | OnnxEncoder:
+    """An exported network: a decoder where it `generates`, else an encoder."""
+    kind = OnnxDecoder if generates else OnnxEncoder
+    return kind(path, threads, trace=trace)
+
+
+def network_timer(
+    network: OnnxDecoder | OnnxEncoder, phase: Phase, batch: int, tokens: int
+) -> Callable[[], float]:
+    """Milliseconds a call: one pass over a prompt, or one token of a decoder after it."""
+    if phase == "prefill":
+        return lambda: network.time_prefill(batch, tokens)
+    assert isinstance(network, OnnxDecoder)
+    return lambda: network.time_decode(batch, tokens)

@@ -46,28 +46,30 @@ def profile_layers(
 
 
 def _phase(context: PassContext, student: Architecture, phase: Phase, folder: Path) -> LayerProfile:
-    from nas.backends.onnxruntime import OnnxDecoder
+    from nas.backends.onnxruntime import network_timer, open_network
 
     target, shape = context.config.target, context.shape
     profile = load_profile(target.hardware)
     if profile.name == "local":
         profile = with_measured_figures(profile)
     networks = {"teacher": Architecture(), "student": student}
-    decoders = {
-        name: OnnxDecoder(
-            onnx_path(context, name), target.threads, trace=folder / f"{name}-{phase}"
+    opened = {
+        name: open_network(
+            onnx_path(context, name),
+            shape.generates,
+            target.threads,
+            trace=folder / f"{name}-{phase}",
         )
         for name in networks
     }
     for _ in range(_RUNS):
-        for decoder in decoders.values():
-            run = decoder.time_prefill if phase == "prefill" else decoder.time_decode
-            run(target.batch, target.prompt_tokens)
+        for network in opened.values():
+            network_timer(network, phase, target.batch, target.prompt_tokens)()
     layers = {
         name: by_layer(
-            read_node_times(decoder.end_trace()), shape, networks[name], target, phase, profile
+            read_node_times(network.end_trace()), shape, networks[name], target, phase, profile
         )
-        for name, decoder in decoders.items()
+        for name, network in opened.items()
     }
     steps = waterfall(layers["teacher"], layers["student"], shape, student)
     return LayerProfile(phase=phase, **layers, steps=steps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -18,7 +18,7 @@ from nas.passes.measure import teacher_costs
 from nas.run import content_key, json_writer
 
 if TYPE_CHECKING:
-    from nas.backends.onnxruntime import OnnxDecoder, OnnxEncoder
+    pass
 
 Measured = dict[str, dict[Phase, Latency]]
 
@@ -86,20 +86,22 @@ def _profile(
 
 
 def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) -> Profile:
-    from nas.backends.onnxruntime import OnnxDecoder, OnnxEncoder
+    from nas.backends.onnxruntime import network_timer, open_network
 
-    kind = OnnxDecoder if context.shape.generates else OnnxEncoder
-    target = meter.config
-    networks: dict[str, OnnxDecoder | OnnxEncoder] = {}
+    target, generates = meter.config, context.shape.generates
+    networks = {}
     for name in names:
-        networks[name] = kind(onnx_path(context, name), threads=target.threads)
+        networks[name] = open_network(onnx_path(context, name), generates, target.threads)
     gc.collect()
     measured: Measured = {name: {} for name in names}
     anchors: list[tuple[str, Phase, Latency]] = []
     with context.progress.task("profile", len(target.phases)) as advance:
         for phase in target.phases:
             requests = requests_for(context.shape, (), [phase])
-            timers = {f"{name} {phase}": _timer(n, phase, target) for name, n in networks.items()}
+            sizes = (target.batch, target.prompt_tokens)
+            timers = {
+                f"{name} {phase}": network_timer(n, phase, *sizes) for name, n in networks.items()
+            }
             with meter.runs(requests) as runs:
                 samples = interleaved({**runs, **timers}, target.repeats, warmup=2)
             pace = round_paces(samples)
@@ -111,12 +113,3 @@ def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) ->
             anchors += [(r.key, phase, one) for r, one in zip(requests, found, strict=True)]
             advance(1)
     return Profile(networks=measured, anchors=CostTable.of(anchors))
-
-
-def _timer(
-    network: OnnxDecoder | OnnxEncoder, phase: Phase, target: TargetConfig
-) -> Callable[[], float]:
-    if phase == "prefill":
-        return lambda: network.time_prefill(target.batch, target.prompt_tokens)
-    assert isinstance(network, OnnxDecoder)
-    return lambda: network.time_decode(target.batch, target.prompt_tokens)
