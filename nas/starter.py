@@ -47,6 +47,7 @@ budgets:                        # all that is given must hold; a bare number mea
   # memory_mib: 400
   # kv_mib_per_sequence: 8
   # params_m: 90
+  # scenarios: {chat: {latency_ms: {decode: 9}}}   # named in target.scenarios
 
 prune:
   keep: 1                       # 0.3: train and score three in ten candidates, the rest goes before
@@ -84,6 +85,7 @@ evaluate:
   generations: 8
   tasks: []                     # JSONL files: query, choices, gold
   lm_eval: []                   # tasks of lm-evaluation-harness: [hellaswag, arc_easy]
+  pairs: []                     # of an encoder, JSONL files: a, b, and perhaps score
 
 seed: 0
 """
