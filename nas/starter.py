@@ -43,6 +43,8 @@ target:
 budgets:                        # all that is given must hold; a bare number means prefill
   speedup: 1.5
   # latency_ms: {prefill: 120, decode: 9}
+  # ttft_ms: 120               # time to the first token
+  # tokens_per_s: 30            # written by decoding, over the batch
   # throughput_tokens_per_s: 900
   # memory_mib: 400
   # kv_mib_per_sequence: 8
