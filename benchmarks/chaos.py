@@ -1,12 +1,12 @@
 """Kill a run at random, resume it, and kill it again: does it end as if nothing had happened?
 
-    python benchmarks/chaos.py [--kills 200] [--seed 0]
+    python benchmarks/chaos.py [--kills 200] [--seed 0] [--executor in-process process:1]
 
 A small model goes through every pass while its process is killed by SIGKILL, half of the times
 after a random time, half at a random one of its writes, and is resumed until it is finished; then
-comes the next run. Every run is compared with one that was left alone: each file by its bytes, JSON
-without what tells of time. Exits with 1 where a file differs, a finished unit was done twice, or
-something was left behind.
+comes the next run, with the next executor; where it has workers, they are killed too. Every run is
+compared with one that was left alone: each file by its bytes, JSON without what tells of time.
+Exits with 1 where a file differs, a finished unit was done twice, or something was left behind.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def report() -> int:
     found = main()
     minutes = found.seconds / 60
     print(f"{found.kills} kills of {found.runs} runs, {found.attempts} attempts, {minutes:.1f} min")
+    print(f"{found.workers} of the kills hit a worker, the others the process that owns the run")
     print(f"an undisturbed run takes {found.undisturbed_seconds:.1f} s")
     for step in PASSES:
         print(f"  {step.name:<10} {found.by_pass[step.name]:>4} kills")

@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--config", type=Path, default=ROOT / "../examples/smollm2-benchmark.yaml")
-    parser.add_argument("--keep", type=float, default=0.2)
+    parser.add_argument("--keep", type=float, default=0.12)
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="K=V")
     parser.add_argument("--quick", action="store_true", help="one budget; the README stays")
     options = parser.parse_args()
@@ -92,18 +92,22 @@ def compare(whole: RunConfig, pruned: RunConfig, folder: Path, speedup: float) -
         run = RunDirectory.create(folder / name)
         compile_run(config, run, Session().progress, stop="solve")
         view = Artefacts(PassContext(config, run))
-        trials = run.require("prune/survivors").data["trials"] if name == "pruned" else []
+        pruning = run.require("prune/survivors").data if name == "pruned" else {}
+        trials, tried = pruning.get("trials", []), pruning.get("tried", [])
         trained = {*trials, *(c.id for c in view.candidates)}
         row[name] = {
             "trained": len(trained),
-            "seconds": _seconds(run, trained),
+            "tried": len(tried),
+            "seconds": _seconds(run, trained, tried, trials),
             "objective": view.solution.objective,
             "held_out_kl": held_out_kl(view),
         }
     return row
 
 
-def _seconds(run: RunDirectory, trained: set[str]) -> float:
+def _seconds(
+    run: RunDirectory, trained: set[str], tried: Sequence[str], trials: Sequence[str]
+) -> float:
     """Time of the units of pruning, building and scoring that stand in the run, and what the first
     call took beside its units: the walks over the teacher."""
     slots = {name.rpartition("/")[0] for name in trained}
@@ -111,7 +115,9 @@ def _seconds(run: RunDirectory, trained: set[str]) -> float:
         *(f"build/{name}" for name in trained),
         *(f"score/{slot}" for slot in slots),
         *(f"prune/draft/{path.parent.name}/{path.stem}" for path in run.path("drafts").glob("*/*")),
-        *("prune/one-backward", "prune/calibration"),
+        *(f"swap/draft/{name}" for name in tried),
+        *(f"swap/block/{name}" for name in trials),
+        "prune/one-backward",
     ]
     spent = sum(record.seconds for name in units if (record := run.record(name)))
     return spent + _first_overhead(run)
@@ -121,7 +127,7 @@ def _first_overhead(run: RunDirectory) -> float:
     """Seconds of the first call's passes beyond those of their units."""
     wall = units = 0.0
     for event in run.events():
-        if event["event"] == "unit" and event["unit"].split("/")[0] in PASSES:
+        if event["event"] == "unit" and event["unit"].split("/")[0] in (*PASSES, "swap"):
             if event["unit"] != "prune/survivors":  # its time holds that of the others
                 units += event["seconds"]
         elif event["event"] == "pass" and event["name"] in PASSES:
@@ -198,8 +204,8 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """The tables of the README."""
     yield (
-        "| budget | candidates trained | build and score | held-out KL, whole | pruned | ratio |\n"
-        "|---|---|---|---|---|---|"
+        "| budget | drafts run | candidates trained | build and score | held-out KL, whole "
+        "| pruned | ratio |\n|---|---|---|---|---|---|---|"
     )
     for row in found["budgets"]:
         yield _budget_line(row)
@@ -213,7 +219,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
 def _budget_line(row: Mapping[str, Any]) -> str:
     whole, pruned = row["whole"], row["pruned"]
     return (
-        f"| {row['speedup']}x | {pruned['trained']} of {whole['trained']} "
+        f"| {row['speedup']}x | {pruned['tried']} | {pruned['trained']} of {whole['trained']} "
         f"({pruned['trained'] / whole['trained']:.0%}) "
         f"| {pruned['seconds']:.0f} of {whole['seconds']:.0f} s "
         f"({pruned['seconds'] / whole['seconds']:.0%}) "

@@ -32,13 +32,17 @@ class Section(BaseModel):
 
 class TeacherConfig(Section):
     """`source`: a Hugging Face folder, a hub id, a GGUF file, or `package:NAME/FILE` for a file
-    that an installed Python package carries. `tokenizer` overrides where the tokenizer is read."""
+    that an installed Python package carries. `tokenizer` overrides where the tokenizer is read.
+
+    `stream`: whether the passes read a slot's weights when they come to it and hold no others. It
+    changes no result; `auto` does so where the weights exceed the memory at hand."""
 
     source: str = Field(min_length=1)
     revision: str | None = None
     tokenizer: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "cpu"
+    stream: Literal["auto"] | bool = "auto"
     trust_remote_code: bool = False
 
 
@@ -215,17 +219,19 @@ class PruneConfig(Section):
     """Which candidates are worth training, decided before any is: at most the share `keep` of them
     (1: nothing is pruned and no draft is made).
 
-    `calibrate` candidates are built and scored for real, and say at `confidence` within which
-    factor the others' losses are known. The budgets count as they are and tighter and looser by
-    `reach`; `cells` is the number of parts by cost of which the best are kept first; `draws` is as
-    in `score`."""
+    The drafts of the share `trials`, those that the choice hangs on, are run in the network;
+    `calibrate` of them are finished (where `build.epochs` says that blocks are trained) and say
+    what training changes. Intervals hold at `confidence`. The budgets count as they are and tighter
+    and looser by `reach`; `cells` is the number of parts by cost of which the best are kept first;
+    `draws` is as in `score`."""
 
     keep: float = Field(default=1.0, gt=0, le=1)
-    calibrate: int = Field(default=24, ge=4)
+    trials: float = Field(default=0.2, gt=0, le=1)
+    calibrate: int = Field(default=8, ge=4)
     confidence: float = Field(default=0.8, ge=0.5, lt=1)
-    reach: float = Field(default=0.1, ge=0, lt=1)
+    reach: float = Field(default=0.0, ge=0, lt=1)
     cells: PositiveInt = 3
-    draws: PositiveInt = 8
+    draws: PositiveInt = 12
 
 
 class BuildConfig(Section):
@@ -244,15 +250,18 @@ class BuildConfig(Section):
 class ScoreConfig(Section):
     """`replace_one`: KL(teacher || teacher with one block swapped), computed from the slot on.
     `one_backward`: the same to second order, for all candidates at once, from `draws` backward
-    passes over the scoring text with labels drawn from the teacher.
+    passes over the scoring text with labels drawn from the teacher. `focused`: one_backward for
+    all, replace_one for at most the share `focus_share` of them, where the choice under the
+    budgets hangs on it; what is seen there corrects the others.
 
     `until_certain` (with `replace_one`): `race_sequences` at a time, and only candidates that could
     still be chosen under the budgets go on to the next; one is out when paired differences say so
     at `race_confidence`."""
 
-    method: Literal["replace_one", "one_backward"] = "replace_one"
+    method: Literal["replace_one", "one_backward", "focused"] = "replace_one"
     batch_sequences: PositiveInt = 8
     draws: PositiveInt = 8
+    focus_share: float = Field(default=0.2, gt=0, le=1)
     until_certain: bool = False
     race_sequences: int = Field(default=4, ge=2)
     race_confidence: float = Field(default=0.9, ge=0.5, lt=1)
@@ -303,7 +312,8 @@ class AssembleConfig(Section):
 
 
 class DistillConfig(Section):
-    """Global distillation: `cosine_weight` * mean over layers of (1 - cos) + `kl_weight` * KL.
+    """Global distillation: `cosine_weight` * mean over layers of (1 - cos) + `kl_weight` * KL. For
+    an encoder the distance of embeddings stands in the place of the KL.
 
     A step's `batch_tokens` pass in pieces of `micro_batch_tokens`, which bounds the memory."""
 
@@ -334,12 +344,14 @@ class EvaluateConfig(Section):
     """`generations` prompts of `prompt_tokens`, each continued greedily by `generate_tokens`.
 
     `tasks`: multiple-choice or cloze files (JSONL); `lm_eval`: tasks or groups of tasks of
-    lm-evaluation-harness, by name; `limit`: items of each that are used."""
+    lm-evaluation-harness, by name; `pairs`, of an encoder: JSONL files of texts `a` and `b`,
+    perhaps with a `score`, whose similarities are ranked; `limit`: items of each that are used."""
 
     generations: int = Field(default=8, ge=0)
     prompt_tokens: PositiveInt = 32
     generate_tokens: PositiveInt = 64
     tasks: tuple[Path, ...] = ()
+    pairs: tuple[Path, ...] = ()
     lm_eval: tuple[str, ...] = ()
     limit: PositiveInt | None = None
 

@@ -56,7 +56,8 @@ build:
   epochs: 0                     # then local distillation for this long; 0: closed forms only
 
 score:
-  method: replace_one           # or one_backward: all candidates at once, to second order
+  method: replace_one           # or one_backward: all candidates at once, to second order; focused:
+                                # that, and replace_one where the choice hangs on it
 
 solve:
   solver: mip                   # `nas ls solvers`

@@ -10,8 +10,7 @@ from nas.errors import ConfigError
 from nas.ir import (
     BlockSpec,
     Candidate,
-    DecoderShape,
-    GatedFeedForward,
+    ChainShape,
     GroupedQueryAttention,
     LinearMap,
     Skip,
@@ -51,7 +50,7 @@ class SearchSpace(_Section):
     layers: tuple[int, ...] | None = Field(default=None, description="only these layers")
 
     def specs(
-        self, shape: DecoderShape, kind: SlotKind, width_multiple: int
+        self, shape: ChainShape, kind: SlotKind, width_multiple: int
     ) -> tuple[BlockSpec, ...]:
         """Specifications for a slot of `kind`, without the teacher's own block."""
         if kind == "attention":
@@ -62,14 +61,14 @@ class SearchSpace(_Section):
             ]
         else:
             section = self.ffn
-            specs = [GatedFeedForward(width=w) for w in self._widths(shape, width_multiple)]
+            specs = [shape.ffn(w) for w in self._widths(shape, width_multiple)]
         if section.linear:
             specs.append(LinearMap())
         if section.skip:
             specs.append(Skip())
         return tuple(specs)
 
-    def candidates(self, shape: DecoderShape, width_multiple: int = 1) -> tuple[Candidate, ...]:
+    def candidates(self, shape: ChainShape, width_multiple: int = 1) -> tuple[Candidate, ...]:
         """Every candidate of every slot, in the order of the slots."""
         wanted = set(range(shape.layers) if self.layers is None else self.layers)
         return tuple(
@@ -79,7 +78,7 @@ class SearchSpace(_Section):
             for spec in self.specs(shape, slot.kind, width_multiple)
         )
 
-    def _kv_heads(self, shape: DecoderShape) -> list[int]:
+    def _kv_heads(self, shape: ChainShape) -> list[int]:
         if self.attention.kv_heads == "divisors":
             return [n for n in range(shape.kv_heads - 1, 0, -1) if shape.kv_heads % n == 0]
         for heads in self.attention.kv_heads:
@@ -89,7 +88,7 @@ class SearchSpace(_Section):
                 )
         return [n for n in self.attention.kv_heads if n < shape.kv_heads]
 
-    def _fewer_queries(self, shape: DecoderShape) -> list[GroupedQueryAttention]:
+    def _fewer_queries(self, shape: ChainShape) -> list[GroupedQueryAttention]:
         group = shape.query_heads // shape.kv_heads
         return [
             *(
@@ -102,7 +101,7 @@ class SearchSpace(_Section):
             ),
         ]
 
-    def _widths(self, shape: DecoderShape, multiple: int) -> list[int]:
+    def _widths(self, shape: ChainShape, multiple: int) -> list[int]:
         widths = []
         for percent in self.ffn.width_percent:
             width = max(1, round(shape.ffn_width * percent / 100 / multiple)) * multiple

@@ -14,7 +14,7 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
 
 def test_there_is_one_for_each_of_the_readers_purposes() -> None:
     names = [path.stem for path in EXAMPLES]
-    assert names == ["llama-3.1-8b-h100", "smollm2-benchmark", "smollm2-demo"]
+    assert names == ["llama-3.1-8b-h100", "minilm", "smollm2-benchmark", "smollm2-demo"]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""ONNX Runtime: sessions, and a decoder with a key-value cache that can be run and timed."""
+"""ONNX Runtime: sessions, and decoders and encoders that can be run and timed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from nas.ir import Conditions, Phase
 _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)")
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _NAMES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+
+_FEWEST_TOKENS = 16
+"""Ids below this are in any vocabulary; which they are does not matter for time."""
 
 DENORMALS = {"session.set_denormal_as_zero": "1"}
 SESSION_CONFIG = {"session.force_spinning_stop": "1", **DENORMALS}
@@ -92,8 +95,8 @@ def _require_providers(ort: Any, wanted: Sequence[str], there: Sequence[str]) ->
         )
 
 
-class OnnxDecoder:
-    """A decoder exported by `nas.backends.onnx`, open in ONNX Runtime.
+class OnnxNetwork:
+    """A network exported by `nas.backends.onnx`, open in ONNX Runtime.
 
     Raises ArtifactError when the file does not load, CapabilityError for a bfloat16 one.
     """
@@ -108,23 +111,87 @@ class OnnxDecoder:
         self._ort = require("onnxruntime", extra="cpu")
         self.path, self.threads = path, threads or default_threads()
         self._session = open_session(path, self.threads, providers, trace)
+        self._inputs = [node.name for node in self._session.get_inputs()]
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self._caches = {
-            node.name: (int(node.shape[1]), int(node.shape[3]))
-            for node in self._session.get_inputs()
-            if _PAST.fullmatch(node.name)
-        }
         self._type: str = self._session.get_outputs()[0].type
         if self._type not in _TYPES:
             raise CapabilityError(
                 f"{path}: numpy has no {self._type}; export in float32 or float16 to run it"
             )
-        self._feeds: dict[tuple[int, int, int], dict[str, Any]] = {}
 
     @property
     def dtype(self) -> str:
-        """Type of logits and cache."""
+        """Type of what comes out, and of a cache."""
         return _NAMES[self._type]
+
+    def conditions(self, phase: Phase, batch: int, prompt_tokens: int) -> Conditions:
+        """What a timing of this session depends on."""
+        return Conditions(
+            phase=phase,
+            batch=batch,
+            prompt_tokens=prompt_tokens,
+            dtype=self.dtype,
+            threads=self.threads,
+            runtime="onnxruntime",
+            runtime_version=self._ort.__version__,
+            device=cpu_name(),
+        )
+
+    def end_trace(self) -> Path:
+        """Write what was traced since the session was opened; where it lies."""
+        return Path(self._session.end_profiling())
+
+    def _run(self, feed: Mapping[str, Any]) -> list[Any]:
+        """Outputs as values of the runtime: nothing is copied, a cache goes back in as it came."""
+        outputs: list[Any] = self._session.run_with_ort_values(self._outputs, feed)
+        return outputs
+
+    def _timed(self, feed: Mapping[str, Any]) -> float:
+        """Milliseconds of one run."""
+        start = time.perf_counter()
+        self._run(feed)
+        return 1000.0 * (time.perf_counter() - start)
+
+    def _value(self, array: NDArray[Any]) -> Any:
+        return self._ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+
+class OnnxEncoder(OnnxNetwork):
+    """An encoder: a batch of texts in one pass."""
+
+    def run(self, ids: Ids, attention_mask: Ids | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
+        """States [batch, tokens, hidden] and embeddings [batch, hidden] of ids [batch, tokens]."""
+        mask = np.ones_like(ids) if attention_mask is None else attention_mask
+        states, embeddings = self._run(self._feed(ids, mask))
+        return states.numpy(), embeddings.numpy()
+
+    def time_prefill(self, batch: int, tokens: int) -> float:
+        """Milliseconds of one pass over `tokens` tokens a text."""
+        ids = np.random.default_rng(0).integers(0, _FEWEST_TOKENS, (batch, tokens))
+        return self._timed(self._feed(ids.astype(np.int64), np.ones((batch, tokens), np.int64)))
+
+    def _feed(self, ids: Ids, mask: Ids) -> dict[str, Any]:
+        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        return {name: self._value(given[name]) for name in self._inputs}
+
+
+class OnnxDecoder(OnnxNetwork):
+    """A decoder with a key-value cache."""
+
+    def __init__(
+        self,
+        path: Path,
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+        trace: Path | None = None,
+    ) -> None:
+        super().__init__(path, threads, providers, trace)
+        self._caches = {
+            node.name: (int(node.shape[1]), int(node.shape[3]))
+            for node in self._session.get_inputs()
+            if _PAST.fullmatch(node.name)
+        }
+        self._feeds: dict[tuple[int, int, int], dict[str, Any]] = {}
 
     @property
     def kv_heads(self) -> dict[int, int]:
@@ -158,36 +225,11 @@ class OnnxDecoder:
         """Milliseconds of one token with `past_tokens` in the cache."""
         return self._time(batch, 1, past_tokens)
 
-    def end_trace(self) -> Path:
-        """Write what was traced since the session was opened; where it lies."""
-        return Path(self._session.end_profiling())
-
-    def conditions(self, phase: Phase, batch: int, prompt_tokens: int) -> Conditions:
-        """What a timing of this session depends on."""
-        return Conditions(
-            phase=phase,
-            batch=batch,
-            prompt_tokens=prompt_tokens,
-            dtype=self.dtype,
-            threads=self.threads,
-            runtime="onnxruntime",
-            runtime_version=self._ort.__version__,
-            device=cpu_name(),
-        )
-
     def _time(self, batch: int, tokens: int, past_tokens: int) -> float:
         key = (batch, tokens, past_tokens)
         if key not in self._feeds:
             self._feeds[key] = self._random_feed(*key)
-        feed = self._feeds[key]
-        start = time.perf_counter()
-        self._run(feed)
-        return 1000.0 * (time.perf_counter() - start)
-
-    def _run(self, feed: Mapping[str, Any]) -> list[Any]:
-        """Outputs as values of the runtime: nothing is copied, a cache goes back in as it came."""
-        outputs: list[Any] = self._session.run_with_ort_values(self._outputs, feed)
-        return outputs
+        return self._timed(self._feeds[key])
 
     def _feed(self, ids: Ids, mask: Ids, past: Mapping[str, Any]) -> dict[str, Any]:
         return {"input_ids": self._value(ids), "attention_mask": self._value(mask), **past}
@@ -215,6 +257,3 @@ class OnnxDecoder:
             for name, (heads, dim) in self._caches.items()
         }
         return self._feed(ids.astype(np.int64), mask, past)
-
-    def _value(self, array: NDArray[Any]) -> Any:
-        return self._ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))

@@ -6,6 +6,7 @@ from typing import Any
 
 from nas.blocks._base import Block, BlockContext, BlockKind, CachedBlock, KeyValue
 from nas.blocks._data import Built, SlotData
+from nas.blocks.feed_forward import FeedForwardBlock, FeedForwardKind
 from nas.blocks.gated_feed_forward import GatedFeedForwardBlock, GatedFeedForwardKind
 from nas.blocks.grouped_query_attention import (
     GroupedQueryAttentionBlock,
@@ -13,18 +14,19 @@ from nas.blocks.grouped_query_attention import (
 )
 from nas.blocks.linear_map import LinearMapBlock, LinearMapKind
 from nas.blocks.skip import SkipKind
-from nas.ir import BlockSpec, DecoderShape, SlotKind
+from nas.ir import BlockSpec, ChainShape, SlotKind
 
 KINDS: dict[str, BlockKind[Any]] = {
     "gqa": GroupedQueryAttentionKind(),
+    "ffn": FeedForwardKind(),
     "gated_ffn": GatedFeedForwardKind(),
     "linear": LinearMapKind(),
     "skip": SkipKind(),
 }
 
 
-def build_block(shape: DecoderShape, slot_kind: SlotKind, spec: BlockSpec) -> Block | None:
-    """A fresh module for a resolved specification (`DecoderShape.resolve`); None for a skip."""
+def build_block(shape: ChainShape, slot_kind: SlotKind, spec: BlockSpec) -> Block | None:
+    """A fresh module for a resolved specification (`ChainShape.resolve`); None for a skip."""
     return KINDS[spec.kind].module(shape, slot_kind, spec)
 
 
@@ -35,6 +37,7 @@ __all__ = [
     "BlockKind",
     "Built",
     "CachedBlock",
+    "FeedForwardBlock",
     "GatedFeedForwardBlock",
     "GroupedQueryAttentionBlock",
     "KeyValue",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
-from nas.ir import BlockSpec, DecoderShape, SlotKind
+from nas.ir import BlockSpec, ChainShape, SlotKind
 
 if TYPE_CHECKING:
     from nas.blocks._data import Built, SlotData
@@ -27,14 +27,22 @@ class KeyValue(NamedTuple):
 class BlockContext:
     """What a block may need beside its input.
 
-    `cos`, `sin`: rotary factors [batch, tokens, head_dim]. `mask`: boolean, True where a query may
-    look, broadcastable to [batch, heads, tokens, past + tokens]; None means plain causal attention
-    over the tokens at hand.
+    `cos`, `sin`: rotary factors [batch, tokens, head_dim]; None where heads are not rotated.
+    `mask`: boolean, True where a query may look, broadcastable to
+    [batch, heads, tokens, past + tokens]; None means the tokens at hand, those that came before
+    where `causal`, else all of them.
     """
 
-    cos: Tensor
-    sin: Tensor
+    cos: Tensor | None = None
+    sin: Tensor | None = None
     mask: Tensor | None = None
+    causal: bool = True
+
+    def rows(self, rows: slice) -> BlockContext:
+        """The context of some of the sequences. A mask of one row holds for all."""
+        cos, sin = (None if part is None else part[rows] for part in (self.cos, self.sin))
+        mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[rows]
+        return BlockContext(cos, sin, mask, self.causal)
 
 
 class Block(nn.Module):
@@ -82,18 +90,18 @@ class BlockKind(ABC, Generic[SpecT]):
     slot_kinds: tuple[SlotKind, ...]
 
     @abstractmethod
-    def module(self, shape: DecoderShape, slot_kind: SlotKind, spec: SpecT) -> Block | None:
+    def module(self, shape: ChainShape, slot_kind: SlotKind, spec: SpecT) -> Block | None:
         """A fresh module, or None for a block that does nothing."""
 
     @abstractmethod
-    def parameters(self, shape: DecoderShape, slot_kind: SlotKind, spec: SpecT) -> int:
+    def parameters(self, shape: ChainShape, slot_kind: SlotKind, spec: SpecT) -> int:
         """Weights of the block, without the slot's norm."""
 
     @abstractmethod
-    def flops(self, shape: DecoderShape, spec: SpecT, tokens: int, context_tokens: int) -> float:
+    def flops(self, shape: ChainShape, spec: SpecT, tokens: int, context_tokens: int) -> float:
         """Floating-point operations of `tokens` queries that see `context_tokens` keys each."""
 
-    def cached_values_per_token(self, shape: DecoderShape, spec: SpecT) -> int:
+    def cached_values_per_token(self, shape: ChainShape, spec: SpecT) -> int:
         """Numbers kept in the cache for each token."""
         return 0
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nas._numerics import autocast
 from nas.blocks._base import Block, BlockContext
-from nas.ir import BlockSpec, DecoderShape, SlotKind
+from nas.ir import BlockSpec, ChainShape, SlotKind
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,14 @@ class SlotData:
 
     `x` and `y`: normed input and branch output [sequences, tokens, hidden] in float32. The last
     `held_out` sequences judge a block and are never fitted on. `context` has batch 1.
+
+    Where a norm follows the branch, errors count as they do behind it: `emphasis`
+    [sequences, tokens, 1] is the weight of a token's squared error (1 over the variance that the
+    norm divides by: a few tokens of thousandfold power would else be all that is fitted), and
+    `gain` [hidden] scales its channels.
     """
 
-    shape: DecoderShape
+    shape: ChainShape
     slot_kind: SlotKind
     teacher: Block
     x: Tensor
@@ -29,14 +34,29 @@ class SlotData:
     context: BlockContext
     held_out: int
     ridge: float
+    emphasis: Tensor | None = None
+    gain: Tensor | None = None
     chunk: int = 8
 
-    def fitted(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Chunks (x, y) of the sequences to fit on."""
+    def fitted(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Chunks (x, y, emphasis) of the sequences to fit on."""
         stop = self.x.shape[0] - self.held_out
         for i in range(0, stop, self.chunk):
-            j = min(i + self.chunk, stop)
-            yield self.x[i:j], self.y[i:j]
+            rows = slice(i, min(i + self.chunk, stop))
+            yield self.x[rows], self.y[rows], self._emphasis(rows)
+
+    def squares(self, values: Tensor, rows: slice | Tensor) -> Tensor:
+        """Squares of differences from `y[rows]`, or of `y[rows]` itself, as they count."""
+        scaled = values if self.gain is None else values * self.gain
+        emphasis = self._emphasis(rows)
+        return scaled.pow(2) if emphasis is None else scaled.pow(2) * emphasis
+
+    def felt(self, output: Tensor) -> Tensor:
+        """An output layer's weight [hidden, features] with its rows scaled by `gain`."""
+        return output if self.gain is None else output * self.gain[:, None]
+
+    def _emphasis(self, rows: slice | Tensor) -> Tensor | None:
+        return None if self.emphasis is None else self.emphasis[rows]
 
     @torch.no_grad()
     def error(self, block: Block | None) -> float:
@@ -45,11 +65,12 @@ class SlotData:
             return 1.0
         lost = power = 0.0
         for i in range(len(self.x) - self.held_out, len(self.x), self.chunk):
-            x, y = self.x[i : i + self.chunk], self.y[i : i + self.chunk]
+            rows = slice(i, i + self.chunk)
+            x, y = self.x[rows], self.y[rows]
             with autocast(x.device.type):
                 found = block(x, self.context)
-            lost += float((found.float() - y).pow(2).sum())
-            power += float(y.pow(2).sum())
+            lost += float(self.squares(found.float() - y, rows).sum())
+            power += float(self.squares(y, rows).sum())
         return lost / max(power, 1e-30)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas.errors import PassError
 
@@ -23,7 +23,7 @@ class Moments:
     cross: Tensor
     feature_sum: Tensor
     target_sum: Tensor
-    count: int = 0
+    count: float = 0
 
     @classmethod
     def zeros(cls, features: int, targets: int, like: Tensor) -> Moments:
@@ -34,16 +34,22 @@ class Moments:
             like.new_zeros(targets, dtype=torch.float64),
         )
 
-    def add(self, features: Tensor, targets: Tensor) -> None:
-        """Add a chunk; leading dimensions are flattened."""
+    def add(self, features: Tensor, targets: Tensor, weight: Tensor | None = None) -> None:
+        """Add a chunk, leading dimensions flattened. `weight` [..., 1]: how much a row counts."""
         features, targets = features.flatten(0, -2), targets.flatten(0, -2)
         wide = features.to(targets.dtype)
-        with _rate_of(features):
-            self.gram += wide.T @ wide
-            self.cross += wide.T @ targets
-        self.feature_sum += wide.sum(0)
-        self.target_sum += targets.sum(0)
-        self.count += features.shape[0]
+        if weight is None:
+            left, weighted = wide, targets
+            self.count += len(features)
+        else:
+            rows = weight.flatten(0, -2)
+            left, weighted = wide * rows, targets * rows
+            self.count += float(rows.sum())
+        with _rate_of(features if weight is None else wide):
+            self.gram += left.T @ wide
+            self.cross += left.T @ targets
+        self.feature_sum += left.sum(0)
+        self.target_sum += weighted.sum(0)
 
     def of(self, features: Tensor) -> Moments:
         """The moments of some of the features alone."""
@@ -92,9 +98,19 @@ def solve(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
     )
 
 
+def fit_output(layer: nn.Linear, moments: Moments, ridge: float) -> None:
+    """Regress a layer anew in place, its bias too where it has one."""
+    if layer.bias is None:
+        layer.weight.copy_(solve(moments.gram, moments.cross, ridge))
+        return
+    weight, bias = solve_affine(moments, ridge)
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)
+
+
 def solve_affine(moments: Moments, ridge: float) -> tuple[Tensor, Tensor]:
     """Weight [q, p] and bias [q] of the regression with an unpenalised intercept."""
-    n = max(moments.count, 1)
+    n = moments.count or 1
     mean_f, mean_t = moments.feature_sum / n, moments.target_sum / n
     gram = moments.gram - n * torch.outer(mean_f, mean_f)
     cross = moments.cross - n * torch.outer(mean_f, mean_t)

@@ -20,10 +20,11 @@ from nas.data._datasets import DatasetSource
 from nas.data._file import FileSource
 from nas.data._jsonl import JsonlSource
 from nas.data._python_docs import PythonDocsSource
-from nas.data._sampling import check_prompts, sample_windows
-from nas.data._split import Split, cut
+from nas.data._sampling import check_prompts, sample_windows, writer
+from nas.data._split import Part, Split, cut
 from nas.data._stream import token_stream
 from nas.errors import ConfigError
+from nas.ir import EncoderShape
 from nas.progress import Progress, SilentProgress
 from nas.teachers import Teacher
 
@@ -50,8 +51,12 @@ def load_text_data(
     CapabilityError where an optional package is.
     """
     stream, split = _read(config, teacher, seed)
-    length = config.sequence_length
-    train = _windows(stream, split.train.start, split.train.stop, length)
+    frame = _frame(teacher)
+
+    def windows(part: Part) -> Tensor:
+        return _framed(_windows(stream, part.start, part.stop, split.sequence_length), frame)
+
+    train = windows(split.train)
     generator = torch.Generator().manual_seed(seed)
     train = train[torch.randperm(len(train), generator=generator)][: split.train.sequences]
     samples = [
@@ -66,8 +71,8 @@ def load_text_data(
         split = split.model_copy(update={"sampled_tokens": sampled})
     return TextData(
         train=train,
-        score=_windows(stream, split.score.start, split.score.stop, length),
-        evaluate=_windows(stream, split.evaluate.start, split.evaluate.stop, length),
+        score=windows(split.score),
+        evaluate=windows(split.evaluate),
         split=split,
     )
 
@@ -77,6 +82,7 @@ def check_text(config: DataConfig, teacher: Teacher, seed: int) -> None:
     _read(config, teacher, seed)
     for source in config.sources:
         if isinstance(source, TeacherSamplesText):
+            writer(teacher)
             check_prompts(source, config.sequence_length)
 
 
@@ -84,7 +90,37 @@ def _read(config: DataConfig, teacher: Teacher, seed: int) -> tuple[Tensor, Spli
     """The tokens of all text that is not sampled, and where they are cut."""
     _check_length(config, teacher)
     stream, records = token_stream(_text_sources(config, seed), teacher.tokenizer)
-    return stream, cut(len(stream), records, config, seed)
+    inside = config.sequence_length - len(_frame(teacher))
+    return stream, cut(len(stream), records, _of_length(config, inside), seed)
+
+
+def _of_length(config: DataConfig, tokens: int) -> DataConfig:
+    if tokens < 1:
+        raise ConfigError(
+            f"data.sequence_length: {config.sequence_length} leaves no room for text between the "
+            f"tokens that open and close it; raise it"
+        )
+    return config.model_copy(update={"sequence_length": tokens})
+
+
+def _frame(teacher: Teacher) -> tuple[int, ...]:
+    """What opens and closes every text of an encoder; nothing for a decoder, which reads on."""
+    if not isinstance(teacher.shape, EncoderShape):
+        return ()
+    frame = (teacher.tokenizer.cls_token_id, teacher.tokenizer.sep_token_id)
+    if None in frame:
+        raise ConfigError(
+            "teacher.tokenizer: it names no token that opens a text or none that closes it "
+            "(cls_token, sep_token); an encoder was trained with both"
+        )
+    return frame
+
+
+def _framed(windows: Tensor, frame: tuple[int, ...]) -> Tensor:
+    if not frame:
+        return windows
+    first, last = (windows.new_full((len(windows), 1), token) for token in frame)
+    return torch.cat((first, windows, last), dim=1)
 
 
 def _check_length(config: DataConfig, teacher: Teacher) -> None:

@@ -26,7 +26,7 @@ def sample_windows(
     count = -(-config.tokens // length)
     generator = torch.Generator().manual_seed(seed)
     prompts = _prompts(config, teacher, train, count, generator)
-    chain = _fast(teacher.chain)
+    chain = _fast(writer(teacher))
     windows = []
     with progress.task("sampling text from the teacher", count) as advance:
         for start in range(0, count, config.batch):
@@ -34,6 +34,15 @@ def sample_windows(
             windows.append(continued(chain, batch, length, config.temperature, generator))
             advance(len(batch))
     return torch.cat(windows)
+
+
+def writer(teacher: Teacher) -> DecoderChain:
+    """The teacher's chain; raises ConfigError for one that writes no text."""
+    if not isinstance(teacher.chain, DecoderChain):
+        raise ConfigError(
+            f"data.sources: a {teacher.shape.family} writes no text; remove teacher_samples"
+        )
+    return teacher.chain
 
 
 def check_prompts(config: TeacherSamplesText, length: int) -> None:
@@ -54,7 +63,7 @@ def continued(
     generator: torch.Generator,
 ) -> Tensor:
     """`prompts` [batch, prompt] sampled on to [batch, length]; a text that ends starts another."""
-    device = chain.norm.weight.device
+    device = chain.device
     ids = prompts.to(device)
     mask = torch.ones(len(ids), length, dtype=torch.long, device=device)
     past = chain.empty_cache(len(ids))

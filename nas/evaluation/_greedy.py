@@ -50,7 +50,7 @@ def greedy_agreement(
     teacher: DecoderChain, student: DecoderChain, prompts: Tensor, tokens: int
 ) -> Agreement:
     """Continue prompts [n, P] by `tokens` tokens with each model alone and compare."""
-    prompts = prompts.to(teacher.norm.weight.device)
+    prompts = prompts.to(teacher.device)
     return compare_tokens(
         greedy_tokens(teacher, prompts, tokens), greedy_tokens(student, prompts, tokens)
     )

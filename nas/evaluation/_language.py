@@ -85,8 +85,8 @@ def language_quality(
     with n. Raises PassError for unusable windows or a student of another vocabulary.
     """
     _require_usable(teacher, students, windows)
-    device = teacher.norm.weight.device
-    dtype = dtype or teacher.norm.weight.dtype
+    device = teacher.device
+    dtype = dtype or teacher.dtype
     reference = teacher.in_dtype(dtype)
     models = {name: student.in_dtype(dtype) for name, student in students.items()}
     rows = {name: _Rows() for name in (TEACHER, *students)}

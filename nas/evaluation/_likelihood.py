@@ -83,7 +83,7 @@ def _run_batch(chain: DecoderChain, requests: Sequence[Request]) -> Iterator[Lik
     ids = torch.zeros(len(requests), longest, dtype=torch.long)
     for row, request in enumerate(requests):
         ids[row, : len(request.ids) - 1] = torch.tensor(request.ids[:-1])
-    ids = ids.to(chain.norm.weight.device)
+    ids = ids.to(chain.device)
     hidden = chain.final_hidden(chain.run(chain.embed_tokens(ids), chain.context(ids)))
     wanted = [
         hidden[row, len(request.ids) - 1 - request.scored : len(request.ids) - 1]

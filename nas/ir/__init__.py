@@ -2,6 +2,7 @@
 
 from nas.ir.blocks import (
     BlockSpec,
+    FeedForward,
     GatedFeedForward,
     GroupedQueryAttention,
     KeepTeacher,
@@ -10,7 +11,16 @@ from nas.ir.blocks import (
     parse_spec,
 )
 from nas.ir.latency import Conditions, Latency, Phase
-from nas.ir.network import Architecture, Candidate, DecoderShape, Slot, SlotKind
+from nas.ir.network import (
+    Architecture,
+    Candidate,
+    ChainShape,
+    DecoderShape,
+    EncoderShape,
+    Slot,
+    SlotKind,
+    parse_shape,
+)
 from nas.ir.problem import Budget, Option, Problem, RefineStep, Solution
 
 __all__ = [
@@ -18,8 +28,11 @@ __all__ = [
     "BlockSpec",
     "Budget",
     "Candidate",
+    "ChainShape",
     "Conditions",
     "DecoderShape",
+    "EncoderShape",
+    "FeedForward",
     "GatedFeedForward",
     "GroupedQueryAttention",
     "KeepTeacher",
@@ -33,5 +46,6 @@ __all__ = [
     "Slot",
     "SlotKind",
     "Solution",
+    "parse_shape",
     "parse_spec",
 ]

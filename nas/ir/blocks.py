@@ -53,6 +53,17 @@ class GatedFeedForward(_Spec):
         return f"w{self.width}"
 
 
+class FeedForward(_Spec):
+    """Feed-forward of two layers with `width` channels between them."""
+
+    kind: Literal["ffn"] = "ffn"
+    width: int = Field(gt=0)
+
+    @property
+    def label(self) -> str:
+        return f"w{self.width}"
+
+
 class LinearMap(_Spec):
     """One linear layer, hidden to hidden, with a bias."""
 
@@ -74,7 +85,7 @@ class Skip(_Spec):
 
 
 BlockSpec = Annotated[
-    KeepTeacher | GroupedQueryAttention | GatedFeedForward | LinearMap | Skip,
+    KeepTeacher | GroupedQueryAttention | GatedFeedForward | FeedForward | LinearMap | Skip,
     Field(discriminator="kind"),
 ]
 

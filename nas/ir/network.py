@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from nas.ir.blocks import BlockSpec, GatedFeedForward, GroupedQueryAttention, KeepTeacher
+from nas.ir.blocks import (
+    BlockSpec,
+    FeedForward,
+    GatedFeedForward,
+    GroupedQueryAttention,
+    KeepTeacher,
+)
 
 SlotKind = Literal["attention", "ffn"]
 
@@ -15,7 +22,7 @@ MOST_LAYERS = 10_000
 
 
 class Slot(BaseModel):
-    """One replaceable residual branch: `state + branch(norm(state))`."""
+    """One replaceable residual branch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,12 +35,12 @@ class Slot(BaseModel):
         return f"layers.{self.layer}.{self.kind}"
 
 
-class DecoderShape(BaseModel):
-    """Everything about a decoder that is not a weight.
+class ChainShape(BaseModel, ABC):
+    """What every chain of attention and feed-forward slots has that is not a weight.
 
-    `rope` is the `rope_parameters` dictionary of transformers' configuration (`rope_type`,
-    `rope_theta`, ...), kept as it is so that the angles are computed by transformers itself. Sizes
-    beyond any network's are those of a torn file, and are refused before memory is taken for them.
+    `pre_norm`: a slot is `state + branch(norm(state))`; else `norm(state + branch(state))`, where a
+    skipped slot still norms: what follows was trained on normed states. Sizes beyond any network's
+    are those of a torn file, and are refused before memory is taken for them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,17 +54,41 @@ class DecoderShape(BaseModel):
     ffn_width: int = Field(gt=0, le=2**24)
     vocab_size: int = Field(gt=0, le=2**24)
     max_positions: int = Field(gt=0, le=2**31)
-    tied_embeddings: bool
     qkv_bias: bool = False
     output_bias: bool = False
     ffn_bias: bool = False
     qk_norm: bool = False
     norm_eps: float = Field(default=1e-6, ge=0, allow_inf_nan=False)
     activation: str = "silu"
-    sliding_window: int | None = Field(default=None, gt=0)
-    rope: dict[str, Any] = Field(default_factory=dict)
-    bos_token_id: int | None = None
-    eos_token_ids: tuple[int, ...] = ()
+
+    @property
+    @abstractmethod
+    def pre_norm(self) -> bool:
+        """Whether a slot norms what goes into its branch."""
+
+    @property
+    def generates(self) -> bool:
+        """Whether the network writes token after token, with a cache."""
+        return False
+
+    @property
+    @abstractmethod
+    def norm_parameters(self) -> int:
+        """Weights of the norm of a slot."""
+
+    @property
+    @abstractmethod
+    def outside_parameters(self) -> int:
+        """Weights of what stands outside the slots; tied ones count once."""
+
+    @property
+    @abstractmethod
+    def head_parameters(self) -> int:
+        """Weights that every token passes after the last slot."""
+
+    @abstractmethod
+    def ffn(self, width: int) -> BlockSpec:
+        """The feed-forward of this kind of network at a width."""
 
     def slots(self) -> tuple[Slot, ...]:
         """All slots in the order in which the residual stream meets them."""
@@ -70,7 +101,87 @@ class DecoderShape(BaseModel):
             return spec
         if slot.kind == "attention":
             return GroupedQueryAttention(kv_heads=self.kv_heads)
-        return GatedFeedForward(width=self.ffn_width)
+        return self.ffn(self.ffn_width)
+
+
+class DecoderShape(ChainShape):
+    """A decoder-only language model: token after token, rotary positions, gated feed-forward.
+
+    `rope` is the `rope_parameters` dictionary of transformers' configuration (`rope_type`,
+    `rope_theta`, ...), kept as it is so that the angles are computed by transformers itself.
+    """
+
+    tied_embeddings: bool
+    sliding_window: int | None = Field(default=None, gt=0)
+    rope: dict[str, Any] = Field(default_factory=dict)
+    bos_token_id: int | None = None
+    eos_token_ids: tuple[int, ...] = ()
+
+    @property
+    def pre_norm(self) -> bool:
+        return True
+
+    @property
+    def generates(self) -> bool:
+        return True
+
+    @property
+    def norm_parameters(self) -> int:
+        return self.hidden_size
+
+    @property
+    def outside_parameters(self) -> int:
+        copies = 1 if self.tied_embeddings else 2
+        return copies * self.head_parameters + self.hidden_size
+
+    @property
+    def head_parameters(self) -> int:
+        return self.vocab_size * self.hidden_size
+
+    def ffn(self, width: int) -> BlockSpec:
+        return GatedFeedForward(width=width)
+
+
+class EncoderShape(ChainShape):
+    """A bidirectional encoder in the manner of BERT: every token sees all others, positions are
+    learned, feed-forwards have no gate, and LayerNorm follows each branch.
+
+    Its use is an embedding of the whole text: the `pooling` of the last states (`mean` over the
+    tokens that are not padding, or the first, `cls`), of unit length where `normalised`.
+    `type_vocab_size` 0: the network knows no token types.
+    """
+
+    type_vocab_size: int = Field(default=2, ge=0, le=2**16)
+    pooling: Literal["mean", "cls"] = "mean"
+    normalised: bool = True
+
+    @property
+    def pre_norm(self) -> bool:
+        return False
+
+    @property
+    def norm_parameters(self) -> int:
+        return 2 * self.hidden_size
+
+    @property
+    def outside_parameters(self) -> int:
+        rows = self.vocab_size + self.max_positions + self.type_vocab_size
+        return rows * self.hidden_size + self.norm_parameters
+
+    @property
+    def head_parameters(self) -> int:
+        return 0
+
+    def ffn(self, width: int) -> BlockSpec:
+        return FeedForward(width=width)
+
+
+_SHAPES: TypeAdapter[DecoderShape | EncoderShape] = TypeAdapter(DecoderShape | EncoderShape)
+
+
+def parse_shape(data: object) -> DecoderShape | EncoderShape:
+    """Read a shape back from its JSON form; raises pydantic's ValidationError."""
+    return _SHAPES.validate_python(data)
 
 
 class Architecture(BaseModel):
@@ -83,7 +194,7 @@ class Architecture(BaseModel):
     def spec(self, slot: Slot) -> BlockSpec:
         return self.choices.get(slot.id, KeepTeacher())
 
-    def items(self, shape: DecoderShape) -> Iterator[tuple[Slot, BlockSpec]]:
+    def items(self, shape: ChainShape) -> Iterator[tuple[Slot, BlockSpec]]:
         for slot in shape.slots():
             yield slot, self.spec(slot)
 

@@ -11,8 +11,8 @@ from nas.config import TargetConfig
 from nas.ir import (
     BlockSpec,
     Candidate,
+    ChainShape,
     Conditions,
-    DecoderShape,
     KeepTeacher,
     Latency,
     Phase,
@@ -28,9 +28,9 @@ Part = SlotKind | Literal["embed", "head"]
 class Request:
     """One thing to measure in one phase.
 
-    `part` is a slot kind, with the resolved `spec` of its block (not a skip, which costs nothing by
-    definition), or `embed` (embedding, mask and rotary factors) or `head` (final norm and
-    projection to the vocabulary), without one.
+    `part` is a slot kind, with the resolved `spec` of its block (a skip only where a norm is left
+    of it), or `embed` (embedding, mask and rotary factors) or `head` (final norm and projection to
+    the vocabulary, or pooling), without one.
     """
 
     part: Part
@@ -40,8 +40,8 @@ class Request:
     def __post_init__(self) -> None:
         if (self.spec is None) != (self.part in ("embed", "head")):
             raise ValueError(f"{self.part}: a slot's block needs a spec, other parts have none")
-        if isinstance(self.spec, (KeepTeacher, Skip)):
-            raise ValueError(f"a {self.spec.label} block is not measured; resolve or drop it")
+        if isinstance(self.spec, KeepTeacher):
+            raise ValueError("the teacher's block is measured by what it is; resolve it")
 
     @property
     def key(self) -> str:
@@ -57,7 +57,7 @@ class Request:
 
 
 def requests_for(
-    shape: DecoderShape, candidates: Iterable[Candidate], phases: Sequence[Phase]
+    shape: ChainShape, candidates: Iterable[Candidate], phases: Sequence[Phase]
 ) -> tuple[Request, ...]:
     """Every distinct request that a search over `candidates` and the teacher needs.
 
@@ -68,7 +68,7 @@ def requests_for(
         blocks[slot.kind, shape.resolve(slot, KeepTeacher())] = None
     for candidate in candidates:
         spec = shape.resolve(candidate.slot, candidate.spec)
-        if not isinstance(spec, Skip):
+        if not (isinstance(spec, Skip) and shape.pre_norm):
             blocks[candidate.slot.kind, spec] = None
     return tuple(
         request
@@ -84,7 +84,7 @@ def requests_for(
 class Meter(ABC):
     """Latencies for one decoder shape on one target."""
 
-    def __init__(self, config: TargetConfig, shape: DecoderShape) -> None:
+    def __init__(self, config: TargetConfig, shape: ChainShape) -> None:
         self.config = config
         self.shape = shape
 

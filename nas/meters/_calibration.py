@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hardware_profiles import HardwareProfile
 from nas.config import TargetConfig
 from nas.errors import ConfigError
-from nas.ir import Conditions, DecoderShape, Phase
+from nas.ir import ChainShape, Conditions, Phase
 from nas.meters._base import Request
 from nas.meters._efficiency import (
     FORMS,
@@ -105,7 +105,7 @@ def load_calibration(path: Path) -> Calibration:
 
 def calibrate(
     tables: Sequence[MeasuredTable],
-    shape: DecoderShape,
+    shape: ChainShape,
     requests: Iterable[Request],
     profile: HardwareProfile,
 ) -> Calibration:
@@ -162,7 +162,7 @@ def _shared_conditions(tables: Sequence[MeasuredTable]) -> Conditions:
 
 
 def _observations(
-    table: MeasuredTable, shape: DecoderShape, known: dict[str, Request]
+    table: MeasuredTable, shape: ChainShape, known: dict[str, Request]
 ) -> Iterator[Observation]:
     table.require_network(shape)
     strange = sorted(set(table.costs.entries) - known.keys())

@@ -11,8 +11,8 @@ from nas.errors import ArtifactError, ConfigError
 from nas.ir import (
     Architecture,
     BlockSpec,
+    ChainShape,
     Conditions,
-    DecoderShape,
     KeepTeacher,
     Latency,
     Phase,
@@ -26,7 +26,7 @@ _OF_A_SCENARIO = ("batch", "prompt_tokens")
 def block_key(slot_kind: SlotKind, spec: BlockSpec) -> str:
     """Such as `attention/kv3` or `ffn/w768`.
 
-    Raises ValueError for `KeepTeacher`: resolve it first (`DecoderShape.resolve`).
+    Raises ValueError for `KeepTeacher`: resolve it first (`ChainShape.resolve`).
     """
     if isinstance(spec, KeepTeacher):
         raise ValueError("resolve the teacher's block before asking what it costs")
@@ -100,8 +100,8 @@ class CostTable(BaseModel):
             ) from None
 
     def latency_ms(self, slot_kind: SlotKind, spec: BlockSpec, phase: Phase) -> float:
-        """Median milliseconds of a resolved block; 0 for a skip."""
-        if isinstance(spec, Skip):
+        """Median milliseconds of a resolved block; 0 for a skip of which nothing is left."""
+        if isinstance(spec, Skip) and block_key(slot_kind, spec) not in self.entries:
             return 0.0
         return self.latency(block_key(slot_kind, spec), phase).median_ms
 
@@ -109,7 +109,7 @@ class CostTable(BaseModel):
         """What stands outside the slots: embedding and head."""
         return self.latency("embed", phase).median_ms + self.latency("head", phase).median_ms
 
-    def total_ms(self, shape: DecoderShape, architecture: Architecture, phase: Phase) -> float:
+    def total_ms(self, shape: ChainShape, architecture: Architecture, phase: Phase) -> float:
         """Predicted milliseconds of a whole network: embedding, head and the sum of the blocks."""
         blocks = (
             self.latency_ms(slot.kind, shape.resolve(slot, spec), phase)

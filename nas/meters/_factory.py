@@ -5,7 +5,7 @@ from __future__ import annotations
 from hardware_profiles import load_profile
 from nas.config import TargetConfig
 from nas.errors import ConfigError
-from nas.ir import DecoderShape
+from nas.ir import ChainShape
 from nas.meters._base import Meter
 from nas.meters._calibration import load_calibration
 from nas.meters._onnxruntime import OnnxRuntimeMeter
@@ -13,7 +13,7 @@ from nas.meters._roofline import RooflineMeter
 from nas.meters._table import TableMeter
 
 
-def create_meter(config: TargetConfig, shape: DecoderShape) -> Meter:
+def create_meter(config: TargetConfig, shape: ChainShape) -> Meter:
     """Build the meter of `target.meter`; raises ConfigError where it does not fit the hardware."""
     profile = load_profile(config.hardware)
     if config.meter == "roofline":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nas.config import TargetConfig
-from nas.ir import DecoderShape, GroupedQueryAttention
+from nas.ir import ChainShape, EncoderShape, GroupedQueryAttention
 from nas.meters._base import Request
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Feeds:
     """Random inputs for one target and decoder shape."""
 
-    def __init__(self, config: TargetConfig, shape: DecoderShape) -> None:
+    def __init__(self, config: TargetConfig, shape: ChainShape) -> None:
         import numpy as np
 
         self._np = np
@@ -30,8 +30,13 @@ class Feeds:
         tokens, past = (prompt, 0) if request.phase == "prefill" else (1, prompt)
         if request.part == "embed":
             ids = self._random.integers(0, self.shape.vocab_size, (batch, tokens))
-            return {"input_ids": ids, "attention_mask": np.ones((batch, past + tokens), np.int64)}
+            feed = {"input_ids": ids, "attention_mask": np.ones((batch, past + tokens), np.int64)}
+            if isinstance(self.shape, EncoderShape) and self.shape.type_vocab_size:
+                feed["token_type_ids"] = np.zeros((batch, tokens), np.int64)
+            return feed
         feed = {"state": self._normal(batch, tokens, self.shape.hidden_size)}
+        if not self.shape.generates:
+            return feed | self._encoder(request, batch, tokens)
         if isinstance(request.spec, GroupedQueryAttention):
             heads, dim = request.spec.kv_heads, self.shape.head_dim
             feed["cos"] = self._normal(batch, tokens, dim)
@@ -41,6 +46,14 @@ class Feeds:
                 for part in ("key", "value"):
                     feed[f"past_key_values.{i}.{part}"] = self._normal(batch, heads, past, dim)
         return feed
+
+    def _encoder(self, request: Request, batch: int, tokens: int) -> dict[str, np.ndarray]:
+        """What a block of an encoder, or its head, takes beside the state."""
+        if request.part == "head":
+            return {"attention_mask": self._np.ones((batch, tokens), self._np.int64)}
+        if isinstance(request.spec, GroupedQueryAttention):
+            return {"mask": self._np.zeros((batch, 1, 1, tokens), self.dtype)}
+        return {}
 
     def _normal(self, *shape: int) -> np.ndarray:
         return self._random.standard_normal(shape).astype(self.dtype)

@@ -13,7 +13,7 @@ from typing import Any
 from nas._imports import require
 from nas.config import TargetConfig
 from nas.errors import ConfigError
-from nas.ir import Conditions, DecoderShape, Latency, Phase
+from nas.ir import ChainShape, Conditions, Latency, Phase
 from nas.meters._base import Meter, Request
 from nas.meters._caches import CacheEvictor
 from nas.meters._feeds import Feeds
@@ -39,7 +39,7 @@ class OnnxRuntimeMeter(Meter):
     and those of a stack might.
     """
 
-    def __init__(self, config: TargetConfig, shape: DecoderShape) -> None:
+    def __init__(self, config: TargetConfig, shape: ChainShape) -> None:
         super().__init__(config, shape)
         if config.dtype not in _BYTES:
             raise ConfigError(
@@ -129,7 +129,7 @@ class OnnxRuntimeMeter(Meter):
 
 
 def stack_copies(
-    shape: DecoderShape, request: Request, dtype: str, least_bytes: int, most: int
+    shape: ChainShape, request: Request, dtype: str, least_bytes: int, most: int
 ) -> tuple[int, ...]:
     """N and 2N for a block, N copies of `least_bytes` of weights together and `most` at most; 1 for
     the parts outside the slots, which stand alone."""
@@ -139,13 +139,13 @@ def stack_copies(
         return (1,)
     slot_kind, spec = request.block
     parameters = KINDS[spec.kind].parameters(shape, slot_kind, spec)
-    wanted = math.ceil(least_bytes / (_BYTES[dtype] * parameters))
+    wanted = math.ceil(least_bytes / (_BYTES[dtype] * max(1, parameters)))
     copies = min(max(_COPIES, wanted), most)
     return (copies, 2 * copies)
 
 
 def part_model(
-    config: TargetConfig, shape: DecoderShape, request: Request, copies: int, device: str = "cpu"
+    config: TargetConfig, shape: ChainShape, request: Request, copies: int, device: str = "cpu"
 ) -> Any:
     """The ONNX model of a stack of `copies` blocks, of the prologue or of the epilogue."""
     from nas.backends import onnx

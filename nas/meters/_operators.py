@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nas.config import TargetConfig
-from nas.ir import BlockSpec, DecoderShape, Phase, SlotKind
+from nas.ir import BlockSpec, ChainShape, Phase, SlotKind
 from nas.meters._base import Part, Request
 
 DECODER_CLASSES = ("matmul", "attention", "elementwise", "embedding", "head")
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-_MATMULS = {"gqa": 4, "gated_ffn": 3}
+_MATMULS = {"gqa": 4, "gated_ffn": 3, "ffn": 2}
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,20 @@ Work = Mapping[Operator, float]
 """Operators of a block or network, and how often each runs."""
 
 
-def decoder_work(
-    config: TargetConfig, shape: DecoderShape, request: Request
-) -> dict[Operator, int]:
+def decoder_work(config: TargetConfig, shape: ChainShape, request: Request) -> dict[Operator, int]:
     """What `request` runs under the batch, prompt and dtype of `config`."""
     return _Counter(config, shape, request.phase).work(request)
+
+
+def seen_tokens(shape: ChainShape, tokens: int, past: int) -> int:
+    """Keys that each of `tokens` queries sees: a causal one half of the others, on average."""
+    return past + (tokens + 1) // 2 if shape.generates else tokens
 
 
 class _Counter:
     """Operators of the parts of one decoder in one phase."""
 
-    def __init__(self, config: TargetConfig, shape: DecoderShape, phase: Phase) -> None:
+    def __init__(self, config: TargetConfig, shape: ChainShape, phase: Phase) -> None:
         self.shape, self.batch = shape, config.batch
         prompt = config.prompt_tokens
         self.tokens, self.past = (prompt, 0) if phase == "prefill" else (1, prompt)
@@ -53,6 +56,8 @@ class _Counter:
         hidden, vocabulary = self.shape.hidden_size, self.shape.vocab_size
         if part == "embed":
             return {self._operator("embedding", 0, 2 * self.rows * hidden): 1}
+        if not self.shape.head_parameters:  # an encoder's states are pooled
+            return {self._operator("elementwise", 0, self.rows * hidden): 1}
         moved = vocabulary * hidden + self.rows * (hidden + vocabulary)
         return {
             self._operator("elementwise", 0, 2 * self.rows * hidden): 1,
@@ -80,8 +85,7 @@ class _Counter:
         }
         cached = kind.cached_values_per_token(self.shape, spec)
         if cached:
-            # A causal query sees half of the other prompt tokens on average.
-            seen = self.past + (self.tokens + 1) // 2
+            seen = seen_tokens(self.shape, self.tokens, self.past)
             extra = self.batch * kind.flops(self.shape, spec, self.tokens, seen) - flops
             kept = self.batch * (self.past + 2 * self.tokens) * cached
             found[self._operator("attention", extra, kept + self.rows * inner)] = 1

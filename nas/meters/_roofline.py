@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from hardware_profiles import HardwareProfile, with_measured_figures
 from nas.config import TargetConfig
-from nas.ir import BlockSpec, Conditions, DecoderShape, Latency, Phase, SlotKind
+from nas.ir import BlockSpec, ChainShape, Conditions, Latency, Phase, SlotKind
 from nas.meters._base import Meter, Part, Request
 from nas.meters._calibration import Calibration
-from nas.meters._operators import decoder_work
+from nas.meters._operators import decoder_work, seen_tokens
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _KERNELS = {"attention": 8, "ffn": 6, "embed": 4, "head": 2}
@@ -24,7 +24,7 @@ class LeastWork:
     bytes_moved: float
 
 
-def least_work(config: TargetConfig, shape: DecoderShape, request: Request) -> LeastWork:
+def least_work(config: TargetConfig, shape: ChainShape, request: Request) -> LeastWork:
     """The weights once, input and output, and the cache read and written; everything inside a block
     is taken as fused."""
     prompt, width = config.prompt_tokens, _BYTES[config.dtype]
@@ -38,7 +38,7 @@ def least_work(config: TargetConfig, shape: DecoderShape, request: Request) -> L
 
 def _block(
     config: TargetConfig,
-    shape: DecoderShape,
+    shape: ChainShape,
     slot_kind: SlotKind,
     spec: BlockSpec,
     tokens: int,
@@ -48,21 +48,20 @@ def _block(
     from nas.blocks import KINDS
 
     kind, batch = KINDS[spec.kind], config.batch
-    # A causal query sees half of the other prompt tokens on average.
-    seen = past + (tokens + 1) // 2
-    parameters = kind.parameters(shape, slot_kind, spec) + shape.hidden_size
+    seen = seen_tokens(shape, tokens, past)
+    parameters = kind.parameters(shape, slot_kind, spec) + shape.norm_parameters
     cached = batch * (past + 2 * tokens) * kind.cached_values_per_token(shape, spec)
     state = 2 * batch * tokens * shape.hidden_size
     return batch * kind.flops(shape, spec, tokens, seen), parameters + cached + state
 
 
-def _part(
-    config: TargetConfig, shape: DecoderShape, part: Part, tokens: int
-) -> tuple[float, float]:
+def _part(config: TargetConfig, shape: ChainShape, part: Part, tokens: int) -> tuple[float, float]:
     rows = config.batch * tokens
     if part == "embed":
         return 0.0, 2 * rows * shape.hidden_size
-    weights = shape.vocab_size * shape.hidden_size
+    weights = shape.head_parameters
+    if not weights:  # an encoder's states are pooled
+        return rows * shape.hidden_size, rows * shape.hidden_size
     return 2.0 * rows * weights, weights + rows * (shape.hidden_size + shape.vocab_size)
 
 
@@ -77,7 +76,7 @@ class RooflineMeter(Meter):
     def __init__(
         self,
         config: TargetConfig,
-        shape: DecoderShape,
+        shape: ChainShape,
         profile: HardwareProfile,
         calibration: Calibration | None = None,
     ) -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nas._documents import load_json
 from nas.config import TargetConfig
 from nas.errors import ConfigError
-from nas.ir import Conditions, DecoderShape, Latency, Phase
+from nas.ir import ChainShape, Conditions, Latency, Phase
 from nas.meters._base import Meter, Request
 from nas.meters._costs import CostTable
 
@@ -52,7 +52,7 @@ class MeasuredTable:
     costs: CostTable
     network: str = ""
 
-    def require_network(self, shape: DecoderShape) -> None:
+    def require_network(self, shape: ChainShape) -> None:
         """Raise ConfigError for blocks of another decoder, which may bear the same names."""
         if self.network and self.network != network_key(shape):
             raise ConfigError(
@@ -61,7 +61,7 @@ class MeasuredTable:
             )
 
 
-def network_key(shape: DecoderShape) -> str:
+def network_key(shape: ChainShape) -> str:
     """Twelve digits that tell decoders of unlike sizes apart."""
     text = shape.model_dump_json(exclude={"family", "rope", "bos_token_id", "eos_token_ids"})
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -76,7 +76,7 @@ class TableMeter(Meter):
     target's are refused by name, and so is a table of another network.
     """
 
-    def __init__(self, config: TargetConfig, shape: DecoderShape) -> None:
+    def __init__(self, config: TargetConfig, shape: ChainShape) -> None:
         super().__init__(config, shape)
         if config.table is None:
             raise ConfigError("target.table: target.meter is table, which needs the path of a file")

@@ -97,11 +97,13 @@ class Artefacts:
 
     @cached_property
     def scores(self) -> dict[str, np.ndarray]:
-        if self.context.config.score.until_certain:
+        config = self.context.config.score
+        if config.until_certain or config.method == "focused":
+            from nas.passes.focus import focus
             from nas.passes.race import race
             from nas.passes.solve import make_problem
 
-            return race(
+            return (race if config.until_certain else focus)(
                 self.context,
                 self._built,
                 self.block_keys,
@@ -221,12 +223,13 @@ class Artefacts:
     def tasks(self) -> list[dict[str, Any]]:
         """Accuracy on every task file, and every task of lm-evaluation-harness, of the
         configuration."""
-        from nas.passes.evaluate import evaluate_tasks
+        from nas.passes.evaluate import evaluate_pairs, evaluate_tasks
         from nas.passes.evaluate_harness import evaluate_harness
 
         config, key = self.context.config.evaluate, self.student_keys["student"]
         student = self.architectures["student"]
         files = evaluate_tasks(self.context, student, key, config.tasks, config.limit)
+        files += evaluate_pairs(self.context, student, key)
         return files + evaluate_harness(self.context, student, key)
 
     @cached_property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nas.config import RunConfig, TeacherSamplesText
 from nas.errors import PassError
 from nas.executors import Executor, InProcess, Job, Outcome, Resident
-from nas.ir import DecoderShape
+from nas.ir import ChainShape, parse_shape
 from nas.progress import Progress, SilentProgress
 from nas.run import RunDirectory, content_key, json_writer
 
@@ -69,20 +69,28 @@ class PassContext:
     @cached_property
     def teacher(self) -> Teacher:
         """The teacher with its weights."""
+        from nas.streaming import StreamedChain
         from nas.teachers import load_teacher
 
         self.progress.say(f"loading {self.config.teacher.source}")
-        return load_teacher(self.config.teacher)
+        teacher = load_teacher(self.config.teacher)
+        if isinstance(teacher.chain, StreamedChain):
+            self.progress.say("its weights stay in their files; one slot is read at a time")
+        return teacher
 
     @cached_property
     def teacher_key(self) -> str:
-        """Key of the teacher: its configuration and the bytes of its files."""
+        """Key of the teacher: its configuration and the bytes of its files.
+
+        Streaming changes no result, so runs with and without it share their units.
+        """
         from nas.teachers import source_stamp
 
-        return content_key("teacher", self.config.teacher, source_stamp(self.config.teacher))
+        asked = self.config.teacher.model_dump(mode="json", exclude={"stream"})
+        return content_key("teacher", asked, source_stamp(self.config.teacher))
 
     @cached_property
-    def shape(self) -> DecoderShape:
+    def shape(self) -> ChainShape:
         """The teacher's shape, from teacher.json where it is current."""
         record = self.run.fetch("teacher", self.teacher_key)
         if record is None:
@@ -93,7 +101,7 @@ class PassContext:
                 {"teacher.json": json_writer(description)},
                 {"shape": self.teacher.shape.model_dump(mode="json"), **_summary(description)},
             )
-        return DecoderShape.model_validate(record.data["shape"])
+        return parse_shape(record.data["shape"])
 
     @cached_property
     def data_key(self) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from nas._numerics import autocast
 from nas.blocks import SlotData
-from nas.chain import DecoderChain
+from nas.chain import Chain, SlotModule
 from nas.config import BuildConfig
 from nas.errors import ConfigError
 from nas.ir import Slot
 from nas.passes._context import PassContext
+from nas.streaming import StreamedChain, mapped_like
 
 
 def slot_activations(
@@ -22,17 +24,20 @@ def slot_activations(
 ) -> Iterator[tuple[Slot, SlotData]]:
     """Normed input and output of every wanted slot, for all tokens that blocks are made from.
 
-    One slot's activations are held at a time: memory does not grow with depth.
+    One slot's activations are held at a time: memory does not grow with depth. Those of a streamed
+    teacher are in mapped files.
     """
     chain, config = context.teacher.chain, context.config.build
-    state = _embed(chain, _windows(context.text.train, config))
+    folder = context.run.root if isinstance(chain, StreamedChain) else None
+    state = _embed(chain, _windows(context.text.train, config), folder)
     last = max(chain.slot_ids.index(slot) for slot in wanted)
     for k, slot in enumerate(chain.slot_ids[: last + 1]):
-        x, y = _branch(chain, k, state)
+        x, y = _branch(chain, k, state, folder)
         if slot in wanted:
-            yield slot, _slot_data(chain, k, slot, x, y, config)
+            yield slot, _slot_data(chain, k, slot, (x, y, state), config)
         state += y
         del x, y
+        _settle(chain.slot(k), state)
 
 
 def _windows(train: Tensor, config: BuildConfig) -> Tensor:
@@ -47,27 +52,46 @@ def _windows(train: Tensor, config: BuildConfig) -> Tensor:
 
 
 @torch.no_grad()
-def _embed(chain: DecoderChain, windows: Tensor) -> Tensor:
-    device = chain.embed.weight.device
-    return torch.cat([chain.embed_tokens(ids.to(device)).float() for ids in windows.split(8)])
+def _embed(chain: Chain, windows: Tensor, folder: Path | None) -> Tensor:
+    size = torch.empty(1, device=chain.device).expand(*windows.shape, chain.shape.hidden_size)
+    state = mapped_like(size, folder)
+    for rows, ids in zip(state.split(8), windows.split(8), strict=True):
+        rows.copy_(chain.embed_tokens(ids.to(chain.device)))
+    return state
 
 
 @torch.no_grad()
-def _branch(chain: DecoderChain, k: int, state: Tensor) -> tuple[Tensor, Tensor]:
+def _branch(chain: Chain, k: int, state: Tensor, folder: Path | None) -> tuple[Tensor, Tensor]:
     """Normed input and output of slot k for all sequences, in float32."""
-    slot, x, y = chain.slot(k), torch.empty_like(state), torch.empty_like(state)
+    slot, x, y = chain.slot(k), mapped_like(state, folder), mapped_like(state, folder)
     context, branch = chain.context(state[:1, :, 0]), chain.teacher_branch(k)
     for i in range(0, len(state), 8):
-        normed = slot.normed(state[i : i + 8].to(chain.norm.weight.dtype))
+        normed = slot.normed(state[i : i + 8].to(chain.dtype))
         with autocast(state.device.type):
             y[i : i + 8] = branch(normed, context)
         x[i : i + 8] = normed
     return x, y
 
 
+@torch.no_grad()
+def _settle(slot: SlotModule, state: Tensor) -> None:
+    for rows in state.split(8):
+        rows.copy_(slot.settle(rows))
+
+
+def _emphasis(slot: SlotModule, state: Tensor, update: Tensor) -> Tensor | None:
+    parts = [slot.emphasis(s + u) for s, u in zip(state.split(8), update.split(8), strict=True)]
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if known else None
+
+
 def _slot_data(
-    chain: DecoderChain, k: int, slot: Slot, x: Tensor, y: Tensor, config: BuildConfig
+    chain: Chain, k: int, slot: Slot, seen: tuple[Tensor, Tensor, Tensor], config: BuildConfig
 ) -> SlotData:
+    """`seen`: normed input, output, and the residual stream before the slot."""
+    x, y, state = seen
+    module = chain.slot(k)
+    gain = module.gain
     held_out = min(len(x) - 1, max(1, round(len(x) * config.held_out_fraction)))
     return SlotData(
         shape=chain.shape,
@@ -78,4 +102,6 @@ def _slot_data(
         context=chain.context(x[:1, :, 0]),
         held_out=held_out,
         ridge=config.ridge,
+        emphasis=_emphasis(module, state, y),
+        gain=None if gain is None else gain.float(),
     )

@@ -14,16 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nas.chain import DecoderChain
+from nas.chain import Chain, make_chain
 from nas.errors import PassError
 from nas.ir import Architecture, KeepTeacher
-from nas.objectives import ReferenceKl
+from nas.objectives import objective_of
 from nas.passes._context import PassContext
 from nas.passes.build import load_block
 from nas.passes.refit import refit
 from nas.passes.score import scoring_copy
 from nas.run import content_key
-from nas.sensitivity import final_hidden
 
 
 def assemble_students(
@@ -39,7 +38,7 @@ def assemble_students(
     return keys
 
 
-def assembled(context: PassContext, name: str, architecture: Architecture) -> DecoderChain:
+def assembled(context: PassContext, name: str, architecture: Architecture) -> Chain:
     """A student before distillation. Parts that will not be trained are the teacher's own."""
     student = _from_library(context, architecture)
     if context.config.assemble.refit_tokens:
@@ -52,11 +51,11 @@ def assembled(context: PassContext, name: str, architecture: Architecture) -> De
     return student
 
 
-def assemble(teacher: DecoderChain, architecture: Architecture, run_folder: Path) -> DecoderChain:
+def assemble(teacher: Chain, architecture: Architecture, run_folder: Path) -> Chain:
     """A student: the teacher's parts with the library's blocks swapped in. Weights are copies."""
-    device = str(teacher.embed.weight.device)
-    student = DecoderChain(teacher.shape, architecture).to(device)
-    weights = teacher.state_dict()
+    device = str(teacher.device)
+    student = make_chain(teacher.shape, architecture).to(device)
+    weights = teacher.whole().state_dict()
     own = student.state_dict()
     student.load_state_dict(
         {name: weights[name] if _inherited(name, weights, own) else own[name] for name in own}
@@ -71,13 +70,11 @@ def _inherited(name: str, weights: Mapping[str, Tensor], own: Mapping[str, Tenso
     return name in weights and weights[name].shape == own[name].shape
 
 
-def _from_library(context: PassContext, architecture: Architecture) -> DecoderChain:
+def _from_library(context: PassContext, architecture: Architecture) -> Chain:
     teacher = context.teacher.chain
     student = assemble(teacher, architecture, context.run.root)
-    same = teacher.embed.weight.dtype == student.embed.weight.dtype
-    if same and not context.config.distill.train_embeddings:
-        student.embed.weight = teacher.embed.weight
-        student.head.weight = teacher.head.weight
+    if teacher.dtype == student.dtype and not context.config.distill.train_embeddings:
+        student.share_outside(teacher)
     return student
 
 
@@ -121,24 +118,24 @@ def _refit(
 
 
 @torch.no_grad()
-def _divergences(context: PassContext, chains: Mapping[str, DecoderChain]) -> dict[str, float]:
+def _divergences(context: PassContext, chains: Mapping[str, Chain]) -> dict[str, float]:
     """KL of whole networks on the scoring text."""
     teacher = scoring_copy(context.teacher.chain)
-    ids = context.text.score.to(teacher.embed.weight.device)
+    ids = context.text.score.to(teacher.device)
     pieces = ids.split(context.config.score.batch_sequences)
-    divergence = ReferenceKl(_last_hidden(teacher, pieces), teacher.head)
+    divergence = objective_of(teacher).divergence(_last_hidden(teacher, pieces))
     return {
         name: float(divergence(_last_hidden(scoring_copy(chain), pieces)).mean())
         for name, chain in chains.items()
     }
 
 
-def _last_hidden(chain: DecoderChain, pieces: Sequence[Tensor]) -> Tensor:
+def _last_hidden(chain: Chain, pieces: Sequence[Tensor]) -> Tensor:
     states = [chain.run(chain.embed_tokens(ids), chain.context(ids)) for ids in pieces]
-    return final_hidden(chain, torch.cat(states))
+    return chain.exact_hidden(torch.cat(states))
 
 
-def _output_layers(student: DecoderChain) -> dict[str, Tensor]:
+def _output_layers(student: Chain) -> dict[str, Tensor]:
     """The weights that a refit changes, under their names in the student."""
     changed = {
         id(parameter)

@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from nas.ir import Architecture, Candidate, GatedFeedForward, KeepTeacher, Skip
+from nas.ir import Architecture, BlockSpec, Candidate, KeepTeacher, Skip
 from nas.meters import CostTable
-from nas.objectives import ReferenceKl
+from nas.objectives import objective_of
 from nas.passes._context import PassContext
 from nas.passes.measure import measure_requests, total_costs
 from nas.passes.score import scoring_copy
 from nas.passes.solve import make_budgets
 from nas.passes.space import uniform_candidates
 from nas.run import content_key
-from nas.sensitivity import final_hidden
 
 _GRACE = 1.03
 """Predictions of unlike networks err by a few per cent against each other; baselines get it."""
@@ -51,10 +50,10 @@ def uniform_table(context: PassContext, table: CostTable, width: int) -> CostTab
     """
     from nas.meters import Request, block_key
 
-    spec, phases = GatedFeedForward(width=width), table.phases
+    spec, phases = context.shape.ffn(width), table.phases
     if block_key("ffn", spec) in table.entries:
         return table
-    full = GatedFeedForward(width=context.shape.ffn_width)
+    full = context.shape.ffn(context.shape.ffn_width)
     requests = tuple(Request("ffn", phase, s) for phase in phases for s in (full, spec))
     fresh = measure_requests(context, requests, f"solve/uniform-{width}")
     scenarios = {
@@ -64,9 +63,7 @@ def uniform_table(context: PassContext, table: CostTable, width: int) -> CostTab
     return _joined(table, fresh, full, spec).model_copy(update={"scenarios": scenarios})
 
 
-def _joined(
-    table: CostTable, fresh: CostTable, full: GatedFeedForward, spec: GatedFeedForward
-) -> CostTable:
+def _joined(table: CostTable, fresh: CostTable, full: BlockSpec, spec: BlockSpec) -> CostTable:
     """`table` with the latency of `spec` out of `fresh`, on its own scale by that of `full`."""
     from nas.meters import block_key
 
@@ -111,13 +108,17 @@ def _best_start(context: PassContext, removed: int) -> int:
         return int(record.data["start"])
     started = time.perf_counter()
     chain = scoring_copy(context.teacher.chain)
-    ids = context.text.score.to(chain.embed.weight.device)
+    ids = context.text.score.to(chain.device)
     rotary, state = chain.context(ids), chain.embed_tokens(ids)
-    divergence = ReferenceKl(final_hidden(chain, chain.run(state, rotary)), chain.head)
+    reference = chain.exact_hidden(chain.run(state, rotary))
+    divergence = objective_of(chain).divergence(reference)
     losses = []
     for start in range(context.shape.layers - removed + 1):
-        rest = chain.run(state, rotary, start=2 * (start + removed))
-        changed = final_hidden(chain, rest)
+        cut = state
+        for k in range(2 * start, 2 * (start + removed)):
+            cut = chain.slot(k).settle(cut)
+        rest = chain.run(cut, rotary, start=2 * (start + removed))
+        changed = chain.exact_hidden(rest)
         losses.append(float(divergence(changed).mean()))
         state = chain.run(state, rotary, start=2 * start, stop=2 * start + 2)
     best = min(range(len(losses)), key=losses.__getitem__)
@@ -127,7 +128,7 @@ def _best_start(context: PassContext, removed: int) -> int:
 
 
 def _meets(context: PassContext, table: CostTable, width: int) -> bool:
-    spec = GatedFeedForward(width=width) if width < context.shape.ffn_width else KeepTeacher()
+    spec = context.shape.ffn(width) if width < context.shape.ffn_width else KeepTeacher()
     choice = [
         (slot, spec if slot.kind == "ffn" else KeepTeacher()) for slot in context.shape.slots()
     ]
@@ -147,7 +148,7 @@ def _with_width(context: PassContext, table: CostTable, width: int) -> CostTable
     """The table with an interpolated latency for a width that was not measured."""
     from nas.meters import block_key
 
-    key = block_key("ffn", GatedFeedForward(width=width))
+    key = block_key("ffn", context.shape.ffn(width))
     if key in table.entries:
         return table
     scenarios = {n: _with_width(context, other, width) for n, other in table.scenarios.items()}

@@ -21,7 +21,7 @@ from torch import Tensor
 from nas.blocks import KINDS, Block, BlockContext, Built, SlotData, build_block
 from nas.config import BuildConfig
 from nas.executors import Job, Outcome
-from nas.ir import BlockSpec, Candidate, DecoderShape, KeepTeacher, Slot, SlotKind
+from nas.ir import BlockSpec, Candidate, ChainShape, KeepTeacher, Slot, SlotKind, parse_shape
 from nas.passes._context import PassContext
 from nas.passes.activations import slot_activations
 from nas.passes.distill_blocks import Trained, train_blocks
@@ -108,6 +108,7 @@ def _jobs(
                 found[label] = {"error": draft.error, "sliced_error": draft.sliced_error}
         facts = {
             "shape": data.shape.model_dump(mode="json"),
+            "causal": data.context.causal,
             "candidates": [c.model_dump(mode="json") for c in missing[slot]],
             "held_out": data.held_out,
             "config": context.config.build.model_dump(mode="json"),
@@ -150,16 +151,17 @@ def build_slot(
 
 def _arrays(data: SlotData) -> dict[str, Tensor]:
     """All of a slot's data that is arrays; `_slot_data` puts it together again."""
-    arrays = {"x": data.x, "y": data.y, "cos": data.context.cos, "sin": data.context.sin}
-    if data.context.mask is not None:
-        arrays["mask"] = data.context.mask
+    context = data.context
+    parts = {"cos": context.cos, "sin": context.sin, "mask": context.mask}
+    parts |= {"emphasis": data.emphasis, "gain": data.gain}
+    arrays = {"x": data.x, "y": data.y} | {n: p for n, p in parts.items() if p is not None}
     return arrays | _named("teacher", data.teacher)
 
 
 def _slot_data(
     tensors: Mapping[str, Tensor], facts: Mapping[str, Any], slot: Slot, config: BuildConfig
 ) -> SlotData:
-    shape = DecoderShape.model_validate(facts["shape"])
+    shape = parse_shape(facts["shape"])
     teacher = _filled(tensors, "teacher", shape, slot.kind, shape.resolve(slot, KeepTeacher()))
     assert teacher is not None
     return SlotData(
@@ -168,9 +170,13 @@ def _slot_data(
         teacher=teacher,
         x=tensors["x"],
         y=tensors["y"],
-        context=BlockContext(tensors["cos"], tensors["sin"], tensors.get("mask")),
+        context=BlockContext(
+            tensors.get("cos"), tensors.get("sin"), tensors.get("mask"), facts["causal"]
+        ),
         held_out=facts["held_out"],
         ridge=config.ridge,
+        emphasis=tensors.get("emphasis"),
+        gain=tensors.get("gain"),
     )
 
 
@@ -182,7 +188,7 @@ def _named(prefix: str, block: Block | None) -> dict[str, Tensor]:
 def _filled(
     tensors: Mapping[str, Tensor],
     prefix: str,
-    shape: DecoderShape,
+    shape: ChainShape,
     slot_kind: SlotKind,
     spec: BlockSpec,
 ) -> Block | None:
@@ -219,7 +225,7 @@ def closed_forms(
 
 
 def load_block(
-    run_folder: Path, shape: DecoderShape, slot: Slot, spec: BlockSpec, device: str = "cpu"
+    run_folder: Path, shape: ChainShape, slot: Slot, spec: BlockSpec, device: str = "cpu"
 ) -> Block | None:
     """A block of the library as a module; None for a skip."""
     path = run_folder / "library" / slot.id / spec.label / "block.safetensors"
@@ -227,7 +233,7 @@ def load_block(
 
 
 def read_block(
-    path: Path, shape: DecoderShape, slot: Slot, spec: BlockSpec, device: str = "cpu"
+    path: Path, shape: ChainShape, slot: Slot, spec: BlockSpec, device: str = "cpu"
 ) -> Block | None:
     """The block whose weights lie at `path`; None for a skip, which has none."""
     with torch.device("meta"):  # its weights are read, not made

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nas._numerics import autocast
-from nas.chain import DecoderChain
+from nas.chain import Chain
 from nas.config import DistillConfig
 from nas.errors import PassError
-from nas.objectives import HeadGoal, cosine_distance, head_kl
+from nas.objectives import cosine_distance, objective_of
 from nas.passes._context import PassContext
 from nas.passes.distill_blocks import cosine
 from nas.passes.score import scoring_copy
@@ -39,16 +39,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class _Goal:
-    """What the teacher says of a piece: state after each layer, and its distribution."""
+    """What the teacher says of a piece: state after each layer, and the objective's goal."""
 
     ids: Tensor
     states: list[Tensor]
-    head: HeadGoal
+    last: object
 
 
 @dataclass
 class _Learner:
-    chain: DecoderChain
+    chain: Chain
     optimiser: torch.optim.Optimizer
     curve: Curve
 
@@ -66,8 +66,8 @@ class _Learner:
                 self.chain.context(goal.ids),
                 tap=lambda k, s: _keep_layer(states, k, s),
             )
-        hidden = self.chain.final_hidden(last).flatten(0, 1)
-        divergence = head_kl(hidden, self.chain.head.weight, goal.head)
+        hidden = self.chain.final_hidden(last)
+        divergence = objective_of(self.chain).loss(hidden, goal.last)
         distances = [cosine_distance(s, t) for s, t in zip(states, goal.states, strict=True)]
         distance = torch.stack(distances).mean()
         loss = share * (config.kl_weight * divergence + config.cosine_weight * distance)
@@ -90,9 +90,7 @@ class _Learner:
         self.curve.seconds += time.perf_counter() - started
 
 
-def distill(
-    context: PassContext, students: Mapping[str, DecoderChain], keys: Mapping[str, str]
-) -> None:
+def distill(context: PassContext, students: Mapping[str, Chain], keys: Mapping[str, str]) -> None:
     """Train each student in place and store it as the unit `distill/<name>` with its key."""
     config = context.config.distill
     learners = {name: _learner(chain, config) for name, chain in students.items()}
@@ -118,21 +116,22 @@ def distill(
     checkpoint.remove()
 
 
-def load_distilled(context: PassContext, name: str, student: DecoderChain) -> DecoderChain:
+def load_distilled(context: PassContext, name: str, student: Chain) -> Chain:
     """Fill an assembled student with its distilled weights."""
     path = context.run.path("students", name, "weights.safetensors")
     missing, unexpected = student.load_state_dict(load_file(path), strict=False)
-    lost = [n for n in missing if not n.startswith(("embed.", "head."))]
+    lost = [n for n in missing if not n.startswith(student.outside)]
     if lost or unexpected:
         raise PassError(f"{path} does not fit the student: {[*lost, *unexpected][:3]}")
     return student.eval().requires_grad_(False)
 
 
-def _learner(chain: DecoderChain, config: DistillConfig) -> _Learner:
+def _learner(chain: Chain, config: DistillConfig) -> _Learner:
     chain.train().requires_grad_(True)
     if not config.train_embeddings:
-        chain.embed.requires_grad_(False)
-        chain.head.requires_grad_(False)
+        for name, parameter in chain.named_parameters():
+            if name.startswith(chain.outside):
+                parameter.requires_grad_(False)
     trained = [p for p in chain.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
         trained,
@@ -160,14 +159,14 @@ def _batches(train: Tensor, config: DistillConfig, seed: int) -> Iterator[Tensor
 
 
 def _step(
-    teacher: DecoderChain, learners: Mapping[str, _Learner], ids: Tensor, config: DistillConfig
+    teacher: Chain, learners: Mapping[str, _Learner], ids: Tensor, config: DistillConfig
 ) -> None:
     """One optimiser step of every learner. The teacher runs once for all of them."""
     for learner in learners.values():
         learner.begin()
     pieces = ids.split(max(1, config.micro_batch_tokens // ids.shape[1]))
     for i, piece in enumerate(pieces):
-        goal = _goal(teacher, piece.to(teacher.embed.weight.device))
+        goal = _goal(teacher, piece.to(teacher.device))
         for learner in learners.values():
             learner.accumulate(goal, len(piece) / len(ids), config)
             if i == len(pieces) - 1:
@@ -175,13 +174,12 @@ def _step(
 
 
 @torch.no_grad()
-def _goal(teacher: DecoderChain, ids: Tensor) -> _Goal:
+def _goal(teacher: Chain, ids: Tensor) -> _Goal:
     states: list[Tensor] = []
     last = teacher.run(
         teacher.embed_tokens(ids), teacher.context(ids), tap=lambda k, s: _keep_layer(states, k, s)
     )
-    hidden = teacher.final_hidden(last).flatten(0, 1)
-    return _Goal(ids, states, HeadGoal.of(hidden, teacher.head.weight))
+    return _Goal(ids, states, objective_of(teacher).goal(teacher.final_hidden(last)))
 
 
 def _keep_layer(states: list[Tensor], k: int, state: Tensor) -> None:
@@ -193,7 +191,8 @@ def _keep_layer(states: list[Tensor], k: int, state: Tensor) -> None:
 def _store(context: PassContext, name: str, key: str, learner: _Learner) -> None:
     trained = {n: p.detach() for n, p in learner.chain.named_parameters()}
     if not context.config.distill.train_embeddings:
-        trained = {n: p for n, p in trained.items() if not n.startswith(("embed.", "head."))}
+        outside = learner.chain.outside
+        trained = {n: p for n, p in trained.items() if not n.startswith(outside)}
     curve = vars(learner.curve)
     context.run.store(
         f"distill/{name}",

@@ -56,7 +56,7 @@ def _optimise(data: SlotData, students: list[Block], config: BuildConfig, seed: 
     optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
     warmup = max(1, round(config.warmup_fraction * steps))
     generator = torch.Generator().manual_seed(seed)
-    power = data.y[:fitted].pow(2).mean().clamp(min=1e-30)
+    power = data.squares(data.y[:fitted], slice(fitted)).mean().clamp(min=1e-30)
     step = 0
     for _ in range(config.epochs):
         for rows in torch.randperm(fitted, generator=generator).split(per_step):
@@ -76,7 +76,7 @@ def _loss(data: SlotData, students: list[Block], rows: Tensor) -> Tensor:
     for student in students:
         with autocast(x.device.type):
             out = student(x, data.context)
-        total = total + (out.float() - y).pow(2).mean()
+        total = total + data.squares(out.float() - y, rows).mean()
     return total
 
 

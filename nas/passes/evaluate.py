@@ -16,20 +16,27 @@ from nas.passes.students import distilled
 from nas.run import content_key, file_digest, json_writer
 
 if TYPE_CHECKING:
+    from nas.chain import Chain, DecoderChain, EncoderChain
     from nas.evaluation import Retained, TaskResult
 
 
 class ModelQuality(BaseModel):
-    """Held-out quality of one model; KL and agreement are against the teacher."""
+    """Held-out quality of one model, against the teacher: of a language model its KL and what
+    follows, of an encoder its embeddings and what follows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tokens: int
-    kl_nats: float
-    kl_stderr_nats: float | None
-    kl_by_window_nats: tuple[float, ...]
-    perplexity: float
-    top1_agreement: float
+    kl_nats: float | None = None
+    kl_stderr_nats: float | None = None
+    kl_by_window_nats: tuple[float, ...] = ()
+    perplexity: float | None = None
+    top1_agreement: float | None = None
+    cosine_distance: float | None = None
+    cosine_distance_stderr: float | None = None
+    cosine_distance_by_window: tuple[float, ...] = ()
+    similarity_spearman: float | None = None
+    recall_at_10: float | None = None
     greedy_agreement_tokens: float | None = None
     greedy_length_tokens: int | None = None
 
@@ -68,20 +75,26 @@ def _stage(
 def _measure(
     context: PassContext, stage: str, architectures: Mapping[str, Architecture]
 ) -> Qualities:
-    from nas._numerics import compute_dtype
-    from nas.evaluation import language_quality
-
-    teacher = context.teacher.chain
     students = {
         name: distilled(context, name, architecture)
         if stage == "after"
         else assembled(context, name, architecture)
         for name, architecture in architectures.items()
     }
-    dtype = compute_dtype(str(teacher.embed.weight.device))
-    windows = context.text.evaluate
-    found = language_quality(teacher, students, windows, dtype=dtype)
-    free = _free_running(context, students) if stage == "after" else {}
+    if context.shape.generates:
+        return _language(context, stage, students)
+    return _embeddings(context, students)
+
+
+def _language(context: PassContext, stage: str, students: Mapping[str, Chain]) -> Qualities:
+    from nas._numerics import compute_dtype
+    from nas.evaluation import language_quality
+
+    teacher, windows = context.teacher.chain, context.text.evaluate
+    decoders = {name: decoder(chain) for name, chain in students.items()}
+    dtype = compute_dtype(str(teacher.device))
+    found = language_quality(decoder(teacher), decoders, windows, dtype=dtype)
+    free = _free_running(context, decoders) if stage == "after" else {}
     return {
         name: ModelQuality(
             tokens=windows.numel(),
@@ -96,7 +109,44 @@ def _measure(
     }
 
 
-def _free_running(context: PassContext, students: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _embeddings(context: PassContext, students: Mapping[str, Chain]) -> Qualities:
+    from nas.evaluation import embedding_quality
+
+    windows = context.text.evaluate
+    encoders = {name: encoder(chain) for name, chain in students.items()}
+    found = embedding_quality(encoder(context.teacher.chain), encoders, windows)
+    return {
+        name: ModelQuality(
+            tokens=windows.numel(),
+            cosine_distance=quality.distance_mean,
+            cosine_distance_stderr=quality.distance_standard_error,
+            cosine_distance_by_window=quality.distance,
+            similarity_spearman=quality.similarity_spearman,
+            recall_at_10=quality.recall_at_10,
+        )
+        for name, quality in found.items()
+    }
+
+
+def decoder(chain: Chain) -> DecoderChain:
+    """The chain of a language model; what only those can do is refused before it comes to this."""
+    from nas.chain import DecoderChain
+
+    assert isinstance(chain, DecoderChain)
+    return chain
+
+
+def encoder(chain: Chain) -> EncoderChain:
+    """The chain of an encoder."""
+    from nas.chain import EncoderChain
+
+    assert isinstance(chain, EncoderChain)
+    return chain
+
+
+def _free_running(
+    context: PassContext, students: Mapping[str, DecoderChain]
+) -> dict[str, dict[str, Any]]:
     """Greedy continuations of held-out prompts: the teacher speaks once for all students."""
     from nas.evaluation import compare_tokens, greedy_tokens
 
@@ -104,8 +154,8 @@ def _free_running(context: PassContext, students: Mapping[str, Any]) -> dict[str
     if not config.generations:
         return {}
     prompts = context.text.evaluate[: config.generations, : config.prompt_tokens]
-    prompts = prompts.to(context.teacher.chain.embed.weight.device)
-    expected = greedy_tokens(context.teacher.chain, prompts, config.generate_tokens)
+    prompts = prompts.to(context.teacher.chain.device)
+    expected = greedy_tokens(decoder(context.teacher.chain), prompts, config.generate_tokens)
     found = {}
     for name, student in students.items():
         said = greedy_tokens(student, prompts, config.generate_tokens)
@@ -139,8 +189,8 @@ def evaluate_tasks(
             started = time.perf_counter()
             context.progress.say(f"evaluating {path.name}")
             models = {
-                "teacher": context.teacher.chain,
-                "student": distilled(context, "student", architecture),
+                "teacher": decoder(context.teacher.chain),
+                "student": decoder(distilled(context, "student", architecture)),
             }
             dtype = compute_dtype(context.config.teacher.device)
             result = evaluate_task(
@@ -150,6 +200,38 @@ def evaluate_tasks(
             seconds = time.perf_counter() - started
             files = {f"evaluation/{unit.split('/')[1]}.json": json_writer(data)}
             record = context.run.store(unit, key, files, data, seconds)
+        results.append(record.data)
+    return results
+
+
+def evaluate_pairs(
+    context: PassContext, architecture: Architecture, student_key: str
+) -> list[dict[str, Any]]:
+    """How teacher and student rank the pairs of each file of `evaluate.pairs`, a unit a file."""
+    from nas.evaluation import rank_pairs, read_pairs
+
+    results = []
+    for path in context.config.evaluate.pairs:
+        digest = file_digest(path) if path.is_file() else "absent"
+        limit = context.config.evaluate.limit
+        key = content_key("pairs", student_key, context.teacher_key, digest, limit)
+        unit = f"evaluate/pairs-{path.stem}-{content_key(str(path))[:6]}"
+        record = context.run.fetch(unit, key)
+        if record is None:
+            started = time.perf_counter()
+            context.progress.say(f"evaluating {path.name}")
+            pairs = read_pairs(path, limit)
+            models = {
+                "teacher": encoder(context.teacher.chain),
+                "student": encoder(distilled(context, "student", architecture)),
+            }
+            ranks = rank_pairs(pairs, models, context.teacher.tokenizer)
+            against = "the teacher" if pairs.scores is None else "the scores"
+            metric, count = f"Spearman with {against}", len(pairs.texts)
+            ranked = (ranks["teacher"], ranks["student"])
+            data = accuracy_row(path.stem, metric, count, ranked, None)
+            files = {f"evaluation/{unit.split('/')[1]}.json": json_writer(data)}
+            record = context.run.store(unit, key, files, data, time.perf_counter() - started)
         results.append(record.data)
     return results
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from nas.ir import Architecture
 from nas.passes._context import PassContext
-from nas.passes.evaluate import accuracy_row
+from nas.passes.evaluate import accuracy_row, decoder
 from nas.passes.students import distilled
 from nas.run import content_key, json_writer
 
@@ -58,7 +58,7 @@ def _evaluate(
         started = time.perf_counter()
         context.progress.say(f"evaluating {unit.task} with lm-evaluation-harness")
         results = context.harness.compare(
-            unit.task, teacher.chain, student, teacher.tokenizer, limit=limit
+            unit.task, decoder(teacher.chain), decoder(student), teacher.tokenizer, limit=limit
         )
         rows = [accuracy_row(r.task, r.metric, r.items, r.accuracies, r.retained) for r in results]
         files = {f"evaluation/{unit.name.split('/')[1]}.json": json_writer(rows)}

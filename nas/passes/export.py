@@ -12,16 +12,19 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nas.chain import DecoderChain
+from nas.chain import Chain, DecoderChain, EncoderChain
 from nas.errors import ConfigError
 from nas.ir import Architecture
 from nas.passes._context import PassContext
 from nas.passes.students import distilled
 from nas.run import content_key
+
+if TYPE_CHECKING:
+    from nas.backends.tensorrt_rtx import Shapes
 
 _HUGGINGFACE_TOLERANCE = 1e-4
 """Largest difference of float32 logits; both sides are torch."""
@@ -31,7 +34,7 @@ _LOW_PRECISION_TOLERANCE = 1.0
 """The same for a network computed in 16 bits, against float32: it finds a wrong graph, an overflow
 or a lost mask, not a rounding."""
 
-Write = Callable[[PassContext, DecoderChain, Path], dict[str, Any]]
+Write = Callable[[PassContext, Chain, Path], dict[str, Any]]
 
 
 def export(
@@ -99,11 +102,11 @@ def _unit(
     context.run.adopt(unit, key, [folder], data, time.perf_counter() - started)
 
 
-def _chain(context: PassContext, name: str, architecture: Architecture) -> DecoderChain:
+def _chain(context: PassContext, name: str, architecture: Architecture) -> Chain:
     """The model in float32, which is what files and gates are made in."""
     teacher = context.teacher.chain
     chain = teacher if name == "teacher" else distilled(context, name, architecture)
-    return chain.in_dtype(torch.float32)
+    return chain.whole().in_dtype(torch.float32)
 
 
 def _gate_ids(context: PassContext) -> torch.Tensor:
@@ -111,9 +114,12 @@ def _gate_ids(context: PassContext) -> torch.Tensor:
     return context.text.evaluate[:2, :48]
 
 
-def _huggingface(context: PassContext, chain: DecoderChain, folder: Path) -> dict[str, Any]:
+def _huggingface(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
     from nas.backends.huggingface import check_huggingface, export_huggingface
 
+    if isinstance(chain, EncoderChain):
+        return _sentence_transformers(context, chain, folder)
+    assert isinstance(chain, DecoderChain)
     tokens = context.config.export.greedy_tokens
     title = context.config.name
     artifact = export_huggingface(chain, context.teacher.tokenizer, folder, name=title)
@@ -127,9 +133,15 @@ def _huggingface(context: PassContext, chain: DecoderChain, folder: Path) -> dic
     return {"gates": _gates(report.max_logits_difference, _HUGGINGFACE_TOLERANCE, tokens)}
 
 
-def _onnx(context: PassContext, chain: DecoderChain, folder: Path) -> dict[str, Any]:
-    from nas.backends.onnx import export_onnx, write_genai_config
+def _onnx(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
+    from nas.backends.onnx import check_encoder, export_encoder, export_onnx, write_genai_config
 
+    if isinstance(chain, EncoderChain):
+        artifact = export_encoder(chain, folder, dtype="float32")
+        difference = check_encoder(artifact, chain, _gate_ids(context), tolerance=_ONNX_TOLERANCE)
+        context.teacher.tokenizer.save_pretrained(str(folder))
+        return {"gates": [_gate("embeddings", difference, _ONNX_TOLERANCE)]}
+    assert isinstance(chain, DecoderChain)
     artifact = export_onnx(chain, folder, dtype="float32")
     gates = _check_onnx(context, artifact, chain, _ONNX_TOLERANCE)
     write_genai_config(chain.shape, folder)
@@ -137,30 +149,68 @@ def _onnx(context: PassContext, chain: DecoderChain, folder: Path) -> dict[str, 
     return {"gates": gates}
 
 
-def _engines(context: PassContext, chain: DecoderChain, folder: Path) -> dict[str, Any]:
-    """Engines for every compute capability, and the ONNX file that they are built from."""
-    from nas.backends.onnx import export_onnx
-    from nas.backends.tensorrt_rtx import EngineShapes, build_engines
+def _sentence_transformers(
+    context: PassContext, chain: EncoderChain, folder: Path
+) -> dict[str, Any]:
+    from nas.backends.huggingface import check_encoder_folder, export_encoder_folder
 
-    target, dtype = context.config.target, context.config.export.engine_dtype
-    artifact = export_onnx(chain, folder / f"onnx-{dtype}", dtype=dtype)
-    gates = []
-    if dtype != "bfloat16":  # ONNX Runtime does not run bfloat16 on a CPU
-        gates = _check_onnx(context, artifact, chain, _LOW_PRECISION_TOLERANCE)
-    shapes = EngineShapes(
+    export_encoder_folder(chain, context.teacher.tokenizer, folder, name=context.config.name)
+    ids = _gate_ids(context)
+    difference = check_encoder_folder(folder, chain, ids, tolerance=_HUGGINGFACE_TOLERANCE)
+    return {"gates": [_gate("embeddings", difference, _HUGGINGFACE_TOLERANCE)]}
+
+
+def _engines(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
+    """Engines for every compute capability, and the ONNX file that they are built from."""
+    from nas.backends.tensorrt_rtx import build_engines
+
+    dtype = context.config.export.engine_dtype
+    path, gates = _engine_source(context, chain, folder / f"onnx-{dtype}", dtype)
+    built = build_engines(
+        path,
+        folder,
+        sms=compute_capabilities(context),
+        dtype=dtype,
+        shapes=_engine_shapes(context),
+        name=context.config.name,
+    )
+    return {"engines": [str(one.path.relative_to(folder)) for one in built], "gates": gates}
+
+
+def _engine_source(
+    context: PassContext, chain: Chain, folder: Path, dtype: str
+) -> tuple[Path, list[dict[str, Any]]]:
+    """The ONNX file in the engine's format, and its gates.
+
+    ONNX Runtime does not run bfloat16 on a CPU, so such a file has none.
+    """
+    from nas.backends.onnx import check_encoder, export_encoder, export_onnx
+
+    if isinstance(chain, EncoderChain):
+        artifact = export_encoder(chain, folder, dtype=dtype)
+        if dtype == "bfloat16":
+            return artifact.path, []
+        limit = _LOW_PRECISION_TOLERANCE
+        difference = check_encoder(artifact, chain, _gate_ids(context), tolerance=limit)
+        return artifact.path, [_gate("embeddings", difference, limit)]
+    assert isinstance(chain, DecoderChain)
+    artifact = export_onnx(chain, folder, dtype=dtype)
+    if dtype == "bfloat16":
+        return artifact.path, []
+    return artifact.path, _check_onnx(context, artifact, chain, _LOW_PRECISION_TOLERANCE)
+
+
+def _engine_shapes(context: PassContext) -> Shapes:
+    from nas.backends.tensorrt_rtx import EngineShapes, TextShapes
+
+    target = context.config.target
+    if not context.shape.generates:
+        return TextShapes(target.batch, target.prompt_tokens, context.shape.max_positions)
+    return EngineShapes(
         batch=target.batch,
         prompt_tokens=target.prompt_tokens,
         max_tokens=target.prompt_tokens + target.output_tokens,
     )
-    built = build_engines(
-        artifact.path,
-        folder,
-        sms=compute_capabilities(context),
-        dtype=dtype,
-        shapes=shapes,
-        name=context.config.name,
-    )
-    return {"engines": [str(one.path.relative_to(folder)) for one in built], "gates": gates}
 
 
 def _check_onnx(
@@ -193,8 +243,12 @@ def compute_capabilities(context: PassContext) -> tuple[int, ...]:
     return sms
 
 
+def _gate(name: str, difference: float, limit: float) -> dict[str, Any]:
+    return {"name": name, "passed": True, "value": difference, "limit": limit}
+
+
 def _gates(difference: float, limit: float, tokens: int) -> list[dict[str, Any]]:
     return [
-        {"name": "logits", "passed": True, "value": difference, "limit": limit},
+        _gate("logits", difference, limit),
         {"name": "greedy", "passed": True, "detail": f"{tokens} tokens through the cache equal"},
     ]

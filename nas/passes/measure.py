@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from hardware_profiles import load_profile
 from nas.config import TargetConfig
-from nas.ir import BlockSpec, Candidate, DecoderShape, KeepTeacher, Slot
+from nas.ir import BlockSpec, Candidate, ChainShape, KeepTeacher, Skip, Slot
 from nas.meters import CostTable, Request, create_meter, requests_for
 from nas.passes._context import PassContext
 from nas.run import content_key, file_digest, json_writer
@@ -18,8 +18,16 @@ _MIB = 2**20
 
 def measure(context: PassContext, candidates: Iterable[Candidate]) -> CostTable:
     """The cost table of the candidates and the teacher's own blocks."""
-    requests = requests_for(context.shape, candidates, context.config.target.phases)
+    shape = context.shape
+    requests = requests_for(shape, (*candidates, *_cut_blocks(shape)), context.config.target.phases)
     return measure_requests(context, requests, "measure/costs")
+
+
+def _cut_blocks(shape: ChainShape) -> list[Candidate]:
+    """What a depth cut leaves of its slots, whether the space skips them or not."""
+    if shape.pre_norm:
+        return []
+    return [Candidate(slot=slot, spec=Skip()) for slot in shape.slots()[:2]]
 
 
 def measure_requests(context: PassContext, requests: tuple[Request, ...], unit: str) -> CostTable:
@@ -87,11 +95,12 @@ def _option(
     resolved = shape.resolve(slot, spec)
     kind = KINDS[resolved.kind]
     weights = kind.parameters(shape, slot.kind, resolved)
-    if resolved.kind != "skip":
-        weights += shape.hidden_size  # the slot's norm
+    if resolved.kind != "skip" or not shape.pre_norm:
+        weights += shape.norm_parameters
     width = _BYTES[target.dtype]
     tokens = target.prompt_tokens + target.output_tokens
-    kv_mib = kind.cached_values_per_token(shape, resolved) * tokens * width / _MIB
+    cached = kind.cached_values_per_token(shape, resolved) if shape.generates else 0
+    kv_mib = cached * tokens * width / _MIB
     costs = {
         "params_m": weights / 1e6,
         "memory_mib": weights * width / _MIB + kv_mib * target.batch,
@@ -103,7 +112,7 @@ def _option(
 
 
 def fixed_costs(context: PassContext, table: CostTable) -> dict[str, float]:
-    """The costs of embedding, final norm and head. Tied embeddings are counted once."""
+    """The costs of what stands outside the slots."""
     return _under_all(context, table, lambda target, one: _fixed(context.shape, target, one))
 
 
@@ -121,9 +130,8 @@ def _under_all(
     return found
 
 
-def _fixed(shape: DecoderShape, target: TargetConfig, table: CostTable) -> dict[str, float]:
-    copies = 1 if shape.tied_embeddings else 2
-    weights = copies * shape.vocab_size * shape.hidden_size + shape.hidden_size
+def _fixed(shape: ChainShape, target: TargetConfig, table: CostTable) -> dict[str, float]:
+    weights = shape.outside_parameters
     costs = {
         "params_m": weights / 1e6,
         "memory_mib": weights * _BYTES[target.dtype] / _MIB,

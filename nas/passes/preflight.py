@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from nas.errors import ConfigError
 from nas.passes._context import PassContext
 from nas.solvers import create_solver
 
@@ -18,6 +19,7 @@ def preflight(context: PassContext, passes: Collection[str]) -> None:
     optional package is missing or builds no engine for a GPU that is asked for.
     """
     create_solver(context.config.solve.solver)
+    _require_kind(context)
     if "evaluate" in passes:
         _require_tasks(context)
     if "export" in passes and context.run.record("export/tensorrt_rtx-student") is None:
@@ -35,6 +37,11 @@ def _require_engines(context: PassContext) -> None:
 
 def _require_tasks(context: PassContext) -> None:
     config = context.config.evaluate
+    if config.pairs:
+        from nas.evaluation import read_pairs
+
+        for path in config.pairs:
+            read_pairs(path, config.limit)
     if config.tasks:
         from nas.evaluation import read_items
 
@@ -44,3 +51,25 @@ def _require_tasks(context: PassContext) -> None:
         from nas.passes.evaluate_harness import require_known
 
         require_known(context)
+
+
+def _require_kind(context: PassContext) -> None:
+    """Raise ConfigError for what is asked of another kind of network than the teacher is."""
+    from nas.teachers import read_shape
+
+    config, phases = context.config.evaluate, context.config.target.phases
+    if not (config.pairs or config.tasks or config.lm_eval or "decode" in phases):
+        return
+    shape = read_shape(context.config.teacher)
+    if "decode" in phases and not shape.generates:
+        raise ConfigError(
+            f"target.phases: a {shape.family} reads a text in one pass and decodes nothing; "
+            f"use target.phases: [prefill]"
+        )
+    if shape.generates and config.pairs:
+        asked, needed = "evaluate.pairs", "an encoder"
+    elif not shape.generates and (config.tasks or config.lm_eval):
+        asked, needed = "evaluate.tasks" if config.tasks else "evaluate.lm_eval", "a language model"
+    else:
+        return
+    raise ConfigError(f"{asked}: this needs {needed}, the teacher is a {shape.family}; remove it")

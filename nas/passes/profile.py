@@ -18,7 +18,7 @@ from nas.passes.measure import teacher_costs
 from nas.run import content_key, json_writer
 
 if TYPE_CHECKING:
-    from nas.backends.onnxruntime import OnnxDecoder
+    from nas.backends.onnxruntime import OnnxDecoder, OnnxEncoder
 
 Measured = dict[str, dict[Phase, Latency]]
 
@@ -86,24 +86,25 @@ def _profile(
 
 
 def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) -> Profile:
-    from nas.backends.onnxruntime import OnnxDecoder
+    from nas.backends.onnxruntime import OnnxDecoder, OnnxEncoder
 
+    kind = OnnxDecoder if context.shape.generates else OnnxEncoder
     target = meter.config
-    decoders = {}
+    networks: dict[str, OnnxDecoder | OnnxEncoder] = {}
     for name in names:
-        decoders[name] = OnnxDecoder(onnx_path(context, name), threads=target.threads)
+        networks[name] = kind(onnx_path(context, name), threads=target.threads)
     gc.collect()
     measured: Measured = {name: {} for name in names}
     anchors: list[tuple[str, Phase, Latency]] = []
     with context.progress.task("profile", len(target.phases)) as advance:
         for phase in target.phases:
             requests = requests_for(context.shape, (), [phase])
-            timers = {f"{name} {phase}": _timer(d, phase, target) for name, d in decoders.items()}
+            timers = {f"{name} {phase}": _timer(n, phase, target) for name, n in networks.items()}
             with meter.runs(requests) as runs:
                 samples = interleaved({**runs, **timers}, target.repeats, warmup=2)
             pace = round_paces(samples)
-            for name, decoder in decoders.items():
-                conditions = decoder.conditions(phase, target.batch, target.prompt_tokens)
+            for name, network in networks.items():
+                conditions = network.conditions(phase, target.batch, target.prompt_tokens)
                 latency = Latency.of(samples[f"{name} {phase}"], conditions, pace=pace)
                 measured[name][phase] = latency
             found = meter.latencies(requests, samples)
@@ -112,7 +113,10 @@ def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) ->
     return Profile(networks=measured, anchors=CostTable.of(anchors))
 
 
-def _timer(decoder: OnnxDecoder, phase: Phase, target: TargetConfig) -> Callable[[], float]:
+def _timer(
+    network: OnnxDecoder | OnnxEncoder, phase: Phase, target: TargetConfig
+) -> Callable[[], float]:
     if phase == "prefill":
-        return lambda: decoder.time_prefill(target.batch, target.prompt_tokens)
-    return lambda: decoder.time_decode(target.batch, target.prompt_tokens)
+        return lambda: network.time_prefill(target.batch, target.prompt_tokens)
+    assert isinstance(network, OnnxDecoder)
+    return lambda: network.time_decode(target.batch, target.prompt_tokens)

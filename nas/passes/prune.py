@@ -1,16 +1,19 @@
 """Prune: most candidates go before any is trained.
 
 Every candidate gets its closed form (a draft) and two proxies: the held-out local error, and the
-one-backward score of what the draft would cost the whole network. A few candidates are then built
-and scored for real; they calibrate the one-backward score, and what could still enter a solution
-inside the budgets survives. `prune.json` says of each candidate what was seen and decided.
+one-backward score of what the draft would cost the whole network. The drafts that the choice hangs
+on are then run in the network, which corrects the proxies of the others (`nas.trials`); a few of
+them are finished, which says what training changes. What could still enter a solution inside the
+budgets survives. `prune.json` says of each candidate what was seen and decided.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -23,11 +26,13 @@ from nas.meters import CostTable
 from nas.passes._context import PassContext
 from nas.passes.build import build
 from nas.passes.draft import Drafts
-from nas.passes.score import grouped, library_network, replace_one, scoring_copy
+from nas.passes.score import grouped, library_network, scoring_copy
 from nas.passes.solve import make_problem
+from nas.passes.swaps import Swaps
 from nas.pruning import Calibration, Estimate, Verdict, choose_calibration, judge_candidates
 from nas.run import content_key, json_writer
 from nas.sensitivity import MixedNetwork, expand
+from nas.trials import Trials, try_nearby
 
 Floats = NDArray[np.floating[Any]]
 
@@ -62,35 +67,30 @@ def _decide(
     context: PassContext, candidates: tuple[Candidate, ...], table: CostTable
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What prune.json says: a row for each candidate, and the decision as a whole."""
-    config, drafts = context.config.prune, Drafts(context)
+    drafts = Drafts(context)
     drafts.make(candidates)
     fast = one_backward_of_drafts(context, candidates, drafts)
-    proxy = np.array([fast[c.id] for c in candidates])
-    trials = _trials(context, candidates, table, proxy)
-    truth = calibrate(context, trials, drafts)
-    found = Calibration.fit(
-        [fast[c.id] for c in trials], [truth[c.id] for c in trials], config.confidence
-    )
-    points = dict(zip(fast, found.predict(proxy).tolist(), strict=True)) | truth
-    estimates = {
-        c.id: Estimate(points[c.id], points[c.id], points[c.id])
-        if c.id in truth
-        else Estimate(points[c.id], points[c.id] / found.factor, points[c.id] * found.factor)
-        for c in candidates
+    tried = _try_drafts(context, candidates, table, fast, drafts)
+    finished = _finish(context, candidates, table, tried, drafts)
+    training = _what_training_changes(context, tried, finished)
+    estimates = _estimates(context, tried, training) | {
+        name: Estimate(value, value, value) for name, value in finished.items()
     }
+    points = {name: estimate.point for name, estimate in estimates.items()}
     verdicts = _verdicts(context, _problem(context, table, candidates, points), estimates)
     rows = [
         {
             "candidate": c.id,
             "one_backward_nats": fast[c.id],
             "local_error": drafts.error(c),
-            "trained_nats": truth.get(c.id),
+            "draft_nats": tried.known.get(c.id),
+            "trained_nats": finished.get(c.id),
             **vars(estimates[c.id]),
             **{k: v for k, v in vars(verdicts[c.id]).items() if k not in ("slot", "variant")},
         }
         for c in candidates
     ]
-    data = _summary(verdicts, trials, found)
+    data = _summary(verdicts, tried, finished, training)
     context.progress.say(_in_words(data))
     return rows, data
 
@@ -106,17 +106,12 @@ def one_backward_of_drafts(
     if record is not None:
         return {name: float(value) for name, value in record.data.items()}
     started, by_slot = time.perf_counter(), grouped(candidates)
-    chain = scoring_copy(context.teacher.chain)
-    index = {slot: k for k, slot in enumerate(chain.slot_ids)}
-
-    def block_of(slot: Slot, spec: BlockSpec) -> Block | None:
-        built = drafts(Candidate(slot=slot, spec=spec))
-        return built.block if built else None
-
-    ids = context.text.score.to(chain.embed.weight.device)
+    network = _draft_network(context, drafts)
+    index = {slot: k for k, slot in enumerate(network.teacher.slot_ids)}
+    ids = context.text.score.to(network.teacher.device)
     with context.progress.task("prune", len(ids)) as advance:
         expansion = expand(
-            MixedNetwork(chain, block_of),
+            network,
             Architecture(),
             {index[slot]: [c.spec for c in group] for slot, group in by_slot.items()},
             ids,
@@ -131,40 +126,94 @@ def one_backward_of_drafts(
     return found
 
 
-def calibrate(
-    context: PassContext, trials: Sequence[Candidate], drafts: Drafts
+def _try_drafts(
+    context: PassContext,
+    candidates: Sequence[Candidate],
+    table: CostTable,
+    fast: Mapping[str, float],
+    drafts: Drafts,
+) -> Trials:
+    """Run the drafts that the choice hangs on; what to believe of all."""
+    config = context.config.prune
+    keys = {c.id: drafts.key(c) for c in candidates}
+    swaps = Swaps(context, "draft", candidates, keys, lambda: _draft_network(context, drafts))
+    return try_nearby(
+        _problem(context, table, candidates, fast),
+        fast,
+        swaps,
+        most=math.ceil(config.trials * len(candidates)),
+        reach=config.reach,
+        time_limit_s=context.config.solve.time_limit_s,
+    )
+
+
+def _finish(
+    context: PassContext,
+    candidates: Sequence[Candidate],
+    table: CostTable,
+    tried: Trials,
+    drafts: Drafts,
 ) -> dict[str, float]:
-    """Candidate id -> replace-one KL of the finished block; the blocks stay in the library."""
+    """Candidate id -> replace-one KL of finished blocks, which stay in the library; nothing where
+    training is off. They are spread over the losses of the drafts that were run (of all, where
+    those are too few), each where the choice is closest."""
+    if context.config.build.epochs == 0:
+        return {}
+    means = tried.means
+    exact = {name: Estimate(value, value, value) for name, value in means.items()}
+    verdicts = _verdicts(context, _problem(context, table, candidates, means), exact)
+    count = context.config.prune.calibrate
+    pool = [c for c in candidates if c.id in tried.known or len(tried.known) < count]
+    losses = np.array([means[c.id] for c in pool])
+    regret = np.array([verdicts[c.id].regret_nats for c in pool])
+    trials = [pool[i] for i in choose_calibration(losses, regret, count)]
     keys = build(context, trials, drafts=drafts)
     if len(keys) < len(trials):
         raise PassError(
             "pruning is calibrated on blocks that could not be made; set prune.keep to 1, or run "
             "the same command again"
         )
-    key = content_key("calibration", context.data_key, sorted(keys.values()))
-    record = context.run.fetch("prune/calibration", key)
-    if record is not None:
-        return {name: float(value) for name, value in record.data.items()}
-    started, network = time.perf_counter(), library_network(context)
-    ids = context.text.score.to(network.teacher.embed.weight.device)
-    batch, found = context.config.score.batch_sequences, dict[str, float]()
-    with context.progress.task("calibrate", len(trials)) as advance:
-        for slot, columns in replace_one(network, grouped(trials), ids, batch, advance):
-            found |= {f"{slot.id}/{label}": float(kl.mean()) for label, kl in columns.items()}
-    context.run.store("prune/calibration", key, {}, found, time.perf_counter() - started)
-    return found
+    swaps = Swaps(context, "block", trials, keys, lambda: library_network(context))
+    return swaps([c.id for c in trials])
 
 
-def _trials(
-    context: PassContext, candidates: Sequence[Candidate], table: CostTable, proxy: Floats
-) -> list[Candidate]:
-    """The candidates to calibrate on: where the proxy taken at its word decides most closely."""
-    known = dict(zip((c.id for c in candidates), proxy.tolist(), strict=True))
-    exact = {name: Estimate(value, value, value) for name, value in known.items()}
-    verdicts = _verdicts(context, _problem(context, table, candidates, known), exact)
-    regret = np.array([verdicts[c.id].regret_nats for c in candidates])
-    count = context.config.prune.calibrate
-    return [candidates[i] for i in choose_calibration(proxy, regret, count)]
+def _what_training_changes(
+    context: PassContext, tried: Trials, finished: Mapping[str, float]
+) -> Calibration:
+    """From the loss of a draft to that of the finished block."""
+    if len(finished) < 4:
+        return Calibration(scale=1.0, power=1.0, factor=1.0)
+    means = tried.means
+    before = [means[name] for name in finished]
+    return Calibration.fit(before, list(finished.values()), context.config.prune.confidence)
+
+
+def _estimates(context: PassContext, tried: Trials, training: Calibration) -> dict[str, Estimate]:
+    """Candidate id -> the loss to expect of the finished block."""
+    deviations = NormalDist().inv_cdf(0.5 + context.config.prune.confidence / 2)
+    point, low, high = (
+        training.predict(losses).tolist()
+        for losses in (
+            tried.belief.mean,
+            tried.belief.quantile(-deviations),
+            tried.belief.quantile(deviations),
+        )
+    )
+    factor = training.factor
+    return {
+        name: Estimate(p, min(p, lo) / factor, max(p, hi) * factor)
+        for name, p, lo, hi in zip(tried.names, point, low, high, strict=True)
+    }
+
+
+def _draft_network(context: PassContext, drafts: Drafts) -> MixedNetwork:
+    """The teacher with drafts in its slots."""
+
+    def block_of(slot: Slot, spec: BlockSpec) -> Block | None:
+        built = drafts(Candidate(slot=slot, spec=spec))
+        return built.block if built else None
+
+    return MixedNetwork(scoring_copy(context.teacher.chain), block_of)
 
 
 def _problem(
@@ -194,22 +243,29 @@ def _verdicts(
 
 
 def _summary(
-    verdicts: Mapping[str, Verdict], trials: Sequence[Candidate], found: Calibration
+    verdicts: Mapping[str, Verdict],
+    tried: Trials,
+    finished: Mapping[str, float],
+    training: Calibration,
 ) -> dict[str, Any]:
     reasons = Counter(v.reason.split()[0].rstrip(":") for v in verdicts.values() if not v.kept)
+    rest = [s for s in tried.belief.spread.tolist() if s > 0]
     return {
         "kept": [name for name, verdict in verdicts.items() if verdict.kept],
         "of": len(verdicts),
         "gone": dict(reasons),
-        "trials": [c.id for c in trials],
-        "factor": found.factor,
+        "tried": sorted(tried.known),
+        "rounds": list(tried.rounds),
+        "trials": sorted(finished),
+        "factor": training.factor,
+        "typical_factor_of_others": math.exp(float(np.median(rest))) if rest else 1.0,
     }
 
 
 def _in_words(data: Mapping[str, Any]) -> str:
     gone = ", ".join(f"{count} {reason}" for reason, count in data["gone"].items()) or "none gone"
     return (
-        f"kept {len(data['kept'])} of {data['of']} candidates ({gone}); "
-        f"after {len(data['trials'])} trials their losses are known within a factor of "
-        f"{data['factor']:.2f}"
+        f"kept {len(data['kept'])} of {data['of']} candidates ({gone}); {len(data['tried'])} "
+        f"drafts were run in {len(data['rounds'])} rounds, the losses of the others are known "
+        f"within a factor of about {data['typical_factor_of_others']:.2f}"
     )

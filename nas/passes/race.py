@@ -157,7 +157,7 @@ class _Race:
             return
         if self._network is None:
             self._network = library_network(self._context)
-        ids = self._text[start:stop].to(self._network.teacher.embed.weight.device)
+        ids = self._text[start:stop].to(self._network.teacher.device)
         batch = self._config.batch_sequences
         with self._context.progress.task("score", sum(map(len, wanted.values()))) as advance:
             yield from replace_one(self._network, wanted, ids, batch, advance)

@@ -83,7 +83,7 @@ class Moves:
         self._specs: dict[str, BlockSpec] = {c.id: c.spec for c in candidates}
         self._prices = problem.prices(solution.duals)
         self._network = library_network(context)
-        self._ids = context.text.score.to(self._network.teacher.embed.weight.device)
+        self._ids = context.text.score.to(self._network.teacher.device)
         batch = context.config.score.batch_sequences
         self._realiser = Realiser(self._network, self._ids, batch)
 

@@ -11,6 +11,7 @@ the same target.)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +19,23 @@ from torch import Tensor, nn
 from nas._numerics import autocast
 from nas.blocks import BlockContext
 from nas.blocks._ridge import Moments, solve, solve_affine
-from nas.chain import DecoderChain, SlotModule
+from nas.chain import Chain, SlotModule
 
 _CHUNK = 8
 """Sequences that pass through a block at a time."""
 
 
+class _Aim(NamedTuple):
+    """The teacher's slot, and its residual stream with the slot's update in it."""
+
+    slot: SlotModule
+    state: Tensor
+
+
 @torch.no_grad()
 def refit(
-    teacher: DecoderChain,
-    students: Mapping[str, DecoderChain],
+    teacher: Chain,
+    students: Mapping[str, Chain],
     windows: Tensor,
     ridge: float,
     advance: Callable[[int], None],
@@ -38,19 +46,23 @@ def refit(
     held for each network, and one slot's features. `ridge` penalises the change of a layer,
     relative to the mean square of its features. `advance` is called after each slot.
     """
-    windows = windows.to(teacher.embed.weight.device)
+    windows = windows.to(teacher.device)
     wanted = torch.cat([teacher.embed_tokens(ids).float() for ids in windows.split(_CHUNK)])
     states = {name: wanted.clone() for name in students}
     context = teacher.context(windows[:1])
     for k in range(len(teacher.slots)):
         _advance(teacher.slot(k), wanted, context)
         for name, student in students.items():
-            _refit_slot(student.slot(k), states[name], wanted, context, ridge)
+            _refit_slot(
+                student.slot(k), states[name], _Aim(teacher.slot(k), wanted), context, ridge
+            )
+            _settle(student.slot(k), states[name])
+        _settle(teacher.slot(k), wanted)
         advance(1)
 
 
 def _advance(slot: SlotModule, state: Tensor, context: BlockContext) -> None:
-    """Pass the state through a slot, in place."""
+    """Add the slot's update to the state, in place."""
     assert slot.branch is not None
     for rows in state.split(_CHUNK):
         with autocast(state.device.type):
@@ -58,24 +70,30 @@ def _advance(slot: SlotModule, state: Tensor, context: BlockContext) -> None:
 
 
 def _refit_slot(
-    slot: SlotModule, state: Tensor, wanted: Tensor, context: BlockContext, ridge: float
+    slot: SlotModule, state: Tensor, aim: _Aim, context: BlockContext, ridge: float
 ) -> None:
-    """Correct the slot's output layer and pass the state through it, in place."""
+    """Correct the slot's output layer, and add its update to the state, in place."""
     branch = slot.branch
     if branch is None:
         return
     layer, kept = branch.output_layer, []
     moments = Moments.zeros(layer.in_features, layer.out_features, state)
-    for rows, goal in zip(state.split(_CHUNK), wanted.split(_CHUNK), strict=True):
+    for rows, goal in zip(state.split(_CHUNK), aim.state.split(_CHUNK), strict=True):
         with autocast(state.device.type):
             features = branch.features(_normed(slot, rows), context)
             update = layer(features)
-        moments.add(features, goal - rows - update)
+        moments.add(features, goal - rows - update, aim.slot.emphasis(goal))
         kept.append(features)
     _correct(layer, moments, ridge)
     for rows, features in zip(state.split(_CHUNK), kept, strict=True):
         with autocast(state.device.type):
             rows += layer(features)
+
+
+def _settle(slot: SlotModule, state: Tensor) -> None:
+    """Norm what a slot leaves where it does so, in place."""
+    for rows in state.split(_CHUNK):
+        rows.copy_(slot.settle(rows))
 
 
 def _normed(slot: SlotModule, rows: Tensor) -> Tensor:

@@ -299,15 +299,10 @@ def _describe(context: PassContext, name: str, architecture: Architecture) -> st
 
 def _quality(found: dict[str, Any], name: str) -> Quality:
     mine, teacher = found[name], found["teacher"]
+    ratio = mine.perplexity and mine.perplexity / teacher.perplexity
     return Quality(
-        tokens=mine.tokens,
-        kl_nats=mine.kl_nats,
-        kl_stderr_nats=mine.kl_stderr_nats,
-        perplexity=mine.perplexity,
-        perplexity_ratio=mine.perplexity / teacher.perplexity,
-        top1_agreement=mine.top1_agreement,
-        greedy_agreement_tokens=mine.greedy_agreement_tokens,
-        greedy_length_tokens=mine.greedy_length_tokens,
+        **mine.model_dump(exclude={"kl_by_window_nats", "cosine_distance_by_window"}),
+        perplexity_ratio=ratio,
     )
 
 

@@ -3,7 +3,8 @@
 KL(teacher || teacher with the block swapped), for each scoring sequence (replace-1-block, arXiv
 2411.19146, section 4.1). `replace_one` runs a candidate from its own slot on: the prefix is the
 teacher's and is walked once for all. `one_backward` takes the second-order expansion of the same KL
-about the teacher (`nas.sensitivity`), which runs no candidate beyond its own block.
+about the teacher (`nas.sensitivity`), which runs no candidate beyond its own block. `focused` is
+both (`nas.passes.focus`).
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from torch import Tensor
 
 from nas._numerics import compute_dtype
 from nas.blocks import BlockContext
-from nas.chain import DecoderChain
+from nas.chain import Chain
 from nas.config import TeacherConfig
 from nas.executors import Job, Resident
 from nas.ir import Architecture, BlockSpec, Candidate, Slot, parse_spec
-from nas.objectives import ReferenceKl
+from nas.objectives import objective_of
 from nas.passes._context import PassContext
 from nas.passes.build import load_block
 from nas.run import content_key
-from nas.sensitivity import MixedNetwork, expand, final_hidden
+from nas.sensitivity import MixedNetwork, expand
+from nas.streaming import StreamedChain, mapped_like
 
 
 class _Prefix(NamedTuple):
@@ -74,7 +76,7 @@ def slot_key(
     """Unit key of a slot's scores."""
     keys = sorted(block_keys[c.id] for c in candidates)
     config = context.config.score
-    draws = (config.draws,) if config.method == "one_backward" else ()
+    draws = (config.draws,) if config.method != "replace_one" else ()
     return content_key("score", context.data_key, config.method, keys, *draws)
 
 
@@ -84,9 +86,9 @@ def read_scores(path: Path, slot: Slot) -> dict[str, np.ndarray]:
     return {f"{slot.id}/{name}": table[name].to_numpy() for name in table.column_names}
 
 
-def scoring_copy(chain: DecoderChain) -> DecoderChain:
+def scoring_copy(chain: Chain) -> Chain:
     """The chain in the processor's fast format, its residual stream kept in float32."""
-    return chain.in_dtype(compute_dtype(str(chain.embed.weight.device)))
+    return chain.in_dtype(compute_dtype(str(chain.device)))
 
 
 def library_network(context: PassContext) -> MixedNetwork:
@@ -94,18 +96,19 @@ def library_network(context: PassContext) -> MixedNetwork:
     return _network(context.teacher.chain, context.run.root)
 
 
-def _network(teacher: DecoderChain, root: Path) -> MixedNetwork:
+def _network(teacher: Chain, root: Path) -> MixedNetwork:
     chain = scoring_copy(teacher)
-    device, shape = str(chain.embed.weight.device), chain.shape
+    device, shape = str(chain.device), chain.shape
     return MixedNetwork(chain, lambda slot, spec: load_block(root, shape, slot, spec, device))
 
 
-def _one_backward(
-    context: PassContext, wanted: Mapping[Slot, list[Candidate]], keys: Mapping[Slot, str]
-) -> set[Slot]:
-    started, network = time.perf_counter(), library_network(context)
+def one_backward(
+    context: PassContext, wanted: Mapping[Slot, list[Candidate]]
+) -> dict[str, np.ndarray]:
+    """Second-order scores of library blocks, all at once: id -> KL in nats, [score_sequences]."""
+    network = library_network(context)
     index = {slot: k for k, slot in enumerate(network.teacher.slot_ids)}
-    ids = context.text.score.to(network.teacher.embed.weight.device)
+    ids = context.text.score.to(network.teacher.device)
     with context.progress.task("score", len(ids)) as advance:
         expansion = expand(
             network,
@@ -115,8 +118,15 @@ def _one_backward(
             draws=context.config.score.draws,
             seed=context.config.seed,
             advance=advance,
+            folder=context.run.root,
         )
-    columns = dict(zip(expansion.names, expansion.single().T, strict=True))
+    return dict(zip(expansion.names, expansion.single().T, strict=True))
+
+
+def _one_backward(
+    context: PassContext, wanted: Mapping[Slot, list[Candidate]], keys: Mapping[Slot, str]
+) -> set[Slot]:
+    started, columns = time.perf_counter(), one_backward(context, wanted)
     share = (time.perf_counter() - started) / len(wanted)
     for slot, group in wanted.items():
         store_scores(context, slot, keys[slot], {c.spec.label: columns[c.id] for c in group}, share)
@@ -127,8 +137,9 @@ def _replace_one(
     context: PassContext, wanted: Mapping[Slot, list[Candidate]], keys: Mapping[Slot, str]
 ) -> set[Slot]:
     """Score and store; the slots that could not be scored."""
+    batch = context.config.score.batch_sequences
     scorer = SlotScorer(
-        library_network(context), context.text.score, context.config.score.batch_sequences
+        library_network(context), context.text.score, batch, folder=context.run.root
     )
     by_name, lost = {slot.id: slot for slot in wanted}, set[Slot]()
     total = sum(map(len, wanted.values()))
@@ -150,22 +161,28 @@ def _replace_one(
 class SlotScorer:
     """What every slot's scores need: the network, and the teacher's last state on the text.
 
-    `reference` [sequences, tokens, hidden] is what the teacher's head reads, made where not given.
+    `reference` [sequences, tokens, hidden] is the teacher's last state, made where not given. With
+    a streamed teacher, states that wait for a slot's weights are in mapped files of `folder`.
     """
 
     @torch.no_grad()
     def __init__(
-        self, network: MixedNetwork, ids: Tensor, batch: int, reference: Tensor | None = None
+        self,
+        network: MixedNetwork,
+        ids: Tensor,
+        batch: int,
+        reference: Tensor | None = None,
+        folder: Path | None = None,
     ) -> None:
         chain = network.teacher
-        self.network, self.batch = network, batch
-        self.ids = ids.to(chain.embed.weight.device)
+        self.network, self.batch, self.folder = network, batch, folder
+        self.ids = ids.to(chain.device)
         self.rotary = chain.context(self.ids)
         if reference is None:
             state = chain.run(chain.embed_tokens(self.ids), self.rotary)
-            reference = final_hidden(chain, state)
+            reference = chain.exact_hidden(state)
         self.reference = reference
-        self._divergence = ReferenceKl(reference, chain.head)
+        self._divergence = objective_of(chain).divergence(reference)
 
     @torch.no_grad()
     def states(self, wanted: Mapping[Slot, object]) -> Iterator[tuple[int, Slot, Tensor]]:
@@ -182,9 +199,37 @@ class SlotScorer:
     def kl(self, k: int, state: Tensor, specs: Sequence[BlockSpec]) -> Iterator[np.ndarray]:
         """KL of each sequence with each block swapped into slot k; `state` is what comes before."""
         prefix = _Prefix(state, self.network.teacher.slot(k).normed(state))
-        for spec in specs:
-            swapped = _swap(self.network, k, prefix, spec, self.rotary, self.batch)
+        if isinstance(self.network.teacher, StreamedChain):
+            found = self._side_by_side(k, prefix, specs)
+        else:
+            found = (
+                _swap(self.network, k, prefix, spec, self.rotary, self.batch) for spec in specs
+            )
+        for swapped in found:
             yield self._divergence(swapped).double().cpu().numpy()
+
+    def _side_by_side(
+        self, k: int, prefix: _Prefix, specs: Sequence[BlockSpec]
+    ) -> Iterator[Tensor]:
+        """As `_swap` of each of `specs`; all of them pass a slot before the next one is read."""
+        network, chain = self.network, self.network.teacher
+        states = [mapped_like(prefix.state, self.folder) for _ in specs]
+        for spec, swapped in zip(specs, states, strict=True):
+            for rows, part in self._batches():
+                update = network.update(k, spec, prefix.normed[rows], part)
+                summed = prefix.state[rows] + update.to(swapped.dtype)
+                swapped[rows] = chain.slot(k).settle(summed)
+        for slot in map(chain.slot, range(k + 1, len(chain.slots))):
+            for swapped in states:
+                for rows, part in self._batches():
+                    swapped[rows] = slot(swapped[rows], part)
+        for swapped in states:
+            yield torch.cat([chain.exact_hidden(swapped[rows]) for rows, _ in self._batches()])
+
+    def _batches(self) -> Iterator[tuple[slice, BlockContext]]:
+        for i in range(0, len(self.ids), self.batch):
+            rows = slice(i, i + self.batch)
+            yield rows, self.rotary.rows(rows)
 
 
 def replace_one(
@@ -238,8 +283,9 @@ def load_scorer(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Slot
 
     teacher = load_teacher(TeacherConfig.model_validate(facts["teacher"]))
     network = _network(teacher.chain, Path(facts["root"]))
-    reference = tensors["reference"].to(network.teacher.embed.weight.device)
-    return SlotScorer(network, tensors["ids"], facts["batch"], reference)
+    reference = tensors["reference"].to(network.teacher.device)
+    root = Path(facts["root"])
+    return SlotScorer(network, tensors["ids"], facts["batch"], reference, root)
 
 
 def _swap(
@@ -250,14 +296,14 @@ def _swap(
     rotary: BlockContext,
     batch: int,
 ) -> Tensor:
-    """Input of the head [sequences, tokens, hidden] with the block `spec` in slot k."""
+    """Last state [sequences, tokens, hidden] with the block `spec` in slot k."""
     chain, pieces = network.teacher, []
     for i in range(0, len(prefix.state), batch):
         rows = slice(i, i + batch)
-        part = BlockContext(rotary.cos[rows], rotary.sin[rows], rotary.mask)
-        state = prefix.state[rows]
+        part, state = rotary.rows(rows), prefix.state[rows]
         state = state + network.update(k, spec, prefix.normed[rows], part).to(state.dtype)
-        pieces.append(final_hidden(chain, chain.run(state, part, start=k + 1)))
+        state = chain.slot(k).settle(state)
+        pieces.append(chain.exact_hidden(chain.run(state, part, start=k + 1)))
     return torch.cat(pieces)
 
 

@@ -15,7 +15,7 @@ from nas.ir import (
     Architecture,
     Budget,
     Candidate,
-    DecoderShape,
+    ChainShape,
     KeepTeacher,
     Option,
     Problem,
@@ -180,7 +180,7 @@ def make_budgets(
 
 
 def architecture_of(
-    shape: DecoderShape, candidates: Iterable[Candidate], solution: Solution
+    shape: ChainShape, candidates: Iterable[Candidate], solution: Solution
 ) -> Architecture:
     """The chosen specification of every slot that does not keep the teacher's block."""
     chosen = {f"{slot}/{variant}" for slot, variant in solution.choice.items()}

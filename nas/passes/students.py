@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nas.chain import DecoderChain
+from nas.chain import Chain
 from nas.ir import Architecture
 from nas.passes._context import PassContext
 from nas.passes.assemble import assembled
@@ -30,6 +30,6 @@ def distill_students(
     return keys
 
 
-def distilled(context: PassContext, name: str, architecture: Architecture) -> DecoderChain:
+def distilled(context: PassContext, name: str, architecture: Architecture) -> Chain:
     """A student after distillation, read back from the run."""
     return load_distilled(context, name, assembled(context, name, architecture))

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat
 
 from hardware_profiles import HardwareProfile
 from nas.config import TargetConfig
-from nas.ir import Architecture, DecoderShape, Phase, Skip
+from nas.ir import Architecture, ChainShape, Phase, Skip
 from nas.meters import LeastWork, Request, least_work
 from nas.profiling._nodes import NodeTime
 
@@ -64,7 +64,7 @@ class NetworkLayers(BaseModel):
 
 def by_layer(
     nodes: Iterable[NodeTime],
-    shape: DecoderShape,
+    shape: ChainShape,
     architecture: Architecture,
     target: TargetConfig,
     phase: Phase,
@@ -113,7 +113,7 @@ def _between(known: list[str], every: list[str], spans: bool) -> list[str]:
 
 
 def _work(
-    shape: DecoderShape, architecture: Architecture, target: TargetConfig, phase: Phase
+    shape: ChainShape, architecture: Architecture, target: TargetConfig, phase: Phase
 ) -> dict[str, tuple[str, float, float]]:
     """Part -> block, operations, bytes, in the order of the chain."""
     requests: dict[str, tuple[str, Request | None]] = {"embed": ("", Request("embed", phase))}

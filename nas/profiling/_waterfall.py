@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from nas.ir import Architecture, DecoderShape, Phase
+from nas.ir import Architecture, ChainShape, Phase
 from nas.profiling._layers import NetworkLayers
 
 UNCHANGED = "blocks that are the same"
@@ -43,7 +43,7 @@ class LayerProfiles(BaseModel):
 
 
 def waterfall(
-    teacher: NetworkLayers, student: NetworkLayers, shape: DecoderShape, chosen: Architecture
+    teacher: NetworkLayers, student: NetworkLayers, shape: ChainShape, chosen: Architecture
 ) -> tuple[Step, ...]:
     """Steps whose sum is the student's time less the teacher's: each kind of new block, the largest
     saving first, then blocks that both have (what the clock alone changed) and all outside the

@@ -103,6 +103,10 @@ def _results(summary: Summary) -> dict[str, float | None]:
     }
 
 
+_LANGUAGE = ("kl_nats", "perplexity", "top1_agreement", "greedy_agreement_tokens")
+_EMBEDDING = ("cosine_distance", "similarity_spearman", "recall_at_10")
+
+
 def _figures(model: ModelSummary) -> dict[str, float | None]:
     figures: dict[str, float | None] = {
         "params_m": model.params_m,
@@ -114,7 +118,7 @@ def _figures(model: ModelSummary) -> dict[str, float | None]:
         figures[f"{under}{latency.phase}_ms"] = latency.measured_median_ms
         figures[f"{under}{latency.phase}_speedup"] = latency.speedup
     if model.quality:
-        for name in ("kl_nats", "perplexity", "top1_agreement", "greedy_agreement_tokens"):
+        for name in _LANGUAGE if model.quality.language else _EMBEDDING:
             figures[name] = getattr(model.quality, name)
     return figures
 

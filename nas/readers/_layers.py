@@ -11,7 +11,7 @@ from hardware_profiles import load_profile
 from nas._tables import table
 from nas._words import number
 from nas.errors import ConfigError
-from nas.ir import Architecture, DecoderShape, Phase
+from nas.ir import Architecture, Phase, parse_shape
 from nas.profiling import (
     LayerProfile,
     LayerProfiles,
@@ -39,7 +39,7 @@ def layers_of(
     if timings is None:
         return LayerProfiles.model_validate(run.require("profile/layers").data)
     config, summary = read_config(run), summary_of(run)
-    shape = DecoderShape.model_validate(run.require("teacher").data["shape"])
+    shape = parse_shape(run.require("teacher").data["shape"])
     student = Architecture(choices={slot.id: slot.choice.block for slot in summary.slots})
     hardware = load_profile(config.target.hardware)
     nodes = read_node_times(timings, layer_info)

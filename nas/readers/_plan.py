@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 
 def plan_tables(plan: Plan) -> Iterable[RenderableType]:
-    """Units, disk, memory and time by pass, their totals, and what there is to say about them."""
+    """Units, disk, memory, transfers and time by pass, their totals, time by the size of the
+    executor, and what there is to say about them."""
     rows: list[tuple[object, ...]] = [
         (
             row.pass_name,
             row.units,
             size_mib(row.disk_mib) if row.disk_mib else "",
             size_mib(row.memory_mib),
+            size_mib(row.transfer_mib) if row.transfer_mib else "",
             duration(row.seconds),
         )
         for row in plan.rows
@@ -32,9 +34,23 @@ def plan_tables(plan: Plan) -> Iterable[RenderableType]:
             sum(row.units for row in plan.rows),
             size_mib(sum(row.disk_mib for row in plan.rows)),
             size_mib(max((row.memory_mib for row in plan.rows), default=0.0)),
+            size_mib(sum(row.transfer_mib for row in plan.rows)),
             duration(sum(row.seconds for row in plan.rows)),
         )
     )
-    columns = ("pass", "units", "disk", "memory", "time")
+    columns = ("pass", "units", "disk", "memory", "to workers", "time")
     yield table("forecast", columns, rows, right=columns[1:])
+    sizes = [
+        (
+            size.device,
+            size.workers,
+            duration(size.build_s),
+            duration(size.score_s),
+            duration(size.whole_s),
+            f"{size.device_hours:.3g}",
+        )
+        for size in plan.sizes
+    ]
+    columns = ("device", "workers", "build", "score", "in all", "device hours")
+    yield table("with workers on devices of their own", columns, sizes, right=columns[1:])
     yield from (f"note: {note}" for note in plan.notes)

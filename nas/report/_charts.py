@@ -98,18 +98,18 @@ def dumbbells(summary: Summary) -> Dumbbells | None:
     ]
     if not found:
         return None
-    before = [model.quality_before.kl_nats for model, _ in found if model.quality_before]
-    axis = _nice_axis(0.0, max([*before, *(q.kl_nats for _, q in found)]), 5)
+    before = [model.quality_before.distance for model, _ in found if model.quality_before]
+    axis = _nice_axis(0.0, max([*before, *(q.distance for _, q in found)]), 5)
     top = axis[-1]
     rows = tuple(
         Dumbbell(
             name=model_title(model),
             style=_style(model, index),
-            before=100 * model.quality_before.kl_nats / top if model.quality_before else None,
-            after=100 * quality.kl_nats / top,
-            before_nats=model.quality_before.kl_nats if model.quality_before else None,
-            after_nats=quality.kl_nats,
-            stderr_nats=quality.kl_stderr_nats,
+            before=100 * model.quality_before.distance / top if model.quality_before else None,
+            after=100 * quality.distance / top,
+            before_nats=model.quality_before.distance if model.quality_before else None,
+            after_nats=quality.distance,
+            stderr_nats=quality.distance_stderr,
         )
         for index, (model, quality) in enumerate(found)
     )

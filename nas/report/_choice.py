@@ -10,7 +10,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 from nas.ir import (
     BlockSpec,
     Budget,
-    DecoderShape,
+    ChainShape,
+    FeedForward,
     GatedFeedForward,
     GroupedQueryAttention,
     KeepTeacher,
@@ -234,7 +235,7 @@ class BudgetSummary(Record):
         )
 
 
-def width_kept(block: BlockSpec, shape: DecoderShape) -> float:
+def width_kept(block: BlockSpec, shape: ChainShape) -> float:
     """Share of the teacher's heads or FFN width that a block keeps; 0 for linear and skip.
 
     The heads are the query heads where some are left out, else the KV heads.
@@ -245,7 +246,7 @@ def width_kept(block: BlockSpec, shape: DecoderShape) -> float:
         if block.query_heads is not None:
             return min(1.0, block.query_heads / shape.query_heads)
         return min(1.0, block.kv_heads / shape.kv_heads)
-    if isinstance(block, GatedFeedForward):
+    if isinstance(block, (GatedFeedForward, FeedForward)):
         return min(1.0, block.width / shape.ffn_width)
     return 0.0
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import math
 
-from nas.ir import BlockSpec, GatedFeedForward, GroupedQueryAttention, KeepTeacher, LinearMap
+from nas.ir import (
+    BlockSpec,
+    FeedForward,
+    GatedFeedForward,
+    GroupedQueryAttention,
+    KeepTeacher,
+    LinearMap,
+)
 
 NOTHING = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
@@ -102,7 +109,7 @@ def block_in_words(block: BlockSpec, kept: float) -> str:
         if block.query_heads is None:
             return f"attention with {kv_heads}"
         return f"attention with {block.query_heads} query heads on {kv_heads}"
-    if isinstance(block, GatedFeedForward):
+    if isinstance(block, (GatedFeedForward, FeedForward)):
         return f"FFN {block.width} wide, {percent(kept, 0)} of the teacher's"
     if isinstance(block, LinearMap):
         return "one linear layer"

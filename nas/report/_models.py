@@ -81,22 +81,56 @@ class PhaseLatency(Record):
 
 
 class Quality(Record):
-    """How near a model is to the teacher on held-out text."""
+    """How near a model is to the teacher on held-out text: a language model by `kl_nats` and what
+    follows, an encoder by `cosine_distance` and what follows."""
 
     tokens: NonNegativeInt
     """Held-out tokens that were judged."""
-    kl_nats: float
+    kl_nats: float | None = None
     """KL(teacher || model), mean over tokens."""
     kl_stderr_nats: NonNegativeFloat | None = None
-    perplexity: PositiveFloat
-    perplexity_ratio: PositiveFloat
+    perplexity: PositiveFloat | None = None
+    perplexity_ratio: PositiveFloat | None = None
     """Perplexity over the teacher's."""
-    top1_agreement: float = Field(ge=0, le=1)
+    top1_agreement: float | None = Field(default=None, ge=0, le=1)
     """Share of positions at which model and teacher put the same token first."""
     greedy_agreement_tokens: NonNegativeFloat | None = None
     """Mean count of tokens until free-running greedy text leaves the teacher's."""
     greedy_length_tokens: int | None = Field(default=None, gt=0)
     """Tokens generated for each prompt, the most that can agree."""
+    cosine_distance: NonNegativeFloat | None = None
+    """1 - cos(teacher, model) of the embedding of a text, mean over texts."""
+    cosine_distance_stderr: NonNegativeFloat | None = None
+    similarity_spearman: float | None = Field(default=None, ge=-1, le=1)
+    """Rank correlation of the similarities of all pairs of texts with the teacher's."""
+    recall_at_10: float | None = Field(default=None, ge=0, le=1)
+    """Share of the teacher's ten nearest texts among the model's ten."""
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Self:
+        if (self.kl_nats is None) == (self.cosine_distance is None):
+            raise ValueError("give kl_nats of a language model or cosine_distance of an encoder")
+        return self
+
+    @property
+    def language(self) -> bool:
+        return self.kl_nats is not None
+
+    @property
+    def distance(self) -> float:
+        """How far from the teacher, by the measure of its kind."""
+        value = self.kl_nats if self.language else self.cosine_distance
+        assert value is not None
+        return value
+
+    @property
+    def distance_stderr(self) -> float | None:
+        return self.kl_stderr_nats if self.language else self.cosine_distance_stderr
+
+    @property
+    def measure(self) -> str:
+        """What `distance` is, in words."""
+        return "KL" if self.language else "embedding distance"
 
 
 class RefitSummary(Record):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nas.ir import (
     BlockSpec,
+    FeedForward,
     GatedFeedForward,
     GroupedQueryAttention,
     KeepTeacher,
@@ -91,7 +92,7 @@ def block_style(block: BlockSpec) -> str:
     """Class of a block: `teacher`, `narrow`, `linear` or `skip`."""
     if isinstance(block, KeepTeacher):
         return "teacher"
-    if isinstance(block, (GroupedQueryAttention, GatedFeedForward)):
+    if isinstance(block, (GroupedQueryAttention, GatedFeedForward, FeedForward)):
         return "narrow"
     return "linear" if isinstance(block, LinearMap) else "skip"
 
@@ -103,7 +104,7 @@ def _cell(slot: SlotSummary | None) -> Cell | None:
     label = ""
     if isinstance(block, GroupedQueryAttention):
         label = str(block.query_heads or block.kv_heads)
-    elif isinstance(block, GatedFeedForward):
+    elif isinstance(block, (GatedFeedForward, FeedForward)):
         label = f"{100 * kept:.0f}"
     return Cell(block_style(block), round(100 * kept, 2), label, _tip(slot))
 

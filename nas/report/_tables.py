@@ -10,6 +10,9 @@ from nas.report._models import ModelSummary, PhaseLatency
 from nas.report._words import model_title
 from nas.report.summary import Summary
 
+_LANGUAGE = ("KL nats", "perplexity", "top-1")
+_EMBEDDING = ("1 - cos", "Spearman", "recall@10")
+
 
 def summary_table(summary: Summary) -> Table:
     """Teacher, student and baselines: speed, size and nearness to the teacher."""
@@ -19,7 +22,9 @@ def summary_table(summary: Summary) -> Table:
     for phase in phases:
         table.add_column(f"{phase} tok/s", justify="right")
         table.add_column("speed-up", justify="right")
-    for column in ("params M", "memory MiB", "KL nats", "perplexity", "top-1"):
+    language = summary.student.quality is None or summary.student.quality.language
+    measures = _LANGUAGE if language else _EMBEDDING
+    for column in ("params M", "memory MiB", *measures):
         table.add_column(column, justify="right")
     for model in summary.models:
         speeds = [model.latency_of(phase) for phase in phases]
@@ -103,5 +108,7 @@ def _quality(model: ModelSummary) -> tuple[str, str, str]:
     quality = model.quality
     if quality is None:
         return NOTHING, NOTHING, NOTHING
-    kl = "0" if model.role == "teacher" else fixed(quality.kl_nats, 3)
-    return kl, fixed(quality.perplexity), percent(quality.top1_agreement)
+    distance = "0" if model.role == "teacher" else fixed(quality.distance, 3)
+    if quality.language:
+        return distance, fixed(quality.perplexity), percent(quality.top1_agreement)
+    return distance, fixed(quality.similarity_spearman, 3), percent(quality.recall_at_10)

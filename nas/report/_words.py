@@ -14,7 +14,7 @@ from nas.report._format import (
     significant,
     title_of,
 )
-from nas.report._models import ModelSummary
+from nas.report._models import ModelSummary, Quality
 from nas.report.summary import Summary
 
 
@@ -37,20 +37,7 @@ def figures(summary: Summary) -> tuple[Figure, ...]:
     found = [_speed_figure(summary, phase) for phase in summary.phases]
     quality, reference = summary.student.quality, summary.teacher_model.quality
     if quality:
-        was = f"{fixed(reference.perplexity)} \N{RIGHTWARDS ARROW} " if reference else ""
-        found.append(
-            Figure(ratio(quality.perplexity_ratio), "perplexity", was + fixed(quality.perplexity))
-        )
-        error = quality.kl_stderr_nats
-        found.append(
-            Figure(
-                significant(quality.kl_nats),
-                "KL from the teacher",
-                "nats a token"
-                if error is None
-                else f"nats a token, \N{PLUS-MINUS SIGN} {significant(error, 2)}",
-            )
-        )
+        found += _quality_figures(quality, reference)
     old, new = summary.teacher_model.params_m, summary.student.params_m
     found.append(
         Figure(
@@ -150,10 +137,11 @@ def additivity(summary: Summary) -> str:
     refit = summary.student.refit
     if promised is None:
         return ""
+    nats = " nats" if first is None or first.language else ""
     if refit:
         refitted = "Refitted" if refit.kept else "With a refit, which was not kept"
         return (
-            f"Single swaps sum to {significant(promised)} nats; together the blocks lose "
+            f"Single swaps sum to {significant(promised)}{nats}; together the blocks lose "
             f"{significant(refit.from_library_nats)} on the scoring text. {refitted}, they lose "
             f"{significant(refit.refitted_nats)}."
         )
@@ -161,8 +149,8 @@ def additivity(summary: Summary) -> str:
         return ""
     state = "before distillation" if summary.student.quality_before else "as delivered"
     return (
-        f"Single swaps sum to {significant(promised)} nats; the whole student loses "
-        f"{significant(first.kl_nats)} {state}."
+        f"Single swaps sum to {significant(promised)}{nats}; the whole student loses "
+        f"{significant(first.distance)} {state}."
     )
 
 
@@ -177,6 +165,34 @@ def pace(summary: Summary) -> str:
         f"took {' and '.join(parts)} of the time that predictions rest on. "
         "At pace: the error of the prediction times that ratio."
     )
+
+
+def _quality_figures(quality: Quality, reference: Quality | None) -> list[Figure]:
+    found = []
+    if quality.perplexity is not None:
+        was = reference.perplexity if reference else None
+        note = f"{fixed(was)} \N{RIGHTWARDS ARROW} " if was else ""
+        found.append(
+            Figure(ratio(quality.perplexity_ratio), "perplexity", note + fixed(quality.perplexity))
+        )
+    if quality.similarity_spearman is not None:
+        recall = percent(quality.recall_at_10)
+        found.append(
+            Figure(
+                fixed(quality.similarity_spearman, 3),
+                "Spearman of similarities",
+                f"with the teacher's; recall@10 {recall}",
+            )
+        )
+    error, unit = quality.distance_stderr, "nats a token" if quality.language else "1 - cos"
+    found.append(
+        Figure(
+            significant(quality.distance),
+            f"{quality.measure} from the teacher",
+            unit if error is None else f"{unit}, \N{PLUS-MINUS SIGN} {significant(error, 2)}",
+        )
+    )
+    return found
 
 
 def _budgets(summary: Summary) -> str:
@@ -194,16 +210,19 @@ def _against_baselines(summary: Summary) -> str:
     rivals = [(b, b.quality) for b in summary.baselines if b.quality]
     if not mine or not rivals:
         return ""
-    told = ", ".join(f"{significant(q.kl_nats)} ({model_title(b)})" for b, q in rivals)
-    better = [b for b, q in rivals if q.kl_nats <= mine.kl_nats]
+    told = ", ".join(f"{significant(q.distance)} ({model_title(b)})" for b, q in rivals)
+    better = [b for b, q in rivals if q.distance <= mine.distance]
     if better:
         names = ", ".join(model_title(b) for b in better)
-        return f"Not better than {names}: held-out KL {significant(mine.kl_nats)} against {told}."
+        return (
+            f"Not better than {names}: held-out {mine.measure} {significant(mine.distance)} "
+            f"against {told}."
+        )
     rivals_word = "the baseline" if len(rivals) == 1 else "every baseline"
     speed = _speed_against(summary, [b for b, _ in rivals])
     return (
         f"Nearer to the teacher than {rivals_word}{speed}: "
-        f"held-out KL {significant(mine.kl_nats)} against {told}."
+        f"held-out {mine.measure} {significant(mine.distance)} against {told}."
     )
 
 

@@ -109,9 +109,10 @@ class Summary(Record):
                 yield from self._derived_speedup(model, latency)
             reference = self.teacher_model.quality
             for quality in (model.quality_before, model.quality):
-                if quality and reference:
+                if quality and reference and quality.perplexity and reference.perplexity:
                     ratio = quality.perplexity / reference.perplexity
-                    yield f"{model.name}: perplexity_ratio", quality.perplexity_ratio, ratio
+                    stated = quality.perplexity_ratio
+                    yield f"{model.name}: perplexity_ratio", stated or math.nan, ratio
 
     def _derived_speedup(
         self, model: ModelSummary, latency: PhaseLatency

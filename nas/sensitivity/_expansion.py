@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,12 @@ import torch
 from torch import Tensor
 
 from nas.ir import Architecture, BlockSpec, KeepTeacher
-from nas.objectives import head_gradients
-from nas.sensitivity._network import MixedNetwork, final_hidden
+from nas.objectives import objective_of
+from nas.sensitivity._network import MixedNetwork
 from nas.sensitivity._shrinkage import shrunk_products
+from nas.sensitivity._streamed import expand_streamed
 from nas.solvers import Quadratic
+from nas.streaming import StreamedChain
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,16 +78,22 @@ def expand(
     seed: int,
     batch_tokens: int = 1024,
     advance: Callable[[int], None] = lambda sequences: None,
+    folder: Path | None = None,
 ) -> Expansion:
     """Expand about `present`. `swaps`: slot index -> specifications that may come into it.
 
     `ids` [sequences, tokens]; each batch of about `batch_tokens` is run forward once (twice where
     the present network is not the teacher) and backward `draws` times; its activations are held.
+    About a streamed teacher, all batches pass a slot before the next one is read, and activations
+    are held in mapped files of `folder`.
     """
     generator = torch.Generator(device=ids.device).manual_seed(seed)
     swaps = {k: specs for k, specs in swaps.items() if specs}
-    parts = []
-    for piece in ids.split(max(1, batch_tokens // ids.shape[1])):
+    pieces, parts = ids.split(max(1, batch_tokens // ids.shape[1])), []
+    if isinstance(network.teacher, StreamedChain) and present == Architecture():
+        parts = expand_streamed(network, swaps, pieces, draws, generator, advance, folder)
+        pieces = ()
+    for piece in pieces:
         parts.append(_expand_batch(network, present, swaps, piece, draws, generator))
         advance(len(piece))
     slots = network.teacher.slot_ids
@@ -129,25 +138,28 @@ def _boundary_gradients(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Normed input of each slot, and gradients after it [rows, sequences, tokens, hidden].
 
-    The rows are those of `head_gradients`. Gradients are kept in the teacher's number format.
+    The rows are those of `Objective.gradients`. Gradients are kept in the teacher's number format.
     """
-    inputs, states = [], []
+    inputs, sums = [], []
     with torch.enable_grad():
         start = network.teacher.embed_tokens(ids).detach().requires_grad_()
-        for normed, state in network.walk(start, present, ids):
+        last = start
+        for normed, summed, after in network.walk(start, present, ids):
             inputs.append(normed.detach())
-            states.append(state)
-        hidden = final_hidden(network.teacher, states[-1])
+            sums.append(summed)
+            last = after
+        hidden = network.teacher.exact_hidden(last)
     goal = None
     if any(not isinstance(s, KeepTeacher) for s in present.choices.values()):
         with torch.no_grad():
             goal = network.hidden(Architecture(), ids)
-    seeds = head_gradients(hidden.detach(), goal, network.teacher.head, draws, generator)
-    kept = network.teacher.norm.weight.dtype
+    objective = objective_of(network.teacher)
+    seeds = objective.gradients(hidden.detach(), goal, draws, generator)
+    kept = network.teacher.dtype
     kept = torch.float32 if kept == torch.float16 else kept  # which would lose small gradients
-    gradients = [s.new_empty((len(seeds), *s.shape), dtype=kept) for s in states]
+    gradients = [s.new_empty((len(seeds), *s.shape), dtype=kept) for s in sums]
     for r, seed in enumerate(seeds):
-        found = torch.autograd.grad(hidden, states, seed, retain_graph=r + 1 < len(seeds))
+        found = torch.autograd.grad(hidden, sums, seed, retain_graph=r + 1 < len(seeds))
         for held, grad in zip(gradients, found, strict=True):
             held[r] = grad
     return inputs, gradients

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from nas.blocks import Block, BlockContext
-from nas.chain import DecoderChain
+from nas.chain import Chain
 from nas.ir import Architecture, BlockSpec, KeepTeacher, Slot
-from nas.objectives import ReferenceKl
+from nas.objectives import objective_of
 
 Loader = Callable[[Slot, BlockSpec], Block | None]
 _KEPT_BYTES = 2**28
@@ -20,7 +20,7 @@ _KEPT_BYTES = 2**28
 class MixedNetwork:
     """Runs architectures. `load` reads a block; 256 MiB of those last used are kept."""
 
-    def __init__(self, teacher: DecoderChain, load: Loader) -> None:
+    def __init__(self, teacher: Chain, load: Loader) -> None:
         self.teacher, self._load = teacher, load
         self._blocks: OrderedDict[str, Block | None] = OrderedDict()
         self._kept_bytes = 0
@@ -33,7 +33,7 @@ class MixedNetwork:
         name = f"{slot.id}/{spec.label}"
         if name not in self._blocks:
             block = self._load(slot, spec)
-            dtype = self.teacher.norm.weight.dtype
+            dtype = self.teacher.dtype
             self._blocks[name] = None if block is None else block.to(dtype)
             self._kept_bytes += _bytes(self._blocks[name])
             while self._kept_bytes > _KEPT_BYTES and len(self._blocks) > 1:
@@ -51,44 +51,41 @@ class MixedNetwork:
 
     def walk(
         self, state: Tensor, architecture: Architecture, ids: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """(normed input, residual stream after) of each slot in turn; `state`: before slot 0."""
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(normed input, residual stream with the update, what the next slot sees) of each slot in
+        turn; `state`: before slot 0."""
         context = self.teacher.context(ids)
         for k, (_, spec) in enumerate(architecture.items(self.teacher.shape)):
-            normed = self.teacher.slot(k).normed(state)
-            state = state + self.update(k, spec, normed, context).to(state.dtype)
-            yield normed, state
+            slot = self.teacher.slot(k)
+            normed = slot.normed(state)
+            summed = state + self.update(k, spec, normed, context).to(state.dtype)
+            state = slot.settle(summed)
+            yield normed, summed, state
 
     def hidden(self, architecture: Architecture, ids: Tensor) -> Tensor:
-        """Input of the head in float32 [sequences, tokens, hidden]."""
+        """Last state in float32 [sequences, tokens, hidden]."""
         state = self.teacher.embed_tokens(ids)
-        for _, after in self.walk(state, architecture, ids):
+        for _, _, after in self.walk(state, architecture, ids):
             state = after
-        return final_hidden(self.teacher, state)
+        return self.teacher.exact_hidden(state)
 
 
 def _bytes(block: Block | None) -> int:
     return 0 if block is None else sum(p.nbytes for p in block.parameters())
 
 
-def final_hidden(chain: DecoderChain, state: Tensor) -> Tensor:
-    """Input of the head in float32: the final norm is applied at full precision."""
-    wide = state.float()
-    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + chain.norm.eps)
-    return wide * chain.norm.weight.float()
-
-
 class Realiser:
-    """KL(teacher || architecture) as it is, on fixed text `ids` [sequences, tokens]."""
+    """How far an architecture is from the teacher as it is, on text `ids` [sequences, tokens]:
+    the KL of a language model."""
 
     @torch.no_grad()
     def __init__(self, network: MixedNetwork, ids: Tensor, batch_sequences: int = 8) -> None:
         self._network, self._pieces = network, ids.split(batch_sequences)
-        self._divergence = ReferenceKl(self._hidden(Architecture()), network.teacher.head)
+        self._divergence = objective_of(network.teacher).divergence(self._hidden(Architecture()))
 
     @torch.no_grad()
     def __call__(self, architecture: Architecture) -> Tensor:
-        """KL of each sequence in nats a token [sequences]."""
+        """The measure of each sequence [sequences], in nats a token for a language model."""
         return self._divergence(self._hidden(architecture))
 
     def _hidden(self, architecture: Architecture) -> Tensor:

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from nas.ir import DecoderShape
+from nas.ir import ChainShape, DecoderShape
+from nas.teachers._names import HUGGING_FACE, Layout
 
 
-class DecoderFamily(ABC):
+class Family(ABC):
     """One architecture of transformers, read as a chain. Foreign configuration keys stop here."""
 
     model_type: ClassVar[str]
@@ -20,25 +21,50 @@ class DecoderFamily(ABC):
     config_class: ClassVar[str]
     """Name of the configuration class in transformers."""
 
-    model_class: ClassVar[str]
-    """The only entry of `architectures` that is accepted."""
+    model_classes: ClassVar[tuple[str, ...]]
+    """The entries of `architectures` that are accepted; the first is what is expected."""
+
+    layout: ClassVar[Layout]
+    """How a Hugging Face checkpoint spells parameters."""
+
+    @abstractmethod
+    def shape(self, config: Any) -> ChainShape:
+        """The shape a transformers configuration describes.
+
+        Raises CapabilityError where the chain cannot express it.
+        """
+
+    def foreign_names(self, name: str) -> tuple[str, ...]:
+        """Names that a checkpoint may store the parameter `name` under, most likely first."""
+        return (self.layout.foreign(name),)
+
+    @abstractmethod
+    def ignorable(self, name: str) -> bool:
+        """Whether a stored tensor that the chain does not ask for may be left unread."""
+
+
+class DecoderFamily(Family):
+    """Llama and its kin."""
+
+    layout = HUGGING_FACE
 
     gguf_pairs_neighbours: ClassVar[bool] = False
     """Whether GGUF files store query and key rows so that rotary halves are interleaved."""
 
     @abstractmethod
     def shape(self, config: Any) -> DecoderShape:
-        """The shape a transformers configuration describes.
+        """As `Family.shape`."""
 
-        Raises CapabilityError where the chain cannot express it.
-        """
+    def ignorable(self, name: str) -> bool:
+        # old checkpoints store the angles; a tied head may be stored once more
+        return name.endswith("rotary_emb.inv_freq") or name == "lm_head.weight"
 
 
 class TeacherSource(ABC):
     """A place that a teacher is read from."""
 
     @abstractmethod
-    def shape(self) -> DecoderShape:
+    def shape(self) -> ChainShape:
         """The shape, read without any weight."""
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nas._documents import brief
-from nas.chain import DecoderChain, rotary_embedding
+from nas.chain import Chain, DecoderChain, make_chain, rotary_embedding
 from nas.errors import CapabilityError, ConfigError
-from nas.ir import DecoderShape
+from nas.ir import ChainShape, DecoderShape
+from nas.streaming import StreamedChain
 from nas.teachers._families import family_of
-from nas.teachers._names import HUGGING_FACE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,37 +39,75 @@ class _NoInitialisation(TorchFunctionMode):
 
 
 def build_chain(
-    shape: DecoderShape, read: Callable[[str], Tensor], dtype: torch.dtype, device: str
-) -> DecoderChain:
+    shape: ChainShape, read: Callable[[str], Tensor], dtype: torch.dtype, device: str
+) -> Chain:
     """The chain of the teacher's own blocks, in eval mode and without gradients.
 
     `read` returns the tensor of one of the chain's parameter names. Raises ConfigError where a
     tensor has another shape than the configuration says. Rotary angles stay float32.
     """
     with torch.device("meta"), _NoInitialisation():
-        chain = DecoderChain(shape)
+        chain = make_chain(shape)
+    return _filled(chain, read, dtype, device, chain.state_dict().keys())
+
+
+def stream_chain(
+    shape: ChainShape, read: Callable[[str], Tensor], dtype: torch.dtype, device: str
+) -> StreamedChain:
+    """As `build_chain`, but the weights of slots are read when they are asked for.
+
+    Raises CapabilityError for an encoder.
+    """
+    if not isinstance(shape, DecoderShape):
+        raise CapabilityError(
+            f"teacher.stream: a {shape.family} is held in memory whole; set teacher.stream to false"
+        )
+    with torch.device("meta"), _NoInitialisation():
+        chain = StreamedChain(shape)
+    expected = {name: tensor.shape for name, tensor in chain.state_dict().items()}
+    chain.attach(lambda name: _checked(name, read(name), expected[name]), dtype, device)
+    outer = [name for name in expected if not name.startswith("slots.")]
+    _filled(chain, read, dtype, device, outer)
+    return chain
+
+
+def _filled(
+    chain: Chain,
+    read: Callable[[str], Tensor],
+    dtype: torch.dtype,
+    device: str,
+    names: Collection[str],
+) -> Chain:
+    """`chain` with the weights `names`, in eval mode and without gradients."""
+    shape, expected = chain.shape, chain.state_dict()
+    tied = isinstance(shape, DecoderShape) and shape.tied_embeddings
     state: dict[str, Tensor] = {}
-    for name, expected in chain.state_dict().items():
-        if name == "head.weight" and shape.tied_embeddings:
+    for name in names:
+        if name == "head.weight" and tied:
             state[name] = state["embed.weight"]
             continue
-        tensor = read(name)
-        if tensor.shape != expected.shape:
-            raise ConfigError(
-                f"the teacher's {name} has shape {list(tensor.shape)}, its configuration says "
-                f"{list(expected.shape)}; use the config.json the weights were saved with"
-            )
+        tensor = _checked(name, read(name), expected[name].shape)
         state[name] = tensor.to(device=device, dtype=dtype)
-    chain.load_state_dict(state, assign=True)
-    if shape.tied_embeddings:
-        chain.head.weight = chain.embed.weight
-    chain.rotary = _rotary(shape).to(device)
+    chain.load_state_dict(state, assign=True, strict=len(names) == len(expected))
+    if isinstance(chain, DecoderChain):
+        if tied:
+            chain.head.weight = chain.embed.weight
+        chain.rotary = _rotary(chain.shape).to(device)
     if dtype != torch.float32:
         chain.residual_dtype = (
             torch.float32
         )  # else small differences drown in the stream's rounding
     chain.eval().requires_grad_(False)
     return chain
+
+
+def _checked(name: str, tensor: Tensor, expected: torch.Size) -> Tensor:
+    if tensor.shape != expected:
+        raise ConfigError(
+            f"the teacher's {name} has shape {list(tensor.shape)}, its configuration says "
+            f"{list(expected)}; use the config.json the weights were saved with"
+        )
+    return tensor
 
 
 def _rotary(shape: DecoderShape) -> nn.Module:
@@ -84,22 +122,34 @@ def _rotary(shape: DecoderShape) -> nn.Module:
 
 
 def chain_from_source(
-    source: TeacherSource, shape: DecoderShape, where: str, dtype: torch.dtype, device: str
-) -> DecoderChain:
+    source: TeacherSource,
+    shape: ChainShape,
+    where: str,
+    dtype: torch.dtype,
+    device: str,
+    *,
+    stream: bool = False,
+) -> Chain:
     """The chain of a source whose every tensor must be there and must be understood."""
-    unread = set(source.tensor_names())
+    there = source.tensor_names()
+    unread = set(there)
 
-    def read(name: str) -> Tensor:
-        stored = source.foreign_name(name)
-        if stored not in unread:
+    def stored(name: str) -> str:
+        found = source.foreign_name(name)
+        if found not in there:
             raise ConfigError(
-                f"{where}: the weights lack {stored}; the checkpoint is incomplete or is not that "
-                f"of a causal language model"
+                f"{where}: the weights lack {found}; the checkpoint is incomplete or is not that "
+                f"of the model its configuration describes"
             )
-        unread.discard(stored)
-        return source.read(stored)
+        unread.discard(found)
+        return found
 
-    chain = build_chain(shape, read, dtype, device)
+    make = stream_chain if stream else build_chain
+    chain = make(shape, lambda name: source.read(stored(name)), dtype, device)
+    if stream:
+        for name in chain.state_dict():
+            if name.startswith("slots."):
+                stored(name)
     strange = sorted(name for name in unread if not source.ignorable(name))
     if strange:
         raise CapabilityError(
@@ -110,7 +160,7 @@ def chain_from_source(
     return chain
 
 
-def chain_from_model(model: PreTrainedModel) -> DecoderChain:
+def chain_from_model(model: PreTrainedModel) -> Chain:
     """The chain of a loaded transformers model, with copies of its weights.
 
     Raises CapabilityError for an architecture that is not supported.
@@ -120,7 +170,8 @@ def chain_from_model(model: PreTrainedModel) -> DecoderChain:
     state = model.state_dict()
 
     def read(name: str) -> Tensor:
-        stored: Tensor = state[HUGGING_FACE.foreign(name)]
+        spellings = family.foreign_names(name)
+        stored: Tensor = state[next(s for s in spellings if s in state)]
         return stored.clone()
 
     return build_chain(shape, read, model.dtype, str(model.device))

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from nas.errors import CapabilityError
-from nas.teachers._base import DecoderFamily
+from nas.teachers._base import Family
+from nas.teachers._encoders import BertFamily, DistilBertFamily
 from nas.teachers._llama import LlamaFamily
 from nas.teachers._mistral import MistralFamily
 from nas.teachers._qwen2 import Qwen2Family
 from nas.teachers._qwen3 import Qwen3Family
 
-FAMILIES: dict[str, DecoderFamily] = {
+FAMILIES: dict[str, Family] = {
     family.model_type: family
-    for family in (LlamaFamily(), MistralFamily(), Qwen2Family(), Qwen3Family())
+    for family in (
+        LlamaFamily(),
+        MistralFamily(),
+        Qwen2Family(),
+        Qwen3Family(),
+        BertFamily(),
+        DistilBertFamily(),
+    )
 }
 
 
-def family_of(model_type: str, where: str) -> DecoderFamily:
+def family_of(model_type: str, where: str) -> Family:
     """The adapter of `model_type`; raises CapabilityError that lists those there are."""
     if model_type not in FAMILIES:
         raise CapabilityError(

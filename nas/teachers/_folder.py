@@ -12,12 +12,12 @@ from torch import Tensor
 from nas._documents import brief, load_json
 from nas._quiet import quiet
 from nas.errors import CapabilityError, ConfigError, NasError
-from nas.ir import DecoderShape
+from nas.ir import ChainShape, EncoderShape
 from nas.ir.network import MOST_LAYERS
-from nas.teachers._base import TeacherSource
+from nas.teachers._base import Family, TeacherSource
 from nas.teachers._digest import digest_files
+from nas.teachers._encoders import with_pooling
 from nas.teachers._families import family_of
-from nas.teachers._names import HUGGING_FACE
 from nas.teachers._tokenizer import load_tokenizer
 
 _READ_BESIDE = (
@@ -26,6 +26,8 @@ _READ_BESIDE = (
     "tokenizer.model",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "modules.json",
+    "1_Pooling/config.json",
 )
 
 
@@ -36,14 +38,17 @@ class FolderSource(TeacherSource):
         self.folder = folder
         self.trust_remote_code = trust_remote_code
 
-    def shape(self) -> DecoderShape:
-        return read_config_shape(self.folder / "config.json")
+    def shape(self) -> ChainShape:
+        _, shape = self._described
+        return with_pooling(shape, self.folder) if isinstance(shape, EncoderShape) else shape
 
     def tensor_names(self) -> Set[str]:
         return self._files.keys()
 
     def foreign_name(self, name: str) -> str:
-        return HUGGING_FACE.foreign(name)
+        family, _ = self._described
+        spellings = family.foreign_names(name)
+        return next((s for s in spellings if s in self._files), spellings[0])
 
     def read(self, name: str) -> Tensor:
         from safetensors import SafetensorError, safe_open
@@ -59,8 +64,8 @@ class FolderSource(TeacherSource):
         return tensor
 
     def ignorable(self, name: str) -> bool:
-        # old checkpoints store the angles; a tied head may be stored once more
-        return name.endswith("rotary_emb.inv_freq") or name == "lm_head.weight"
+        family, _ = self._described
+        return family.ignorable(name)
 
     def tokenizer(self) -> Any:
         return load_tokenizer(str(self.folder), trust_remote_code=self.trust_remote_code)
@@ -69,6 +74,10 @@ class FolderSource(TeacherSource):
         """Over the weights, and over what decides how they and the text are read."""
         beside = (self.folder / name for name in _READ_BESIDE)
         return digest_files({*self._files.values(), *(path for path in beside if path.is_file())})
+
+    @cached_property
+    def _described(self) -> tuple[Family, ChainShape]:
+        return read_config(self.folder / "config.json")
 
     @cached_property
     def _files(self) -> dict[str, Path]:
@@ -94,8 +103,8 @@ class FolderSource(TeacherSource):
         return files
 
 
-def read_config_shape(path: Path) -> DecoderShape:
-    """The shape that a transformers config.json describes; raises ConfigError, CapabilityError."""
+def read_config(path: Path) -> tuple[Family, ChainShape]:
+    """Family and shape of a transformers config.json; raises ConfigError, CapabilityError."""
     try:
         data = load_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -107,20 +116,20 @@ def read_config_shape(path: Path) -> DecoderShape:
         raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected an object; fetch the teacher's config.json again")
-    return _shape_of(data, str(path))
+    return _described(data, str(path))
 
 
-def _shape_of(data: dict[str, Any], where: str) -> DecoderShape:
+def _described(data: dict[str, Any], where: str) -> tuple[Family, ChainShape]:
     import transformers
 
     family = family_of(str(data.get("model_type")), where)
     _refuse_absurd(data, where)
-    kinds = data.get("architectures") or [family.model_class]
-    if kinds != [family.model_class]:
+    kinds = data.get("architectures") or [family.model_classes[0]]
+    if kinds not in [[name] for name in family.model_classes]:
         found = kinds[0] if isinstance(kinds, list) else kinds
         raise CapabilityError(
             f"{where}: {brief(found)} is not supported; choose a teacher that is a "
-            f"{family.model_class}"
+            f"{family.model_classes[0]}"
         )
     if data.get("quantization_config"):
         raise CapabilityError(
@@ -130,7 +139,7 @@ def _shape_of(data: dict[str, Any], where: str) -> DecoderShape:
     try:
         with quiet():
             config = getattr(transformers, family.config_class).from_dict(data)
-        return family.shape(config)
+        return family, family.shape(config)
     except NasError:
         raise
     # transformers raises whatever a value of the wrong kind leads to

@@ -35,7 +35,13 @@ class GgufSource(TeacherSource):
 
     @cached_property
     def _family(self) -> DecoderFamily:
-        return family_of(str(self._header.metadata.get("general.architecture")), str(self.path))
+        family = family_of(str(self._header.metadata.get("general.architecture")), str(self.path))
+        if not isinstance(family, DecoderFamily):
+            raise CapabilityError(
+                f"{self.path}: a {family.model_type} is read from a Hugging Face folder alone; "
+                f"choose one with safetensors files"
+            )
+        return family
 
     @cached_property
     def _shape(self) -> DecoderShape:

@@ -13,12 +13,12 @@ _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 def fetch(repo_id: str, revision: str | None, *, weights: bool) -> Path:
     """The local folder of a hub repository, downloaded where the cache lacks it.
 
-    Only config.json without `weights`. Raises ConfigError where the hub has no such repository or
-    cannot be reached.
+    Only what describes the network without `weights`. Raises ConfigError where the hub has no such
+    repository or cannot be reached.
     """
     import huggingface_hub
 
-    patterns = _WANTED if weights else ["config.json"]
+    patterns = _WANTED if weights else ["config.json", "modules.json", "1_Pooling/config.json"]
     try:
         with quiet():
             folder = huggingface_hub.snapshot_download(

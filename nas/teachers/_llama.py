@@ -14,7 +14,7 @@ class LlamaFamily(DecoderFamily):
 
     model_type = "llama"
     config_class = "LlamaConfig"
-    model_class = "LlamaForCausalLM"
+    model_classes = ("LlamaForCausalLM",)
     gguf_pairs_neighbours = True
 
     def shape(self, config: Any) -> DecoderShape:

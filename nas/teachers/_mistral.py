@@ -15,7 +15,7 @@ class MistralFamily(DecoderFamily):
 
     model_type = "mistral"
     config_class = "MistralConfig"
-    model_class = "MistralForCausalLM"
+    model_classes = ("MistralForCausalLM",)
     gguf_pairs_neighbours = True
 
     def shape(self, config: Any) -> DecoderShape:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Layout:
     """How a checkpoint format spells parameters.
 
-    `outer` maps `embed`, `norm` and `head`; `layer` is a pattern with `{layer}`; `attention` and
-    `ffn` map the parts of a slot (`norm`, `branch.q_proj`, ...).
+    `outer` maps what stands outside the slots (`embed`, `norm`, `head`, ...); `layer` is a pattern
+    with `{layer}`; `attention` and `ffn` map the parts of a slot (`norm`, `branch.q_proj`, ...).
     """
 
     outer: Mapping[str, str]

@@ -14,7 +14,7 @@ class Qwen2Family(DecoderFamily):
 
     model_type = "qwen2"
     config_class = "Qwen2Config"
-    model_class = "Qwen2ForCausalLM"
+    model_classes = ("Qwen2ForCausalLM",)
 
     def shape(self, config: Any) -> DecoderShape:
         return shape_from_config(

@@ -14,7 +14,7 @@ class Qwen3Family(DecoderFamily):
 
     model_type = "qwen3"
     config_class = "Qwen3Config"
-    model_class = "Qwen3ForCausalLM"
+    model_classes = ("Qwen3ForCausalLM",)
 
     def shape(self, config: Any) -> DecoderShape:
         return shape_from_config(

@@ -8,10 +8,13 @@ from typing import Any
 
 import torch
 
-from nas.chain import DecoderChain
+from nas._memory import memory_at_hand
+from nas._numerics import compute_dtype
+from nas.blocks import KINDS
+from nas.chain import Chain
 from nas.config import TeacherConfig
 from nas.errors import CapabilityError
-from nas.ir import DecoderShape
+from nas.ir import ChainShape, DecoderShape, KeepTeacher
 from nas.teachers._base import TeacherSource
 from nas.teachers._chain import chain_from_source
 from nas.teachers._resolve import local_path, resolve
@@ -26,26 +29,25 @@ class Teacher:
     not depend on where the files lie.
     """
 
-    chain: DecoderChain
-    shape: DecoderShape
+    chain: Chain
+    shape: ChainShape
     tokenizer: Any
     source: str
     fingerprint: str
 
     def description(self) -> dict[str, Any]:
         """What teacher.json records."""
-        weight = self.chain.norm.weight
         return {
             "source": self.source,
             "fingerprint": self.fingerprint,
-            "dtype": str(weight.dtype).removeprefix("torch."),
+            "dtype": str(self.chain.dtype).removeprefix("torch."),
             "params": sum(p.numel() for p in self.chain.parameters()),
             "tokenizer": {"class": type(self.tokenizer).__name__, "tokens": len(self.tokenizer)},
             "shape": self.shape.model_dump(mode="json"),
         }
 
 
-def read_shape(config: TeacherConfig) -> DecoderShape:
+def read_shape(config: TeacherConfig) -> ChainShape:
     """The teacher's shape from its config.json or GGUF header, without reading weights.
 
     Raises ConfigError where the source is not there or is torn, CapabilityError where its
@@ -57,7 +59,8 @@ def read_shape(config: TeacherConfig) -> DecoderShape:
 def load_teacher(config: TeacherConfig) -> Teacher:
     """Read shape, tokenizer and weights; the chain is in `config.dtype` on `config.device`.
 
-    Raises as `read_shape`, and CapabilityError where the device is missing.
+    With `config.stream` its slots stay in their files; see `StreamedChain`. Raises as `read_shape`,
+    and CapabilityError where the device is missing.
     """
     require_device(config.device)
     source = resolve(config, weights=True)
@@ -65,9 +68,28 @@ def load_teacher(config: TeacherConfig) -> Teacher:
     tokenizer = _tokenizer(config, source)
     check_tokenizer(tokenizer, shape.vocab_size, config.tokenizer or config.source)
     dtype: torch.dtype = getattr(torch, config.dtype)
-    chain = chain_from_source(source, shape, config.source, dtype, config.device)
+    stream = config.stream
+    if stream == "auto":
+        stream = isinstance(shape, DecoderShape) and exceeds_memory(config, shape)
+    chain = chain_from_source(source, shape, config.source, dtype, config.device, stream=stream)
     fingerprint = _fingerprint(source.digest(), shape, config.dtype)
     return Teacher(chain, shape, tokenizer, config.source, fingerprint)
+
+
+def exceeds_memory(config: TeacherConfig, shape: ChainShape) -> bool:
+    """Whether the weights, and their copy in the processor's fast format, exceed the memory."""
+    wanted = {getattr(torch, config.dtype), compute_dtype(config.device)}
+    size: int = sum(dtype.itemsize for dtype in wanted) * parameter_count(shape)
+    return size > memory_at_hand(config.device)
+
+
+def parameter_count(shape: ChainShape) -> int:
+    """Of the teacher's blocks, embeddings and head, from the shape alone; norms are left out."""
+    blocks = 0
+    for slot in shape.slots():
+        spec = shape.resolve(slot, KeepTeacher())
+        blocks += KINDS[spec.kind].parameters(shape, slot.kind, spec)
+    return blocks + shape.outside_parameters
 
 
 def _tokenizer(config: TeacherConfig, source: TeacherSource) -> Any:
@@ -81,7 +103,7 @@ def _tokenizer(config: TeacherConfig, source: TeacherSource) -> Any:
     )
 
 
-def _fingerprint(digest: str, shape: DecoderShape, dtype: str) -> str:
+def _fingerprint(digest: str, shape: ChainShape, dtype: str) -> str:
     text = "\n".join((digest, shape.model_dump_json(), dtype))
     return hashlib.sha256(text.encode()).hexdigest()
 

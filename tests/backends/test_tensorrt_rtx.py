@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from nas.backends.tensorrt_rtx import EngineShapes, build_engine, supported_sms
+from nas.backends.tensorrt_rtx import (
+    EngineShapes,
+    TextShapes,
+    build_engine,
+    build_engines,
+    supported_sms,
+)
 from nas.backends.tensorrt_rtx._artifact import EngineManifest
 from nas.errors import ArtifactError, CapabilityError, ConfigError, PassError
 
@@ -207,3 +213,26 @@ def test_without_the_package_the_command_is_named(
 def test_senseless_shapes_are_refused(sizes: tuple[int, int, int]) -> None:
     with pytest.raises(ConfigError, match="engine shapes"):
         EngineShapes(*sizes)
+
+
+def test_an_encoder_has_one_profile_for_texts_of_any_length(tmp_path: Path) -> None:
+    from nas.backends.onnx import export_encoder
+    from tests.encoders import tiny_encoder
+
+    network = export_encoder(tiny_encoder(), tmp_path / "onnx", dtype="float16").path
+    shapes = TextShapes(batch=4, tokens=16, max_tokens=64)
+    built = build_engines(
+        network, tmp_path, sms=[75, 89], dtype="float16", shapes=shapes, name="encoder"
+    )
+    assert [one.manifest.sm for one in built] == [75, 89]
+    ids = [[1, 1], [4, 16], [4, 64]]
+    for one in built:
+        assert one.path.stat().st_size == one.manifest.engine_bytes
+        inputs = dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), ids)
+        assert one.manifest.profiles == {"prefill": inputs}
+
+
+@pytest.mark.parametrize("sizes", [(0, 8, 16), (1, 0, 16), (1, 17, 16)])
+def test_senseless_text_shapes_are_refused(sizes: tuple[int, int, int]) -> None:
+    with pytest.raises(ConfigError, match="engine shapes"):
+        TextShapes(*sizes)

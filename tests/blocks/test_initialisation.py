@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from nas.blocks import KINDS, Built, SlotData
+from nas.blocks._channels import contribution, elimination_order
 from nas.blocks._elimination import Elimination
 from nas.blocks._ridge import Moments, solve, solve_affine
-from nas.blocks.gated_feed_forward.selection import contribution, elimination_order
 from nas.blocks.grouped_query_attention.selection import kept_heads
 from nas.errors import ConfigError
 from nas.ir import GatedFeedForward, GroupedQueryAttention, LinearMap, Skip
@@ -186,7 +186,7 @@ def test_elimination_is_nested_and_no_worse_than_contribution() -> None:
     data = _data("ffn", sequences=120)
     teacher = data.teacher
     moments = Moments.zeros(48, 32, data.x)
-    for x, y in data.fitted():
+    for x, y, _ in data.fitted():
         moments.add(teacher.features(x, data.context), y)  # type: ignore[operator]
     down = teacher.down_proj.weight  # type: ignore[union-attr]
     kept = elimination_order(moments.gram, down, [40, 24, 8], 1e-6)  # type: ignore[arg-type]

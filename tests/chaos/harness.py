@@ -1,13 +1,18 @@
 """Runs that are killed until they are finished, and what is then in their folders.
 
-    python -m tests.chaos.harness --kills 10 --seed 0
+    python -m tests.chaos.harness --kills 10 --seed 0 --executor process:1
 
 A process that has imported everything forks a child for each attempt, so that an attempt costs its
 work and no imports. The child is killed by SIGKILL: after a random time, or at a random write of a
-random pass (an audit hook counts the files that it opens for writing, renames and removes).
+random pass (an audit hook counts the files that it opens for writing, renames and removes). Where
+an executor has workers, one of them is killed too in half of the attempts, and the run has to go on
+without it until its own turn comes. Runs of every executor are compared with the same undisturbed
+run, which was made in process.
 
 All blocks and networks are run and timed for real, but once each, and the times are replaced by
 numbers that follow from their names: else no two runs would have the same cost table to choose by.
+The ONNX files of the blocks to be timed are kept beside the runs: tracing them anew would be most
+of an attempt.
 """
 
 from __future__ import annotations
@@ -21,10 +26,11 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -35,8 +41,11 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # importing numpy starts no threads: a
 import nas.compiler
 from nas.compiler import PASSES, Pass, compile_run
 from nas.config import RunConfig, validate_config
+from nas.executors import create_executor
 from nas.run import RunDirectory
 
+_IMPORTING = 4.0
+"""Seconds that a worker spends on imports, roughly."""
 _TIMES = frozenset({"seconds", "seal", "created", "created_at", "peak_memory_mib", "passes"})
 """Keys that tell of time or of the attempts: how long, when, how much of it in the last attempt.
 `seal` is a hash over a record that holds such a key."""
@@ -52,7 +61,9 @@ class Finished:
     """One run from its first attempt to its end."""
 
     kills: Counter[str] = field(default_factory=Counter)
-    """Kills by the pass under way."""
+    """Kills by the pass under way, those of workers included."""
+    workers: int = 0
+    """Kills of workers."""
     attempts: int = 0
     seconds: float = 0.0
 
@@ -89,6 +100,7 @@ def warm_up(config: RunConfig, root: Path) -> float:
 
     torch.set_num_threads(1)
     _replace_times()
+    _keep_models(root / "models")
     imported = _imported_by(config, root / "imports")
     for module in (m for m in imported if not m.startswith("onnxruntime")):  # it starts a thread
         with contextlib.suppress(Exception):  # some are made up by the package that they stand in
@@ -120,13 +132,14 @@ def disturbed(
     config: RunConfig,
     root: Path,
     source: random.Random,
-    seconds: float,
+    seconds: Mapping[str, float],
     writes: Counter[str],
     most: int,
+    executor: str = "in-process",
 ) -> Finished:
     """Kill the run at random, at most `most` times, and let it go on until it is finished.
 
-    `seconds` and `writes` are those of an undisturbed run.
+    `seconds` and `writes` by pass are those of an undisturbed run.
     """
     found, started = Finished(), time.perf_counter()
     while True:
@@ -134,8 +147,13 @@ def disturbed(
         killing = sum(found.kills.values()) < most
         by_time = source.random() < 0.5
         at = _some_write(root, source, writes) if killing and not by_time else None
-        after = source.uniform(0, seconds) if killing and by_time else None
-        code = wait(fork(lambda at=at: _attempt(config, root, at)), after)
+        after = source.uniform(0, _left(root, seconds)) if killing and by_time else None
+        child = fork(lambda at=at: _attempt(config, root, at, executor))
+        if killing and executor != "in-process" and source.random() < 0.5:
+            with _hunting(child, source.uniform(0, 1), root, found):
+                code = wait(child, after)
+        else:
+            code = wait(child, after)
         if code == 0:
             found.seconds = time.perf_counter() - started
             return found
@@ -182,6 +200,18 @@ def _timeless(value: Any, root: Path) -> Any:
     return value.replace(str(root), "RUN") if isinstance(value, str) else value
 
 
+def pass_seconds(root: Path) -> dict[str, float]:
+    """What each pass of a finished run took."""
+    events = RunDirectory.open(root).events()
+    return {e["name"]: e["seconds"] for e in events if e["event"] == "pass"}
+
+
+def _left(root: Path, seconds: Mapping[str, float]) -> float:
+    """Seconds of the passes that are not finished."""
+    names = [p.name for p in PASSES]
+    return sum(seconds.get(name, 0.0) for name in names[names.index(_under_way(root)) :])
+
+
 def _some_write(root: Path, source: random.Random, writes: Counter[str]) -> tuple[str, int]:
     """A pass that is not finished, and the number of one of its writes."""
     names = [p.name for p in PASSES]
@@ -190,9 +220,44 @@ def _some_write(root: Path, source: random.Random, writes: Counter[str]) -> tupl
     return name, source.randint(1, max(1, writes[name]))
 
 
-def _attempt(config: RunConfig, root: Path, at: tuple[str, int] | None) -> None:
+def _attempt(config: RunConfig, root: Path, at: tuple[str, int] | None, executor: str) -> None:
     _watched(root, at)
-    _run(config, root)
+    _run(config, root, executor)
+
+
+@contextlib.contextmanager
+def _hunting(child: int, after: float, root: Path, found: Finished) -> Iterator[None]:
+    """Meanwhile, kill the first worker that `child` starts, `after` seconds into its life."""
+    over = threading.Event()
+
+    def hunt() -> None:
+        while not over.wait(0.01):
+            for worker in _workers(child):
+                # most of a worker's first seconds are imports
+                over.wait(_IMPORTING * after if after < 0.3 else _IMPORTING + after)
+                with contextlib.suppress(OSError):
+                    os.kill(worker, signal.SIGKILL)
+                    found.workers += 1
+                    found.kills[_under_way(root)] += 1
+                return
+
+    hunter = threading.Thread(target=hunt)
+    hunter.start()
+    try:
+        yield
+    finally:
+        over.set()
+        hunter.join()
+
+
+def _workers(parent: int) -> list[int]:
+    """Processes that `parent` has started."""
+    try:
+        listed = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
+    except OSError:
+        return []
+    alive = (int(number) for number in listed.split())
+    return [n for n in alive if Path(f"/proc/{n}/cmdline").read_bytes()]
 
 
 def _watched(root: Path, last: tuple[str, int] | None) -> _Writes:
@@ -208,8 +273,8 @@ def _watched(root: Path, last: tuple[str, int] | None) -> _Writes:
     return writes
 
 
-def _run(config: RunConfig, root: Path) -> None:
-    compile_run(config, RunDirectory.create(root))
+def _run(config: RunConfig, root: Path, executor: str = "in-process") -> None:
+    compile_run(config, RunDirectory.create(root), executor=create_executor(executor))
 
 
 class _Writes:
@@ -321,6 +386,27 @@ def _replace_times() -> None:
     nas.meters._onnxruntime.CacheEvictor = partial(CacheEvictor, 2**20)  # type: ignore[misc,assignment]
 
 
+def _keep_models(folder: Path) -> None:
+    """Let attempts share the ONNX models of the stacks that they time, each in a folder."""
+    from nas.meters._onnxruntime import OnnxRuntimeMeter, stack_name
+    from nas.run import install
+
+    trace = OnnxRuntimeMeter._save
+
+    def kept(self: OnnxRuntimeMeter, request: Any, copies: int, path: Path) -> Path:
+        made = folder / stack_name(request, copies)
+
+        def write(temporary: Path) -> None:
+            temporary.mkdir()
+            trace(self, request, copies, temporary / "model.onnx")
+
+        if not made.exists():
+            install(made, write)
+        return made / "model.onnx"
+
+    OnnxRuntimeMeter._save = kept  # type: ignore[method-assign]
+
+
 def _made_up(name: str, sample: int) -> float:
     """Milliseconds that grow with the copies of a stack, so that slopes are positive."""
     copies = int(name.split(" x")[1].split()[0]) if " x" in name else 1
@@ -334,6 +420,7 @@ class Findings:
     kills: int = 0
     runs: int = 0
     attempts: int = 0
+    workers: int = 0
     by_pass: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     undisturbed_seconds: float = 0.0
@@ -342,12 +429,15 @@ class Findings:
     left_behind: list[str] = field(default_factory=list)
 
 
-def chaos(teacher: Path, folder: Path, kills: int, seed: int, most: int) -> Findings:
-    """At least `kills` kills, at most `most` a run, against one undisturbed run."""
+def chaos(
+    teacher: Path, folder: Path, kills: int, seed: int, most: int, executors: Sequence[str]
+) -> Findings:
+    """`kills` kills or a few more, some `most` a run, in turn with each of `executors`."""
     config, source = validate_config(settings(teacher), "chaos"), random.Random(seed)
     found = Findings(undisturbed_seconds=warm_up(config, folder))
     whole = folder / "undisturbed"
     writes = undisturbed(config, whole)
+    seconds = pass_seconds(whole)
     expected, started = contents(whole), time.perf_counter()
     while found.kills < kills:
         root = folder / f"run-{found.runs}"
@@ -355,13 +445,15 @@ def chaos(teacher: Path, folder: Path, kills: int, seed: int, most: int) -> Find
             config,
             root,
             source,
-            found.undisturbed_seconds,
+            seconds,
             writes,
             min(most, kills - found.kills),
+            executors[found.runs % len(executors)],
         )
         found.runs += 1
         found.kills += sum(ended.kills.values())
         found.attempts += ended.attempts
+        found.workers += ended.workers
         found.by_pass += ended.kills
         _compare(found, root, expected)
         print(f"{found.kills} kills, {found.runs} runs", file=sys.stderr, flush=True)
@@ -389,6 +481,7 @@ def main(arguments: list[str] | None = None) -> Findings:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--most", type=int, default=20, help="kills of one run")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--executor", nargs="+", default=["in-process", "process:1"])
     parser.add_argument("--folder", type=Path, help="keep the runs here")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="nas-chaos-") as scratch_folder:
@@ -396,7 +489,7 @@ def main(arguments: list[str] | None = None) -> Findings:
         folder.mkdir(parents=True, exist_ok=True)
         teacher = folder / "teacher"
         assert wait(fork(lambda: _save_teacher(teacher))) == 0
-        return chaos(teacher, folder, given.kills, given.seed, given.most)
+        return chaos(teacher, folder, given.kills, given.seed, given.most, given.executor)
 
 
 if __name__ == "__main__":

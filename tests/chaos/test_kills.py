@@ -20,7 +20,14 @@ KILLS = 4
 
 
 def test_kills_leave_no_trace(tmp_path: Path) -> None:
-    arguments = ["--kills", str(KILLS), "--most", str(KILLS), "--folder", str(tmp_path / "runs")]
+    arguments = [
+        "--kills",
+        str(KILLS),
+        "--most",
+        str(KILLS // 2),
+        "--folder",
+        str(tmp_path / "runs"),
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos.harness", *arguments],
         capture_output=True,
@@ -30,7 +37,8 @@ def test_kills_leave_no_trace(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["kills"] == KILLS
+    assert found["kills"] >= KILLS
+    assert found["runs"] >= 2  # in process, then with a worker
     assert found["differing"] == []
     assert found["done_twice"] == []
     assert found["left_behind"] == []

@@ -287,9 +287,18 @@ def test_solve_sweeps_the_budgets_of_a_run(
 
 
 def fake_plan(_: RunConfig) -> SimpleNamespace:
-    row = {"units": 4, "disk_mib": 2048.0, "memory_mib": 512.0, "seconds": 90.0}
+    row = {
+        "units": 4,
+        "disk_mib": 2048.0,
+        "memory_mib": 512.0,
+        "transfer_mib": 256.0,
+        "seconds": 90.0,
+    }
+    size = {"device": "h100-sxm", "workers": 8, "device_hours": 1.25}
+    seconds = {"build_s": 60.0, "score_s": 30.0, "whole_s": 120.0}
     rows = [SimpleNamespace(pass_name=name, **row) for name in ("build", "score")]
-    return SimpleNamespace(rows=rows, notes=["the budgets can be met"])
+    sizes = [SimpleNamespace(**size, **seconds)]
+    return SimpleNamespace(rows=rows, sizes=sizes, notes=["the budgets can be met"])
 
 
 def test_plan_sums_up_its_rows(nas: Nas, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +307,9 @@ def test_plan_sums_up_its_rows(nas: Nas, config: Path, monkeypatch: pytest.Monke
     result = nas("plan", config)
 
     assert result.exit_code == 0, result.stderr
-    assert "in all      8  4.0 GiB  512 MiB  3 min 00 s" in result.stdout
+    total, size = (line.split() for line in result.stdout.splitlines() if " 8 " in line)
+    assert " ".join(total) == "in all 8 4.0 GiB 512 MiB 512 MiB 3 min 00 s"
+    assert " ".join(size) == "h100-sxm 8 1 min 00 s 30 s 2 min 00 s 1.25"
     assert "note: the budgets can be met" in result.stdout
 
 

@@ -13,7 +13,7 @@ from nas.passes import Artefacts
 from nas.passes.build import load_block
 from nas.passes.draft import Drafts
 
-PRUNE = {"keep": 0.5, "calibrate": 6}
+PRUNE = {"keep": 0.5, "trials": 0.3, "calibrate": 6}
 BUILD = {"tokens": 960, "epochs": 2, "learning_rate": 3e-3}
 
 
@@ -29,7 +29,12 @@ def test_at_most_the_share_is_built_and_scored(artefacts: Callable[..., Artefact
     for name, row in rows.items():
         assert row["kept"] == (name in kept) == (row["reason"] == "")
         assert row["low"] <= row["point"] <= row["high"]
-    assert sum(row["trained_nats"] is not None for row in rows.values()) == 6
+    tried = {name for name, row in rows.items() if row["draft_nats"] is not None}
+    assert tried == set(listing["tried"])
+    assert 0 < len(tried) <= np.ceil(0.3 * len(rows))
+    finished = {name for name, row in rows.items() if row["trained_nats"] is not None}
+    assert finished == set(listing["trials"])
+    assert len(finished) == 6
 
 
 def test_blocks_are_the_same_as_without_pruning(artefacts: Callable[..., Artefacts]) -> None:
@@ -75,6 +80,23 @@ def test_a_draft_is_the_closed_form_of_the_build(artefacts: Callable[..., Artefa
         assert found.block is not None
         for mine, theirs in zip(found.block.parameters(), stored.parameters(), strict=True):
             np.testing.assert_array_equal(mine.detach(), theirs.detach())
+
+
+def test_a_draft_that_was_run_has_its_replace_one_loss(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    view = artefacts(prune=PRUNE)  # nothing is trained: a draft is the finished block
+    view.candidates  # noqa: B018
+    assert "build" not in view.context.run.tally.done
+    listing = json.loads(view.context.run.path("prune.json").read_text())
+    exact = artefacts().scores
+    for row in listing["candidates"]:
+        if row["draft_nats"] is not None:
+            expected = exact[row["candidate"]].mean()
+            assert row["draft_nats"] == pytest.approx(expected, rel=1e-4)
+            assert row["low"] == row["point"] == row["high"] == pytest.approx(expected, rel=1e-4)
+        else:
+            assert row["low"] < row["point"] < row["high"]
 
 
 def test_another_budget_prunes_anew_but_drafts_and_blocks_stay(

@@ -163,12 +163,13 @@ def test_linear_rope(tmp_path: Path) -> None:
 
 
 def test_other_architectures(tmp_path: Path) -> None:
-    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "bert")
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.close()
-    with pytest.raises(CapabilityError, match=r"'bert' is not supported.*llama"):
-        read_shape(TeacherConfig(source=str(tmp_path / "x.gguf")))
+    for kind, reason in (("gpt2", r"'gpt2' is not supported.*llama"), ("bert", "folder alone")):
+        writer = gguf.GGUFWriter(tmp_path / "x.gguf", kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.close()
+        with pytest.raises(CapabilityError, match=reason):
+            read_shape(TeacherConfig(source=str(tmp_path / "x.gguf")))
 
 
 @pytest.mark.parametrize("kept", [0, 3, 10, 30, 200, 1000])

@@ -118,7 +118,7 @@ def test_missing_strange_and_misshapen_tensors(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"model_type": "bert"}, CapabilityError, "'bert' is not supported.*llama, mistral"),
+        ({"model_type": "gpt2"}, CapabilityError, "'gpt2' is not supported.*llama, mistral"),
         (
             {"architectures": ["LlamaForSequenceClassification"]},
             CapabilityError,
@@ -187,7 +187,8 @@ def test_hub_id_is_fetched(monkeypatch: pytest.MonkeyPatch, tiny_folder: Folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert read_shape(_config("someone/model", revision="v1")).qkv_bias
-    assert asked == [("someone/model", "v1", ["config.json"])]
+    described = ["config.json", "modules.json", "1_Pooling/config.json"]
+    assert asked == [("someone/model", "v1", described)]
     assert load_teacher(_config("someone/model")).shape.family == "qwen2"
     assert not any("bin" in pattern for pattern in asked[-1][2])
 

@@ -2,6 +2,7 @@
 
 from nas.backends.huggingface._artifact import HuggingFaceArtifact, HuggingFaceReport
 from nas.backends.huggingface._check import check_huggingface
+from nas.backends.huggingface._encoder import check_encoder_folder, export_encoder_folder
 from nas.backends.huggingface._export import export_huggingface
 from nas.backends.huggingface._load import load_student
 from nas.backends.huggingface._model import transformers_model
@@ -10,7 +11,9 @@ from nas.backends.huggingface._register import register_auto_classes
 __all__ = [
     "HuggingFaceArtifact",
     "HuggingFaceReport",
+    "check_encoder_folder",
     "check_huggingface",
+    "export_encoder_folder",
     "export_huggingface",
     "load_student",
     "register_auto_classes",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.chain import DecoderChain
+from nas.chain import Chain, DecoderChain, EncoderChain
 
 _CARD = """---
 library_name: transformers
@@ -40,19 +40,76 @@ heads; `hMkvN`: M query heads on N KV heads; `wN`: feed-forward width N;
 {rows}
 """
 
+_ENCODER_CARD = """---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags: [nas, distillation]
+---
+
+# {name}
+
+A student of a {family} teacher with {layers} layers, made by nas: each attention and feed-forward
+block was chosen under the budgets of its target, then the whole was distilled. {parameters:.1f} M
+parameters, {dtype}.
+
+```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("path/to/this/folder", trust_remote_code=True)
+print(model.encode(["A text.", "Another."]).shape)
+```
+
+The code that `trust_remote_code` allows is in `modeling_nas_encoder.py` and
+`configuration_nas_encoder.py` beside this file; it needs torch and transformers >= 5.
+
+## Blocks
+
+`teacher`: as in the teacher ({heads} heads, feed-forward width {ffn_width}); `kvN`: all query heads
+on N key-value heads; `hNkvN`: N heads; `wN`: feed-forward width N; `linear`: one linear layer;
+`skip`: the norm alone.
+
+| layer | attention | feed-forward |
+| --- | --- | --- |
+{rows}
+"""
+
+
+def encoder_card(chain: EncoderChain, name: str, dtype: str) -> str:
+    """The same for an encoder."""
+    shape = chain.shape
+    return _ENCODER_CARD.format(
+        name=name,
+        family=shape.family,
+        layers=shape.layers,
+        parameters=_millions(chain),
+        dtype=dtype,
+        heads=shape.query_heads,
+        ffn_width=shape.ffn_width,
+        rows=_rows(chain),
+    )
+
 
 def model_card(chain: DecoderChain, name: str, dtype: str) -> str:
     """Text with the student's blocks and how to load it."""
     shape = chain.shape
-    labels = [spec.label for _, spec in chain.architecture.items(shape)]
-    pairs = enumerate(zip(labels[::2], labels[1::2], strict=True))
     return _CARD.format(
         name=name,
         family=shape.family,
         layers=shape.layers,
-        parameters=sum(parameter.numel() for parameter in chain.parameters()) / 1e6,
+        parameters=_millions(chain),
         dtype=dtype,
         kv_heads=shape.kv_heads,
         ffn_width=shape.ffn_width,
-        rows="\n".join(f"| {layer} | {first} | {second} |" for layer, (first, second) in pairs),
+        rows=_rows(chain),
     )
+
+
+def _millions(chain: Chain) -> float:
+    return sum(parameter.numel() for parameter in chain.parameters()) / 1e6
+
+
+def _rows(chain: Chain) -> str:
+    """A table row a layer."""
+    labels = [spec.label for _, spec in chain.architecture.items(chain.shape)]
+    pairs = enumerate(zip(labels[::2], labels[1::2], strict=True))
+    return "\n".join(f"| {layer} | {first} | {second} |" for layer, (first, second) in pairs)

@@ -37,7 +37,7 @@ def check_huggingface(
         if (artifact.folder / code).read_bytes() != code_path(code).read_bytes():
             raise PassError(f"{artifact.folder / code} is not what nas ships; export it again")
     reference = _in_float32(chain, artifact)
-    model = _load(artifact).to(chain.norm.weight.device)
+    model = _load(artifact).to(chain.device)
     ids = ids.to(model.device)
     worst = _logits_difference(model, reference, ids)
     if not worst <= tolerance:
@@ -51,9 +51,9 @@ def check_huggingface(
 
 def _in_float32(chain: DecoderChain, artifact: HuggingFaceArtifact) -> DecoderChain:
     """The chain itself where it is float32, else a wide copy of its exported weights."""
-    if chain.norm.weight.dtype == torch.float32:
+    if chain.dtype == torch.float32:
         return chain
-    return load_student(artifact.folder, dtype=torch.float32, device=str(chain.norm.weight.device))
+    return load_student(artifact.folder, dtype=torch.float32, device=str(chain.device))
 
 
 def _load(artifact: HuggingFaceArtifact) -> Any:

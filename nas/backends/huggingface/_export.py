@@ -37,7 +37,7 @@ def export_huggingface(
     one of transformers, or None for a student without. The folder appears complete or not at all;
     raises PassError when it cannot be written and ArtifactError when something else lies there.
     """
-    dtype = str(chain.norm.weight.dtype).removeprefix("torch.")
+    dtype = str(chain.dtype).removeprefix("torch.")
     pad = None if tokenizer is None else tokenizer.pad_token_id
     with replaced_folder(folder) as fresh:
         _write_weights(chain, fresh, shard_bytes)

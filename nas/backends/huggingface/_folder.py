@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from nas.errors import ArtifactError, PassError
 
-MARKER = "configuration_nas.py"
+MARKERS = ("configuration_nas.py", "configuration_nas_encoder.py")
 
 
 @contextlib.contextmanager
@@ -22,7 +22,8 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     An earlier export of the same name is replaced; anything else there is refused with
     ArtifactError. Raises PassError when the disk refuses, leaving what was there before.
     """
-    if folder.exists() and not (folder / MARKER).is_file() and any(folder.iterdir()):
+    ours = any((folder / marker).is_file() for marker in MARKERS)
+    if folder.exists() and not ours and any(folder.iterdir()):
         raise ArtifactError(f"{folder} is not empty and not an exported student; name another")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,16 @@
-"""ONNX: decoders with a key-value cache, and their parts for measurement.
+"""ONNX: decoders with a key-value cache, encoders, and their parts for measurement.
 
     artifact = export_onnx(chain, folder)                     # model.onnx and model.onnx.data
     check_onnx(artifact, chain, ids, greedy_tokens=64)        # raises PassError with the difference
     write_genai_config(chain.shape, folder)                   # for onnxruntime-genai
+    check_encoder(export_encoder(chain, folder), chain, ids)  # the same for an encoder
     save_model(block_stack(shape, "ffn", spec, 4), path)      # one block four times, to be timed
 
 Only operators of the ONNX standard are used, so that other runtimes and TensorRT read the files.
 """
 
+from nas.backends.onnx._encoder import export_encoder
+from nas.backends.onnx._encoder_gate import check_encoder
 from nas.backends.onnx._export import OnnxArtifact, export_onnx
 from nas.backends.onnx._files import save_model, save_structure
 from nas.backends.onnx._gate import GateReport, check_onnx
@@ -18,8 +21,10 @@ __all__ = [
     "GateReport",
     "OnnxArtifact",
     "block_stack",
+    "check_encoder",
     "check_onnx",
     "epilogue_model",
+    "export_encoder",
     "export_onnx",
     "prologue_model",
     "save_model",

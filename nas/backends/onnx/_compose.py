@@ -38,11 +38,12 @@ class Composer:
         self._graph.inputs.append(value)
         return value
 
-    def add_ids(self) -> list[ir.Value]:
-        """Inputs `input_ids` and `attention_mask`."""
+    def add_ids(self, names: Sequence[str], cached: bool) -> list[ir.Value]:
+        """Whole inputs [batch, sequence_length]; the mask spans the past where there is a cache."""
+        length = {"attention_mask": "total_sequence_length"} if cached else {}
         return [
-            self.add_input("input_ids", ("batch", "sequence_length"), "INT64"),
-            self.add_input("attention_mask", ("batch", "total_sequence_length"), "INT64"),
+            self.add_input(name, ("batch", length.get(name, "sequence_length")), "INT64")
+            for name in names
         ]
 
     def add_past(self, index: int, dims: Dims) -> list[ir.Value]:

@@ -13,6 +13,7 @@ from nas.backends.onnx._library import (
     DEFAULT_OPSET,
     block_template,
     epilogue_template,
+    id_inputs,
     prologue_template,
 )
 from nas.backends.onnx._template import Dims, require_dtype
@@ -79,7 +80,9 @@ def compose_decoder(chain: DecoderChain, dtype: str, opset: int) -> tuple[ir.Mod
 def require_dynamic(model: ir.Model) -> None:
     """Raise PassError unless batch and lengths of all inputs and outputs are still symbolic."""
     for value in (*model.graph.inputs, *model.graph.outputs):
-        axes = (0, 2) if len(value.shape) == 4 else (0, 1)
+        axes: tuple[int, ...] = {4: (0, 2), 3: (0, 1)}.get(len(value.shape), (0, 1))
+        if value.name == "sentence_embedding":
+            axes = (0,)
         fixed = [axis for axis in axes if isinstance(value.shape[axis], int)]
         if fixed:
             raise PassError(f"{value.name} {value.shape}: dimension {fixed[0]} became static")
@@ -97,7 +100,7 @@ class _Decoder:
         self._state, *self._context = self._composer.instantiate(
             prologue_template(chain.shape, dtype, opset),
             "prologue.",
-            self._composer.add_ids(),
+            self._composer.add_ids(id_inputs(chain.shape), cached=True),
             {"weight": self._embedding},
         )
 

@@ -74,7 +74,7 @@ def _padded(row: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _torch_logits(chain: DecoderChain, ids: Tensor, mask: Tensor) -> Tensor:
-    device = chain.norm.weight.device
+    device = chain.device
     ids, mask = ids.to(device), mask.to(device)
     return chain.forward_cached(ids, mask, chain.empty_cache(len(ids)))[0].float().cpu()
 

@@ -12,16 +12,26 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from nas.backends.onnx._modules import CachedBlock, Epilogue, PlainBlock, Prologue
+from nas.backends.onnx._modules import (
+    CachedBlock,
+    EncoderEpilogue,
+    EncoderPrologue,
+    Epilogue,
+    MaskedBlock,
+    PlainBlock,
+    Prologue,
+    TypedEncoderPrologue,
+)
 from nas.backends.onnx._template import Dims, Signature, Template, export_part
-from nas.blocks import build_block
-from nas.blocks._norm import RMSNorm
-from nas.chain import DecoderChain, SlotModule
+from nas.chain import DecoderChain, EncoderChain, make_slot
 from nas.errors import CapabilityError, PassError
 from nas.ir import (
     Architecture,
     BlockSpec,
+    ChainShape,
     DecoderShape,
+    EncoderShape,
+    FeedForward,
     GatedFeedForward,
     GroupedQueryAttention,
     Skip,
@@ -36,23 +46,31 @@ PRESENT = ("present_key", "present_value")
 _SMALL = 16
 _ROPE_BY_LENGTH = ("dynamic", "longrope")  # angles depend on the length at hand: no static graph
 _STATE: Dims = ("batch", "sequence_length", _SMALL)
+IDS: Dims = ("batch", "sequence_length")
 
 _cache: dict[tuple[str, ...], Template] = {}
 _lock = threading.Lock()
 
 
-def prologue_template(shape: DecoderShape, dtype: str, opset: int) -> Template:
-    """`input_ids`, `attention_mask` -> `state`, `cos`, `sin`, `mask`; weight `weight`.
+def prologue_template(shape: ChainShape, dtype: str, opset: int) -> Template:
+    """What every network opens with.
+
+    Decoder: `input_ids`, `attention_mask` -> `state`, `cos`, `sin`, `mask`; weight `weight`.
+    Encoder: `input_ids`, `attention_mask`, `token_type_ids` (where it knows them) -> `state`,
+    `mask`; weights as the chain names them.
 
     Raises CapabilityError for a rope variant whose angles change with the length.
     """
+    if isinstance(shape, EncoderShape):
+        return _encoder_prologue(shape, dtype, opset)
+    assert isinstance(shape, DecoderShape)
     rope_type = shape.rope.get("rope_type", "default")
     if rope_type in _ROPE_BY_LENGTH:
         raise CapabilityError(
             f"rope_type {rope_type!r} recomputes its angles for each length, which an ONNX graph "
             "cannot hold; export the Hugging Face folder instead (export.formats: [huggingface])"
         )
-    small = _reduced(shape, ("head_dim", "rope", "sliding_window", "max_positions"))
+    small = _reduced_decoder(shape, ("head_dim", "rope", "sliding_window", "max_positions"))
 
     def make() -> Template:
         skips = Architecture(choices={slot.id: Skip() for slot in small.slots()})
@@ -70,9 +88,28 @@ def prologue_template(shape: DecoderShape, dtype: str, opset: int) -> Template:
     return _remembered(("prologue", small.model_dump_json(), dtype, str(opset)), make)
 
 
-def epilogue_template(shape: DecoderShape, dtype: str, opset: int) -> Template:
-    """`state` -> `logits`; weights `norm.weight`, `head.weight`."""
-    small = _reduced(shape, ("norm_eps",))
+def _encoder_prologue(shape: EncoderShape, dtype: str, opset: int) -> Template:
+    small = _reduced_encoder(shape, ("norm_eps", "type_vocab_size"))
+
+    def make() -> Template:
+        kind = TypedEncoderPrologue if shape.type_vocab_size else EncoderPrologue
+        part = kind(EncoderChain(small), dtype)
+        inputs = dict.fromkeys(id_inputs(shape), IDS)
+        return export_part(part, Signature(inputs, ("state", "mask"), integers=True), dtype, opset)
+
+    return _remembered(("prologue", small.model_dump_json(), dtype, str(opset)), make)
+
+
+def epilogue_template(shape: ChainShape, dtype: str, opset: int) -> Template:
+    """What every network ends with.
+
+    Decoder: `state` -> `logits`; weights `norm.weight`, `head.weight`. Encoder: `state`,
+    `attention_mask` -> `sentence_embedding`.
+    """
+    if isinstance(shape, EncoderShape):
+        return _encoder_epilogue(shape, dtype, opset)
+    assert isinstance(shape, DecoderShape)
+    small = _reduced_decoder(shape, ("norm_eps",))
 
     def make() -> Template:
         skips = Architecture(choices={slot.id: Skip() for slot in small.slots()})
@@ -82,27 +119,67 @@ def epilogue_template(shape: DecoderShape, dtype: str, opset: int) -> Template:
     return _remembered(("epilogue", small.model_dump_json(), dtype, str(opset)), make)
 
 
+def _encoder_epilogue(shape: EncoderShape, dtype: str, opset: int) -> Template:
+    small = _reduced_encoder(shape, ("pooling", "normalised"))
+
+    def make() -> Template:
+        signature = Signature(
+            {"state": _STATE, "attention_mask": IDS},
+            ("sentence_embedding",),
+            whole=frozenset({"attention_mask"}),
+        )
+        return export_part(EncoderEpilogue(EncoderChain(small)), signature, dtype, opset)
+
+    return _remembered(("epilogue", small.model_dump_json(), dtype, str(opset)), make)
+
+
+def id_inputs(shape: ChainShape) -> tuple[str, ...]:
+    """Names of the integer inputs of a network."""
+    typed = isinstance(shape, EncoderShape) and shape.type_vocab_size > 0
+    return ("input_ids", "attention_mask", *(("token_type_ids",) if typed else ()))
+
+
+def context_inputs(shape: ChainShape, spec: BlockSpec) -> dict[str, Dims]:
+    """What a block takes beside the state and its cache, with dimensions."""
+    if not isinstance(spec, GroupedQueryAttention):
+        return {}
+    if not shape.generates:
+        return {"mask": ("batch", 1, 1, "sequence_length")}
+    angles: Dims = ("batch", "sequence_length", shape.head_dim)
+    mask: Dims = ("batch", 1, "sequence_length", "total_sequence_length")
+    return {"cos": angles, "sin": angles, "mask": mask}
+
+
+def past_dims(shape: ChainShape, spec: BlockSpec) -> Dims:
+    """Dimensions of a key or value cache; empty for a block without one."""
+    if not isinstance(spec, GroupedQueryAttention) or not shape.generates:
+        return ()
+    return ("batch", spec.kv_heads, "past_sequence_length", shape.head_dim)
+
+
 def block_template(
-    shape: DecoderShape, slot_kind: SlotKind, spec: BlockSpec, dtype: str, opset: int
+    shape: ChainShape, slot_kind: SlotKind, spec: BlockSpec, dtype: str, opset: int
 ) -> Template:
     """norm + block + residual of a resolved `spec`: `state` -> `next_state`.
 
-    A block that caches also takes `cos`, `sin`, `mask`, `past_key`, `past_value` and gives
-    `present_key`, `present_value`. Raises PassError for a skip.
+    Attention also takes its `context_inputs`, and where it caches `past_key`, `past_value`, for
+    which it gives `present_key`, `present_value`. Raises PassError for a skip that leaves nothing.
     """
-    if isinstance(spec, Skip):
+    if isinstance(spec, Skip) and shape.pre_norm:
         raise PassError("a skipped slot has no graph; it costs nothing by definition")
-    if isinstance(spec, GatedFeedForward):
-        spec = GatedFeedForward(width=_SMALL)
+    if isinstance(spec, (GatedFeedForward, FeedForward)):
+        spec = shape.ffn(_SMALL)
     small = _reduced(shape, _fields_of(spec))
 
     def make() -> Template:
-        branch = build_block(small, slot_kind, spec)
-        slot = SlotModule(RMSNorm(small.hidden_size, small.norm_eps), branch)
-        if not slot.caches:
-            part: PlainBlock | CachedBlock = PlainBlock(slot)
-            return export_part(part, Signature({"state": _STATE}, ("next_state",)), dtype, opset)
-        return export_part(CachedBlock(slot), _cached_signature(small, spec), dtype, opset)
+        slot = make_slot(small, slot_kind, spec)
+        beside, past = context_inputs(small, spec), past_dims(small, spec)
+        inputs = {"state": _STATE, **beside, **dict.fromkeys(PAST if past else (), past)}
+        part: PlainBlock | MaskedBlock | CachedBlock = PlainBlock(slot)
+        if beside:
+            part = CachedBlock(slot) if past else MaskedBlock(slot)
+        outputs = ("next_state", *(PRESENT if past else ()))
+        return export_part(part, Signature(inputs, outputs), dtype, opset)
 
     # Not by slot kind: a block that fits both kinds of slot is the same in both.
     key = ("block", small.model_dump_json(), spec.model_dump_json(), dtype, str(opset))
@@ -113,34 +190,39 @@ def _fields_of(spec: BlockSpec) -> tuple[str, ...]:
     """Fields of the shape that change the graph of a block."""
     if isinstance(spec, GroupedQueryAttention):
         return ("norm_eps", "query_heads", "head_dim", "qk_norm", "qkv_bias", "output_bias")
-    if isinstance(spec, GatedFeedForward):
+    if isinstance(spec, (GatedFeedForward, FeedForward)):
         return ("norm_eps", "activation", "ffn_bias")
     return ("norm_eps",)
 
 
-def _cached_signature(shape: DecoderShape, spec: BlockSpec) -> Signature:
-    assert isinstance(spec, GroupedQueryAttention)
-    angles: Dims = ("batch", "sequence_length", shape.head_dim)
-    past: Dims = ("batch", spec.kv_heads, "past_sequence_length", shape.head_dim)
-    mask: Dims = ("batch", 1, "sequence_length", "total_sequence_length")
-    inputs = {"state": _STATE, "cos": angles, "sin": angles, "mask": mask}
-    return Signature({**inputs, **dict.fromkeys(PAST, past)}, ("next_state", *PRESENT))
+def _reduced(shape: ChainShape, kept: Iterable[str]) -> ChainShape:
+    """A tiny network of the same kind that equals `shape` in the fields `kept`."""
+    if isinstance(shape, EncoderShape):
+        return _reduced_encoder(shape, kept)
+    assert isinstance(shape, DecoderShape)
+    return _reduced_decoder(shape, kept)
 
 
-def _reduced(shape: DecoderShape, kept: Iterable[str]) -> DecoderShape:
-    """A tiny decoder that equals `shape` in the fields `kept`."""
-    tiny = DecoderShape(
-        family="template",
-        layers=1,
-        hidden_size=_SMALL,
-        query_heads=2,
-        kv_heads=1,
-        head_dim=8,
-        ffn_width=_SMALL,
-        vocab_size=_SMALL,
-        max_positions=16,
-        tied_embeddings=False,
-    )
+_TINY = {
+    "family": "template",
+    "layers": 1,
+    "hidden_size": _SMALL,
+    "query_heads": 2,
+    "kv_heads": 1,
+    "head_dim": 8,
+    "ffn_width": _SMALL,
+    "vocab_size": _SMALL,
+    "max_positions": 16,
+}
+
+
+def _reduced_decoder(shape: DecoderShape, kept: Iterable[str]) -> DecoderShape:
+    tiny = DecoderShape.model_validate({**_TINY, "tied_embeddings": False})
+    return tiny.model_copy(update={name: getattr(shape, name) for name in kept})
+
+
+def _reduced_encoder(shape: EncoderShape, kept: Iterable[str]) -> EncoderShape:
+    tiny = EncoderShape.model_validate(_TINY)
     return tiny.model_copy(update={name: getattr(shape, name) for name in kept})
 
 

@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from nas.blocks import BlockContext, KeyValue
 from nas.blocks._norm import RMSNorm
-from nas.chain import DecoderChain, SlotModule
+from nas.chain import DecoderChain, EncoderChain, SlotModule
 
 # Added to the score of a hidden key. Finite, because a row that is hidden altogether (left padding)
 # would turn into NaN; within the range of float16 with room for the score.
@@ -51,8 +51,18 @@ class PlainBlock(Part):
     """A slot without a cache: state -> next state."""
 
     def forward(self, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
-        none = state.new_zeros(())
-        result = self.call(weights, state, BlockContext(none, none))
+        result = self.call(weights, state, BlockContext())
+        assert isinstance(result, Tensor)
+        return result
+
+
+class MaskedBlock(Part):
+    """A slot whose branch looks at all tokens that a mask shows: state and mask -> next state."""
+
+    def forward(  # type: ignore[override]
+        self, state: Tensor, mask: Tensor, weights: Sequence[Tensor]
+    ) -> Tensor:
+        result = self.call(weights, state, BlockContext(mask=mask, causal=False))
         assert isinstance(result, Tensor)
         return result
 
@@ -105,6 +115,8 @@ class Prologue(Part):
     ) -> tuple[Tensor, ...]:
         context = self._chain[0].cached_context(attention_mask, input_ids.shape[1])
         assert context.mask is not None
+        assert context.cos is not None
+        assert context.sin is not None
         state = F.embedding(input_ids, weights[0])
         mask = torch.where(context.mask, 0.0, self._hidden_score)
         return state, *(part.to(state.dtype) for part in (context.cos, context.sin, mask))
@@ -130,3 +142,67 @@ class Epilogue(Part):
         result = self.call(weights, state)
         assert isinstance(result, Tensor)
         return result
+
+
+class _Embedding(nn.Module):
+    """Token ids and types to the first state; the encoder's own parameters, under its own names."""
+
+    def __init__(self, chain: EncoderChain) -> None:
+        super().__init__()
+        self.embed, self.positions, self.types = chain.embed, chain.positions, chain.types
+        self.embed_norm = chain.embed_norm
+
+    def forward(self, ids: Tensor, types: Tensor | None) -> Tensor:
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        state: Tensor = self.embed(ids) + self.positions(positions)
+        if self.types is not None and types is not None:
+            state = state + self.types(types)
+        normed: Tensor = self.embed_norm(state)
+        return normed
+
+
+class EncoderPrologue(Part):
+    """Token ids and padding mask -> state and additive mask [batch, 1, 1, tokens]."""
+
+    def __init__(self, chain: EncoderChain, dtype: str) -> None:
+        super().__init__(_Embedding(chain))
+        self._hidden_score = HIDDEN_SCORE[dtype]
+
+    def forward(  # type: ignore[override]
+        self, input_ids: Tensor, attention_mask: Tensor, weights: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        return self._open(input_ids, attention_mask, None, weights)
+
+    def _open(
+        self, ids: Tensor, attention_mask: Tensor, types: Tensor | None, weights: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        state = self.call(weights, ids, types)
+        assert isinstance(state, Tensor)
+        mask = torch.where(attention_mask.bool()[:, None, None, :], 0.0, self._hidden_score)
+        return state, mask.to(state.dtype)
+
+
+class TypedEncoderPrologue(EncoderPrologue):
+    """The same of an encoder that knows token types."""
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor,
+        weights: Sequence[Tensor],
+    ) -> tuple[Tensor, ...]:
+        return self._open(input_ids, attention_mask, token_type_ids, weights)
+
+
+class EncoderEpilogue(Part):
+    """Last state and padding mask -> embedding."""
+
+    def __init__(self, chain: EncoderChain) -> None:
+        super().__init__(nn.Identity())
+        self._chain = (chain,)
+
+    def forward(  # type: ignore[override]
+        self, state: Tensor, attention_mask: Tensor, weights: Sequence[Tensor]
+    ) -> Tensor:
+        return self._chain[0].pool(state, attention_mask)

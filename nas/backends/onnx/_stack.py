@@ -8,25 +8,26 @@ import torch
 
 from nas.backends.onnx._compose import Composer
 from nas.backends.onnx._library import (
-    CONTEXT,
     DEFAULT_OPSET,
+    IDS,
     block_template,
+    context_inputs,
     epilogue_template,
+    id_inputs,
+    past_dims,
     prologue_template,
 )
 from nas.backends.onnx._template import Dims, require_dtype
-from nas.blocks import build_block
-from nas.blocks._norm import RMSNorm
-from nas.chain import SlotModule
+from nas.chain import EncoderChain, SlotModule, make_slot
 from nas.errors import PassError
-from nas.ir import BlockSpec, DecoderShape, GroupedQueryAttention, Slot, SlotKind
+from nas.ir import BlockSpec, ChainShape, EncoderShape, GroupedQueryAttention, Slot, SlotKind
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 
 def block_stack(
-    shape: DecoderShape,
+    shape: ChainShape,
     slot_kind: SlotKind,
     spec: BlockSpec,
     copies: int,
@@ -38,15 +39,16 @@ def block_stack(
 ) -> ir.Model:
     """`copies` of one block (norm + branch + residual) in a row, each with its own random weights.
 
-    Inputs: `state` [batch, sequence_length, hidden]; for attention also `cos`, `sin`
+    Inputs: `state` [batch, sequence_length, hidden]; for attention of a decoder also `cos`, `sin`
     [batch, sequence_length, head_dim], `mask` [batch, 1, sequence_length, total_sequence_length]
-    (additive: 0 where a query may look, a large negative number elsewhere), and for copy i
+    (additive: 0 where a query may look, a large negative number elsewhere; for an encoder `mask`
+    alone, [batch, 1, 1, sequence_length]), and for copy i
     `past_key_values.{i}.key|value` [batch, kv_heads, past_sequence_length, head_dim].
     Outputs: `next_state`, and for attention `present.{i}.key|value`. One model serves prefill
     (no past) and decode (one token). All tensors are in `dtype`. On the device `meta` there are no
     weights, and only the structure can be written (`save_structure`).
 
-    Raises PassError for a skip, which has no graph.
+    Raises PassError for a skip of which nothing is left.
     """
     require_dtype(dtype)
     opset = DEFAULT_OPSET if opset is None else opset
@@ -55,9 +57,9 @@ def block_stack(
     template = block_template(shape, slot_kind, resolved, dtype, opset)
     hidden: Dims = ("batch", "sequence_length", shape.hidden_size)
     state = composer.add_input("state", hidden)
-    context, past, presents = [], _past_dims(shape, resolved), []
-    if past:
-        context = [composer.add_input(name, _context_dims(name, shape)) for name in CONTEXT]
+    past, presents = past_dims(shape, resolved), []
+    beside = context_inputs(shape, resolved)
+    context = [composer.add_input(name, dims) for name, dims in beside.items()]
     for i, slot in enumerate(stack_slots(shape, slot_kind, resolved, copies, seed, device)):
         inputs = [state, *context, *(composer.add_past(i, past) if past else ())]
         weights = dict(slot.named_parameters())
@@ -70,7 +72,7 @@ def block_stack(
 
 
 def stack_slots(
-    shape: DecoderShape,
+    shape: ChainShape,
     slot_kind: SlotKind,
     spec: BlockSpec,
     copies: int,
@@ -82,71 +84,71 @@ def stack_slots(
         raise PassError(f"a stack needs at least one copy, not {copies}")
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
-        return [
-            SlotModule(
-                RMSNorm(shape.hidden_size, shape.norm_eps), build_block(shape, slot_kind, spec)
-            ).eval()
-            for _ in range(copies)
-        ]
+        return [make_slot(shape, slot_kind, spec).eval() for _ in range(copies)]
 
 
 def prologue_model(
-    shape: DecoderShape,
+    shape: ChainShape,
     *,
     dtype: str = "float32",
     seed: int = 0,
     opset: int | None = None,
     device: str = "cpu",
 ) -> ir.Model:
-    """`input_ids` [batch, sequence_length], `attention_mask` [batch, total_sequence_length] ->
-    `state`, `cos`, `sin`, `mask` as `block_stack` takes them."""
+    """`input_ids`, `attention_mask` (and `token_type_ids`) -> `state` and the `context_inputs` of
+    attention, as `block_stack` takes them."""
     require_dtype(dtype)
     opset = DEFAULT_OPSET if opset is None else opset
     composer = Composer("prologue", dtype, opset)
-    inputs = composer.add_ids()
-    weight = _random((shape.vocab_size, shape.hidden_size), seed, device)
+    inputs = composer.add_ids(id_inputs(shape), shape.generates)
     template = prologue_template(shape, dtype, opset)
-    results = composer.instantiate(template, "prologue.", inputs, {"weight": weight})
+    weights = _outside_weights(shape, seed, device)
+    results = composer.instantiate(template, "prologue.", inputs, weights)
+    attention = GroupedQueryAttention(kv_heads=shape.kv_heads)
+    state: Dims = ("batch", "sequence_length", shape.hidden_size)
+    dims = {"state": state, **context_inputs(shape, attention)}
     for name, value in zip(template.outputs, results, strict=True):
-        composer.add_output(value, name, _context_dims(name, shape))
+        composer.add_output(value, name, dims[name])
     return composer.model()
 
 
+def _outside_weights(shape: ChainShape, seed: int, device: str) -> dict[str, torch.Tensor]:
+    """Random weights of what stands before the slots."""
+    if not isinstance(shape, EncoderShape):
+        return {"weight": _random((shape.vocab_size, shape.hidden_size), seed, device)}
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        torch.manual_seed(seed)
+        chain = EncoderChain(shape.model_copy(update={"layers": 1}))
+    return {n: p.detach() for n, p in chain.named_parameters() if n.startswith(chain.outside)}
+
+
 def epilogue_model(
-    shape: DecoderShape,
+    shape: ChainShape,
     *,
     dtype: str = "float32",
     seed: int = 0,
     opset: int | None = None,
     device: str = "cpu",
 ) -> ir.Model:
-    """`state` [batch, sequence_length, hidden] -> `logits`: final norm and head."""
+    """What stands after the slots: `state` [batch, sequence_length, hidden] -> `logits` by final
+    norm and head, or, with `attention_mask`, -> `sentence_embedding`."""
     require_dtype(dtype)
     opset = DEFAULT_OPSET if opset is None else opset
     composer = Composer("epilogue", dtype, opset)
     state = composer.add_input("state", ("batch", "sequence_length", shape.hidden_size))
+    template = epilogue_template(shape, dtype, opset)
+    if isinstance(shape, EncoderShape):
+        mask = composer.add_input("attention_mask", IDS, "INT64")
+        (embedding,) = composer.instantiate(template, "epilogue.", [state, mask], {})
+        composer.add_output(embedding, "sentence_embedding", ("batch", shape.hidden_size))
+        return composer.model()
     weights = {
         "norm.weight": torch.ones(shape.hidden_size, device=device),
         "head.weight": _random((shape.vocab_size, shape.hidden_size), seed, device),
     }
-    template = epilogue_template(shape, dtype, opset)
     (logits,) = composer.instantiate(template, "epilogue.", [state], weights)
     composer.add_output(logits, "logits", ("batch", "sequence_length", shape.vocab_size))
     return composer.model()
-
-
-def _past_dims(shape: DecoderShape, spec: BlockSpec) -> Dims:
-    """Dimensions of a key or value cache; empty for a block without one."""
-    if not isinstance(spec, GroupedQueryAttention):
-        return ()
-    return ("batch", spec.kv_heads, "past_sequence_length", shape.head_dim)
-
-
-def _context_dims(name: str, shape: DecoderShape) -> Dims:
-    if name == "mask":
-        return ("batch", 1, "sequence_length", "total_sequence_length")
-    width = shape.hidden_size if name == "state" else shape.head_dim
-    return ("batch", "sequence_length", width)
 
 
 def _random(size: tuple[int, int], seed: int, device: str) -> torch.Tensor:

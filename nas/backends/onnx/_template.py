@@ -44,13 +44,14 @@ class Template:
 class Signature:
     """Names, dimensions and types of what goes in (weights apart), and the names of what comes out.
 
-    A dimension is a size or one of `batch`, `sequence_length`, `past_sequence_length`,
-    `total_sequence_length`.
+    `integers`: all inputs are whole numbers; `whole`: those of these names are. A dimension is a
+    size or one of `batch`, `sequence_length`, `past_sequence_length`, `total_sequence_length`.
     """
 
     inputs: dict[str, Dims]
     outputs: tuple[str, ...]
     integers: bool = False
+    whole: frozenset[str] = frozenset()
 
 
 def require_dtype(dtype: str) -> None:
@@ -62,8 +63,11 @@ def require_dtype(dtype: str) -> None:
 def export_part(part: Part, signature: Signature, dtype: str, opset: int) -> Template:
     """Run torch.onnx on `part` with weights and inputs of `dtype`; raises PassError."""
     require("onnxscript", extra="cpu")
-    kind = torch.int64 if signature.integers else DTYPES[dtype]
-    examples = [_example(dims, kind) for dims in signature.inputs.values()]
+    whole = signature.inputs.keys() if signature.integers else signature.whole
+    examples = [
+        _example(dims, torch.int64 if name in whole else DTYPES[dtype])
+        for name, dims in signature.inputs.items()
+    ]
     weights = [weight.to(DTYPES[dtype]) for weight in part.source_weights()]
     dynamic = [
         {axis: dim for axis, dim in enumerate(dims) if isinstance(dim, str)}

@@ -19,7 +19,7 @@ from nas.backends.tensorrt_rtx._artifact import (
 )
 from nas.backends.tensorrt_rtx._log import BuildLog, new_log
 from nas.backends.tensorrt_rtx._network import NetworkFile, read_network
-from nas.backends.tensorrt_rtx._shapes import PHASES, EngineShapes, input_shapes
+from nas.backends.tensorrt_rtx._shapes import Shapes, input_shapes
 from nas.backends.tensorrt_rtx._support import check_support, load_tensorrt_rtx
 from nas.errors import PassError
 
@@ -34,7 +34,7 @@ def build_engine(
     *,
     sm: int,
     dtype: str,
-    shapes: EngineShapes,
+    shapes: Shapes,
     name: str = "model",
 ) -> EngineArtifact:
     """As `build_engines`, for one compute capability."""
@@ -48,7 +48,7 @@ def build_engines(
     *,
     sms: Sequence[int],
     dtype: str,
-    shapes: EngineShapes,
+    shapes: Shapes,
     name: str = "model",
     workers: int = 2,
 ) -> list[EngineArtifact]:
@@ -56,9 +56,9 @@ def build_engines(
 
     Engines hold for one builder version and one target, so the folder and the file are named
     `tensorrt_rtx-<version>-sm<NN>-<dtype>-<hash>`; the hash covers the network, its weights and the
-    shapes. Profile 0 is prefill on an empty cache, profile 1 one decoded token. An engine of the
-    same name is replaced once the new one is whole. A build keeps one core busy, so `workers` of
-    them run at once, each with the network in memory.
+    shapes. Profile 0 is prefill on an empty cache, profile 1 one decoded token (an encoder has no
+    such profile). An engine of the same name is replaced once the new one is whole. A build keeps
+    one core busy, so `workers` of them run at once, each with the network in memory.
 
     Raises CapabilityError where the package, an SM or the precision is not available, ConfigError
     where the file is not in `dtype`, ArtifactError where it is torn, all before anything is built,
@@ -154,12 +154,12 @@ def _manifest(
         profiles=profiles,
         commands={
             phase: polygraphy_command(engine, index, profiles[phase])
-            for index, phase in enumerate(PHASES)
+            for index, phase in enumerate(profiles)
         },
     )
 
 
-def _key(trt: Any, network: NetworkFile, sm: int, dtype: str, shapes: EngineShapes) -> str:
+def _key(trt: Any, network: NetworkFile, sm: int, dtype: str, shapes: Shapes) -> str:
     digest = hashlib.sha256(f"{network.digest} {shapes!r}".encode()).hexdigest()[:12]
     return f"{BACKEND}-{trt.__version__}-sm{sm}-{dtype}-{digest}"
 
@@ -168,7 +168,7 @@ class _Parsed:
     """A network in the builder, to be built for one target after another; raises PassError where it
     does not parse or an input has a foreign dimension."""
 
-    def __init__(self, trt: Any, log: BuildLog, onnx_path: Path, shapes: EngineShapes) -> None:
+    def __init__(self, trt: Any, log: BuildLog, onnx_path: Path, shapes: Shapes) -> None:
         self._trt, self._log, self._path = trt, log, onnx_path
         self._builder = trt.Builder(log)
         typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
@@ -179,7 +179,7 @@ class _Parsed:
             reasons = [f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors]
             raise _BuildError(f"{onnx_path}: TensorRT-RTX cannot parse it: {'; '.join(reasons)}")
         self.profiles: Profiles = {
-            phase: input_shapes(self._network, shapes.ranges(phase)) for phase in PHASES
+            phase: input_shapes(self._network, shapes.ranges(phase)) for phase in shapes.phases
         }
 
     def build(self, sm: int) -> Any:

@@ -3,17 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from nas.errors import ConfigError, PassError
 
 Range = tuple[int, int, int]
-PHASES = ("prefill", "decode")
+
+
+class Shapes(Protocol):
+    """The phases of an engine in the order of its profiles, and the sizes of each."""
+
+    @property
+    def phases(self) -> tuple[str, ...]: ...
+
+    def ranges(self, phase: str) -> dict[str, Range]:
+        """(least, tuned for, most) of each named dimension of the inputs."""
+
+
+@dataclass(frozen=True)
+class TextShapes:
+    """Of an encoder: texts run together, the length to tune for, and the longest there may be."""
+
+    batch: int
+    tokens: int
+    max_tokens: int
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or not 1 <= self.tokens <= self.max_tokens:
+            raise ConfigError(
+                f"engine shapes: batch {self.batch}, tokens {self.tokens}, max_tokens "
+                f"{self.max_tokens}; batch and tokens must be at least 1 and tokens at most "
+                f"max_tokens"
+            )
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        return ("prefill",)
+
+    def ranges(self, phase: str) -> dict[str, Range]:
+        """Any number of texts up to `batch`, of any length up to `max_tokens`."""
+        return {
+            "batch": (1, self.batch, self.batch),
+            "sequence_length": (1, self.tokens, self.max_tokens),
+        }
 
 
 @dataclass(frozen=True)
 class EngineShapes:
-    """Sequences run together, prompt length to tune for, and longest prompt with its answer."""
+    """Of a decoder: sequences run together, prompt length to tune for, and longest prompt with its
+    answer."""
 
     batch: int
     prompt_tokens: int
@@ -26,6 +64,10 @@ class EngineShapes:
                 f"max_tokens {self.max_tokens}; batch and prompt must be at least 1, and the "
                 "prompt shorter than max_tokens"
             )
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        return ("prefill", "decode")
 
     def ranges(self, phase: str) -> dict[str, Range]:
         """(least, tuned for, most) of each named dimension of the decoder's inputs."""

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nas.blocks._activations import activation_of
 from nas.blocks._base import Block, BlockContext
-from nas.errors import CapabilityError
-from nas.ir import DecoderShape
-
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "swish": F.silu,
-    "gelu": F.gelu,
-    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
-    "relu": F.relu,
-}
+from nas.ir import ChainShape
 
 
 class GatedFeedForwardBlock(Block):
     """`down(act(gate(x)) * up(x))` with `width` intermediate channels."""
 
-    def __init__(self, shape: DecoderShape, width: int) -> None:
+    def __init__(self, shape: ChainShape, width: int) -> None:
         super().__init__()
-        if shape.activation not in _ACTIVATIONS:
-            raise CapabilityError(
-                f"activation {shape.activation!r} is not supported; known: {sorted(_ACTIVATIONS)}"
-            )
-        self.activation = _ACTIVATIONS[shape.activation]
+        self.activation = activation_of(shape.activation)
         self.gate_proj = nn.Linear(shape.hidden_size, width, bias=shape.ffn_bias)
         self.up_proj = nn.Linear(shape.hidden_size, width, bias=shape.ffn_bias)
         self.down_proj = nn.Linear(width, shape.hidden_size, bias=shape.ffn_bias)

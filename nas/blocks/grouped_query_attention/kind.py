@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nas._numerics import autocast
 from nas.blocks._base import BlockKind
 from nas.blocks._data import Built, SlotData
-from nas.blocks._ridge import Moments, solve
+from nas.blocks._ridge import Moments, fit_output
 from nas.blocks.grouped_query_attention.module import GroupedQueryAttentionBlock
 from nas.blocks.grouped_query_attention.selection import columns, kept_heads
-from nas.ir import DecoderShape, GroupedQueryAttention, SlotKind
+from nas.ir import ChainShape, GroupedQueryAttention, SlotKind
 
 
 class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
@@ -25,12 +25,12 @@ class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
     slot_kinds = ("attention",)
 
     def module(
-        self, shape: DecoderShape, slot_kind: SlotKind, spec: GroupedQueryAttention
+        self, shape: ChainShape, slot_kind: SlotKind, spec: GroupedQueryAttention
     ) -> GroupedQueryAttentionBlock:
         return GroupedQueryAttentionBlock(shape, spec.kv_heads, spec.query_heads)
 
     def parameters(
-        self, shape: DecoderShape, slot_kind: SlotKind, spec: GroupedQueryAttention
+        self, shape: ChainShape, slot_kind: SlotKind, spec: GroupedQueryAttention
     ) -> int:
         query, kept = _widths(shape, spec)
         weights = 2 * shape.hidden_size * (query + kept)
@@ -39,7 +39,7 @@ class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
 
     def flops(
         self,
-        shape: DecoderShape,
+        shape: ChainShape,
         spec: GroupedQueryAttention,
         tokens: int,
         context_tokens: int,
@@ -48,7 +48,7 @@ class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
         projections = 4.0 * tokens * shape.hidden_size * (query + kept)
         return projections + 4.0 * tokens * context_tokens * query
 
-    def cached_values_per_token(self, shape: DecoderShape, spec: GroupedQueryAttention) -> int:
+    def cached_values_per_token(self, shape: ChainShape, spec: GroupedQueryAttention) -> int:
         return 2 * spec.kv_heads * shape.head_dim
 
     @torch.no_grad()
@@ -65,24 +65,24 @@ class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
                 moments = _head_moments(data, block)
             else:
                 heads = kept_heads(
-                    data.shape, features.gram, teacher.o_proj.weight, spec, data.ridge
+                    data.shape, features.gram, data.felt(teacher.o_proj.weight), spec, data.ridge
                 )
                 block = _with_heads(data.shape, teacher, heads)
                 sliced = data.error(block)
                 moments = features.of(columns(heads.flatten(), data.shape.head_dim))
-            block.o_proj.weight.copy_(solve(moments.gram, moments.cross, data.ridge))
+            fit_output(block.o_proj, moments, data.ridge)
             built.append(Built(spec, block, data.error(block), sliced))
         return built
 
 
-def _widths(shape: DecoderShape, spec: GroupedQueryAttention) -> tuple[int, int]:
+def _widths(shape: ChainShape, spec: GroupedQueryAttention) -> tuple[int, int]:
     """Channels of all query heads and of all key-value heads."""
     queries = spec.query_heads or shape.query_heads
     return queries * shape.head_dim, spec.kv_heads * shape.head_dim
 
 
 def _pooled(
-    shape: DecoderShape, teacher: GroupedQueryAttentionBlock, kv_heads: int
+    shape: ChainShape, teacher: GroupedQueryAttentionBlock, kv_heads: int
 ) -> GroupedQueryAttentionBlock:
     """Key and value heads averaged over neighbouring groups (arXiv 2305.13245, section 2.1)."""
     block = GroupedQueryAttentionBlock(shape, kv_heads).to(teacher.q_proj.weight.device)
@@ -96,7 +96,7 @@ def _pooled(
 
 
 def _with_heads(
-    shape: DecoderShape, teacher: GroupedQueryAttentionBlock, heads: Tensor
+    shape: ChainShape, teacher: GroupedQueryAttentionBlock, heads: Tensor
 ) -> GroupedQueryAttentionBlock:
     """The teacher's block with only the query heads [kv_heads, group], and what they look at."""
     block = GroupedQueryAttentionBlock(shape, heads.shape[0], heads.numel())
@@ -118,15 +118,11 @@ def _of(*projections: str) -> list[str]:
 
 
 def _head_moments(data: SlotData, block: GroupedQueryAttentionBlock) -> Moments:
-    """What the block's heads say, against what the teacher's output projection made of its own."""
+    """What the block's heads say, against what the teacher's block gave."""
     width = block.query_heads * data.shape.head_dim
     moments = Moments.zeros(width, data.shape.hidden_size, data.x)
-    for x, y in data.fitted():
+    for x, y, emphasis in data.fitted():
         with autocast(x.device.type):
             features = block.features(x, data.context)
-        moments.add(features, y - _bias(block.o_proj, y))
+        moments.add(features, y, emphasis)
     return moments
-
-
-def _bias(layer: nn.Linear, like: Tensor) -> Tensor:
-    return layer.bias if layer.bias is not None else like.new_zeros(())

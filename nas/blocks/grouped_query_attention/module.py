@@ -1,4 +1,4 @@
-"""Grouped-query attention with rotary positions (Ainslie et al., arXiv 2305.13245)."""
+"""Grouped-query attention, with rotary positions where there are any (arXiv 2305.13245)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from nas.blocks._base import BlockContext, CachedBlock, KeyValue
 from nas.blocks._norm import RMSNorm
-from nas.ir import DecoderShape
+from nas.ir import ChainShape
 
 
 class GroupedQueryAttentionBlock(CachedBlock):
     """Attention of `shape` with `kv_heads` key-value heads and `query_heads`, or the shape's."""
 
-    def __init__(self, shape: DecoderShape, kv_heads: int, query_heads: int | None = None) -> None:
+    def __init__(self, shape: ChainShape, kv_heads: int, query_heads: int | None = None) -> None:
         super().__init__()
         hidden, dim, queries = shape.hidden_size, shape.head_dim, query_heads or shape.query_heads
         self.query_heads, self.kv_heads, self.head_dim = queries, kv_heads, dim
@@ -57,7 +57,7 @@ class GroupedQueryAttentionBlock(CachedBlock):
             key,
             value,
             attn_mask=context.mask,
-            is_causal=context.mask is None,
+            is_causal=context.causal and context.mask is None,
             enable_gqa=self.kv_heads < self.query_heads,
         )
         return mixed.transpose(1, 2).flatten(2), KeyValue(key, value)
@@ -69,6 +69,8 @@ class GroupedQueryAttentionBlock(CachedBlock):
 
 def _rotate(x: Tensor, context: BlockContext) -> Tensor:
     """Rotary embedding of [batch, heads, tokens, head_dim], halves paired as Llama pairs them."""
+    if context.cos is None or context.sin is None:
+        return x
     first, second = x.chunk(2, dim=-1)
     turned = torch.cat((-second, first), dim=-1)
     cos, sin = context.cos.unsqueeze(1).to(x.dtype), context.sin.unsqueeze(1).to(x.dtype)

@@ -6,11 +6,12 @@ import torch
 
 from nas.blocks._base import BlockKind
 from nas.blocks._data import Built, SlotData
-from nas.blocks._ridge import Moments, solve_affine
+from nas.blocks._ridge import Moments, fit_output
+from nas.blocks.feed_forward.module import FeedForwardBlock
 from nas.blocks.gated_feed_forward.module import GatedFeedForwardBlock
 from nas.blocks.grouped_query_attention.module import GroupedQueryAttentionBlock
 from nas.blocks.linear_map.module import LinearMapBlock
-from nas.ir import DecoderShape, LinearMap, SlotKind
+from nas.ir import ChainShape, LinearMap, SlotKind
 
 
 class LinearMapKind(BlockKind[LinearMap]):
@@ -18,15 +19,13 @@ class LinearMapKind(BlockKind[LinearMap]):
 
     slot_kinds = ("attention", "ffn")
 
-    def module(self, shape: DecoderShape, slot_kind: SlotKind, spec: LinearMap) -> LinearMapBlock:
+    def module(self, shape: ChainShape, slot_kind: SlotKind, spec: LinearMap) -> LinearMapBlock:
         return LinearMapBlock(shape.hidden_size)
 
-    def parameters(self, shape: DecoderShape, slot_kind: SlotKind, spec: LinearMap) -> int:
+    def parameters(self, shape: ChainShape, slot_kind: SlotKind, spec: LinearMap) -> int:
         return shape.hidden_size * (shape.hidden_size + 1)
 
-    def flops(
-        self, shape: DecoderShape, spec: LinearMap, tokens: int, context_tokens: int
-    ) -> float:
+    def flops(self, shape: ChainShape, spec: LinearMap, tokens: int, context_tokens: int) -> float:
         return 2.0 * tokens * shape.hidden_size**2
 
     @torch.no_grad()
@@ -34,12 +33,10 @@ class LinearMapKind(BlockKind[LinearMap]):
         hidden = data.shape.hidden_size
         sliced = data.error(_product(data))
         moments = Moments.zeros(hidden, hidden, data.x)
-        for x, y in data.fitted():
-            moments.add(x, y)
+        for x, y, emphasis in data.fitted():
+            moments.add(x, y, emphasis)
         block = LinearMapBlock(hidden).to(data.x.device)
-        weight, bias = solve_affine(moments, data.ridge)
-        block.proj.weight.copy_(weight)
-        block.proj.bias.copy_(bias)
+        fit_output(block.proj, moments, data.ridge)
         return [Built(spec, block, data.error(block), sliced) for spec in specs]
 
 
@@ -51,7 +48,7 @@ def _product(data: SlotData) -> LinearMapBlock:
         repeats = teacher.query_heads // teacher.kv_heads
         weight = teacher.o_proj.weight @ value.repeat_interleave(repeats, dim=0).flatten(0, 1)
     else:
-        assert isinstance(teacher, GatedFeedForwardBlock)
+        assert isinstance(teacher, (GatedFeedForwardBlock, FeedForwardBlock))
         weight = teacher.down_proj.weight @ teacher.up_proj.weight
     block.proj.weight.copy_(weight)
     block.proj.bias.zero_()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nas.blocks._base import BlockKind
 from nas.blocks._data import Built, SlotData
-from nas.ir import DecoderShape, Skip, SlotKind
+from nas.ir import ChainShape, Skip, SlotKind
 
 
 class SkipKind(BlockKind[Skip]):
@@ -12,13 +12,13 @@ class SkipKind(BlockKind[Skip]):
 
     slot_kinds = ("attention", "ffn")
 
-    def module(self, shape: DecoderShape, slot_kind: SlotKind, spec: Skip) -> None:
+    def module(self, shape: ChainShape, slot_kind: SlotKind, spec: Skip) -> None:
         return None
 
-    def parameters(self, shape: DecoderShape, slot_kind: SlotKind, spec: Skip) -> int:
+    def parameters(self, shape: ChainShape, slot_kind: SlotKind, spec: Skip) -> int:
         return 0
 
-    def flops(self, shape: DecoderShape, spec: Skip, tokens: int, context_tokens: int) -> float:
+    def flops(self, shape: ChainShape, spec: Skip, tokens: int, context_tokens: int) -> float:
         return 0.0
 
     def initialise(self, data: SlotData, specs: tuple[Skip, ...]) -> list[Built]:

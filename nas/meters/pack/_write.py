@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nas.config import TargetConfig
 from nas.errors import ConfigError, PassError
-from nas.ir import DecoderShape, Phase
+from nas.ir import ChainShape, Phase
 from nas.meters._base import Request
 from nas.meters._onnxruntime import part_model, stack_copies, stack_name
 from nas.meters._table import network_key
@@ -74,7 +74,7 @@ class Pack(BaseModel):
 def write_pack(
     folder: Path,
     config: TargetConfig,
-    shape: DecoderShape,
+    shape: ChainShape,
     requests: Sequence[Request],
     device: Literal["cpu", "gpu"],
     progress: Progress | None = None,
@@ -116,7 +116,7 @@ class _Writer:
         self,
         folder: Path,
         config: TargetConfig,
-        shape: DecoderShape,
+        shape: ChainShape,
         device: Literal["cpu", "gpu"],
     ) -> None:
         self.folder, self.config, self.shape, self.device = folder, config, shape, device

@@ -171,6 +171,8 @@ def feed(session: Any, phase: str, pack: dict[str, Any]) -> dict[str, np.ndarray
         shape = [sizes[dim] if isinstance(dim, str) else dim for dim in node.shape]
         if node.name == "input_ids":
             found[node.name] = random.integers(0, pack["vocab_size"], shape)
+        elif node.name == "token_type_ids":
+            found[node.name] = np.zeros(shape, np.int64)
         elif node.name == "attention_mask":
             found[node.name] = np.ones(shape, np.int64)
         elif node.name == "mask":  # added to the scores: every key is seen

@@ -1,0 +1,165 @@
+"""How much of the machine's matrix rate do build and score use, and was that foreseen?
+
+    python benchmarks/speed.py [--teacher SOURCE] [--set KEY=VALUE ...]
+
+SmolLM2-135M from its package is built and scored with the settings of `examples/smollm2-demo.yaml`,
+by both methods of scoring. Every matrix product, attention and factorisation that a pass asks for
+is counted with its number format, as it is dispatched. The time that all of them would take at this
+machine's measured rate of matrix products in the same format, over the time that the pass took, is
+the share reported. Rates are measured before and after each pass and the better is taken, which is
+the stricter. The forecast is that of `nas plan`, made just before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nas.compiler import compile_run, make_plan
+from nas.config import RunConfig, load_config
+from nas.console import Session
+from nas.errors import NasError
+from nas.run import RunDirectory
+
+_CONFIG = Path(__file__).parents[1] / "examples" / "smollm2-demo.yaml"
+_SIZE = 2048
+Shape = Sequence[int]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--teacher", help="teacher.source; default: that of the configuration")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="K=V")
+    given = parser.parse_args()
+    overrides = [f"teacher.source={given.teacher}"] if given.teacher else []
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    good = True
+    with tempfile.TemporaryDirectory(prefix="nas-speed-") as folder:
+        for method in ("one_backward", "replace_one"):
+            try:
+                config = load_config(
+                    _CONFIG,
+                    [f"score.method={method}", *_ROOFLINE, *overrides, *given.overrides],
+                )
+                good &= _report(config, Path(folder) / method, method)
+            except NasError as error:
+                print(error, file=sys.stderr)
+                return error.exit_code
+    return 0 if good else 1
+
+
+_ROOFLINE = ("target.hardware=rtx4090", "target.meter=roofline")
+"""Latencies are not what is measured here, and take minutes."""
+
+
+def _report(config: RunConfig, root: Path, method: str) -> bool:
+    plan = {row.pass_name: row.seconds for row in make_plan(config).rows}
+    run, good = RunDirectory.create(root), True
+    compile_run(config, run, Session().progress, stop="prune")
+    for name in ("build", "score"):
+        if name == "build" and method == "replace_one":
+            compile_run(config, run, Session().progress, stop="build")
+            continue  # the same as before
+        rates, counter = _rates(), _Counter()
+        with counter:
+            started = time.perf_counter()
+            outcome = compile_run(config, run, Session().progress, stop=name)
+            whole = time.perf_counter() - started
+        seconds = outcome.seconds[name]
+        after = _rates()
+        rates = {kind: max(rates[kind], after[kind]) for kind in rates}
+        ideal = {kind: flops / rates[kind] for kind, flops in counter.flops.items()}
+        share = sum(ideal.values()) / seconds
+        error = plan[name] / seconds - 1
+        title = name if name == "build" else f"score ({method})"
+        print(f"\n{title}: {seconds:.1f} s (the command {whole:.1f} s)")
+        for kind, flops in sorted(counter.flops.items()):
+            print(
+                f"  {kind:<9} {flops / 1e9:>9,.0f} GFLOP at {rates[kind] / 1e9:>6,.0f} GFLOP/s: "
+                f"{ideal[kind]:.1f} s"
+            )
+        print(f"  share of the matrix rate: {share:.0%} (goal: 50 %)")
+        print(f"  forecast: {plan[name]:.1f} s, {error:+.0%} (goal: within 25 %)")
+        sys.stdout.flush()
+        good &= share >= 0.5 and abs(error) <= 0.25
+    return good
+
+
+def _rates() -> dict[str, float]:
+    """FLOP/s of square products by number format: the best of some."""
+    found = {}
+    for kind in (torch.bfloat16, torch.float32, torch.float64):
+        a, b = (torch.randn(_SIZE, _SIZE).to(kind) for _ in range(2))
+        best = float("inf")
+        for _ in range(8):
+            started = time.perf_counter()
+            a @ b
+            best = min(best, time.perf_counter() - started)
+        found[str(kind).removeprefix("torch.")] = 2 * _SIZE**3 / best
+    return found
+
+
+class _Counter(TorchDispatchMode):
+    """FLOPs of all matrix work by number format."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        count = _COUNTS.get(func._schema.name)
+        if count is not None:
+            tensors = [a for a in args if isinstance(a, torch.Tensor)]
+            kind = tensors[-1].dtype
+            if kind == torch.float32 and torch.get_float32_matmul_precision() == "medium":
+                kind = torch.bfloat16  # multiplied as such
+            self.flops[str(kind).removeprefix("torch.")] += count([t.shape for t in tensors])
+        return out
+
+
+def _mm(a: Shape, b: Shape) -> float:
+    return 2.0 * a[-2] * a[-1] * b[-1] * (a[0] if len(a) == 3 else 1)
+
+
+def _attention(q: Shape, k: Shape) -> float:
+    """Causal: half of the square."""
+    return 2.0 * q[0] * q[1] * q[2] * k[2] * q[3]
+
+
+def _solve(a: Shape, b: Shape) -> float:
+    return 2 / 3 * a[-1] ** 3 + 2.0 * a[-1] ** 2 * b[-1]
+
+
+_COUNTS: dict[str, Callable[[list[Shape]], float]] = {
+    "aten::mm": lambda s: _mm(s[0], s[1]),
+    "aten::bmm": lambda s: _mm(s[0], s[1]),
+    "aten::addmm": lambda s: _mm(s[1], s[2]),
+    "aten::mv": lambda s: 2.0 * s[0][0] * s[0][1],
+    "aten::_scaled_dot_product_flash_attention_for_cpu": lambda s: _attention(s[0], s[1]),
+    # recomputed scores, and four products
+    "aten::_scaled_dot_product_flash_attention_for_cpu_backward": lambda s: (
+        2.5 * _attention(s[1], s[2])
+    ),
+    "aten::linalg_cholesky_ex": lambda s: s[0][-1] ** 3 / 3,
+    "aten::cholesky_solve": lambda s: 2.0 * s[1][-1] ** 2 * s[0][-1],
+    "aten::linalg_inv_ex": lambda s: 2.0 * s[0][-1] ** 3,
+    "aten::_linalg_solve_ex": lambda s: _solve(s[0], s[1]),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

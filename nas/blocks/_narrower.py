@@ -1,0 +1,76 @@
+"""Fewer intermediate channels: kept by what they contribute, then a refitted output layer."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from nas._numerics import autocast
+from nas.blocks._base import Block, BlockKind
+from nas.blocks._channels import elimination_order
+from nas.blocks._data import Built, SlotData
+from nas.blocks._ridge import Moments, fit_output
+from nas.ir import ChainShape, FeedForward, GatedFeedForward, SlotKind
+
+WidthSpec = TypeVar("WidthSpec", GatedFeedForward, FeedForward)
+
+
+class NarrowerKind(BlockKind[WidthSpec], Generic[WidthSpec]):
+    """A feed-forward of `matrices` matrices, each hidden x width: all but `down_proj` widen."""
+
+    slot_kinds = ("ffn",)
+    matrices: int
+    widening: tuple[str, ...]
+    """Names of the layers whose rows are the channels."""
+
+    @abstractmethod
+    def module(self, shape: ChainShape, slot_kind: SlotKind, spec: WidthSpec) -> Block:
+        """A fresh module."""
+
+    def parameters(self, shape: ChainShape, slot_kind: SlotKind, spec: WidthSpec) -> int:
+        biases = ((self.matrices - 1) * spec.width + shape.hidden_size) * shape.ffn_bias
+        return self.matrices * shape.hidden_size * spec.width + biases
+
+    def flops(self, shape: ChainShape, spec: WidthSpec, tokens: int, context_tokens: int) -> float:
+        return 2.0 * self.matrices * tokens * shape.hidden_size * spec.width
+
+    @torch.no_grad()
+    def initialise(self, data: SlotData, specs: tuple[WidthSpec, ...]) -> list[Built]:
+        teacher = data.teacher
+        moments = _intermediate_moments(data, teacher)
+        widths = sorted({spec.width for spec in specs}, reverse=True)
+        output = data.felt(teacher.output_layer.weight)
+        kept = elimination_order(moments.gram, output, widths, data.ridge)
+        built = []
+        for spec in specs:
+            channels = kept[spec.width]
+            block = self._sliced(data, teacher, spec, channels)
+            sliced = data.error(block)
+            fit_output(block.output_layer, moments.of(channels), data.ridge)
+            built.append(Built(spec, block, data.error(block), sliced))
+        return built
+
+    def _sliced(self, data: SlotData, teacher: Block, spec: WidthSpec, channels: Tensor) -> Block:
+        """The teacher's block with only `channels`."""
+        block = self.module(data.shape, data.slot_kind, spec).to(data.x.device)
+        state = teacher.state_dict()
+        for layer in self.widening:
+            for name in (f"{layer}.weight", f"{layer}.bias"):
+                if name in state:
+                    state[name] = state[name][channels]
+        state["down_proj.weight"] = state["down_proj.weight"][:, channels]
+        block.load_state_dict(state)
+        return block
+
+
+def _intermediate_moments(data: SlotData, teacher: Block) -> Moments:
+    """One pass gives the Gram matrix that every width needs."""
+    moments = Moments.zeros(data.shape.ffn_width, data.shape.hidden_size, data.x)
+    for x, y, emphasis in data.fitted():
+        with autocast(x.device.type):
+            features = teacher.features(x, data.context)
+        moments.add(features, y, emphasis)
+    return moments

@@ -1,0 +1,31 @@
+"""Networks as chains: embed -> slots -> head.
+
+Teacher and student are both one; they differ in their architecture alone.
+"""
+
+from __future__ import annotations
+
+from nas.chain._base import Chain
+from nas.chain._decoder import DecoderChain, rotary_embedding
+from nas.chain._encoder import EncoderChain
+from nas.chain._slot import SlotModule, make_slot
+from nas.ir import Architecture, ChainShape, DecoderShape, EncoderShape
+
+
+def make_chain(shape: ChainShape, architecture: Architecture | None = None) -> Chain:
+    """A fresh network of `shape` with the blocks of `architecture`."""
+    if isinstance(shape, DecoderShape):
+        return DecoderChain(shape, architecture)
+    assert isinstance(shape, EncoderShape)
+    return EncoderChain(shape, architecture)
+
+
+__all__ = [
+    "Chain",
+    "DecoderChain",
+    "EncoderChain",
+    "SlotModule",
+    "make_chain",
+    "make_slot",
+    "rotary_embedding",
+]

@@ -1,0 +1,96 @@
+"""A bidirectional encoder as a chain."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nas.blocks import BlockContext
+from nas.chain._base import Chain
+from nas.ir import Architecture, EncoderShape
+
+
+class EncoderChain(Chain):
+    """An encoder of `shape` with the blocks of `architecture`.
+
+    Outside the slots: `embed.weight` [vocab, hidden], `positions.weight`, `types.weight` (where the
+    network knows token types), and `embed_norm.*`.
+    """
+
+    shape: EncoderShape
+
+    def __init__(self, shape: EncoderShape, architecture: Architecture | None = None) -> None:
+        super().__init__(shape, architecture)
+        self.embed = nn.Embedding(shape.vocab_size, shape.hidden_size)
+        self.positions = nn.Embedding(shape.max_positions, shape.hidden_size)
+        self.types = (
+            nn.Embedding(shape.type_vocab_size, shape.hidden_size)
+            if shape.type_vocab_size
+            else None
+        )
+        self.embed_norm = nn.LayerNorm(shape.hidden_size, shape.norm_eps)
+        self.slots = self._fresh_slots()
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        return ("embed.", "positions.", "types.", "embed_norm.")
+
+    def forward(
+        self, ids: Tensor, attention_mask: Tensor | None = None, types: Tensor | None = None
+    ) -> Tensor:
+        """Token ids [batch, tokens] to last states [batch, tokens, hidden].
+
+        `attention_mask`: 0 where there is padding (None: nowhere); `types`: token types, by default
+        0.
+        """
+        context = self.context(ids) if attention_mask is None else self.masked(attention_mask)
+        return self.final_hidden(self.run(self.embed_tokens(ids, types), context))
+
+    def embed_tokens(self, ids: Tensor, types: Tensor | None = None) -> Tensor:
+        """The residual stream before slot 0, in `residual_dtype` where that is set."""
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        state: Tensor = self.embed(ids) + self.positions(positions)
+        if self.types is not None:
+            state = state + (self.types.weight[0] if types is None else self.types(types))
+        return self._in_residual_dtype(self.embed_norm(state))
+
+    def context(self, ids: Tensor) -> BlockContext:
+        """Every token sees every other."""
+        return BlockContext(causal=False)
+
+    def masked(self, attention_mask: Tensor) -> BlockContext:
+        """Tokens see those that are no padding; `attention_mask` [batch, tokens], 0 for padding."""
+        return BlockContext(mask=attention_mask.bool()[:, None, None, :], causal=False)
+
+    def final_hidden(self, state: Tensor) -> Tensor:
+        return state
+
+    def exact_hidden(self, state: Tensor) -> Tensor:
+        return state.float()
+
+    def pool(self, hidden: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Embeddings [batch, hidden] of last states [batch, tokens, hidden]."""
+        return pooled(self.shape, hidden, attention_mask)
+
+
+def pooled(shape: EncoderShape, hidden: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    """Embeddings [batch, hidden] of last states [batch, tokens, hidden], as `shape` says."""
+    if shape.pooling == "cls":
+        found = hidden[:, 0]
+    elif attention_mask is None:
+        found = hidden.mean(1)
+    else:
+        weight = attention_mask.to(hidden.dtype).unsqueeze(-1)
+        found = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
+    if not shape.normalised:
+        return found
+    # Spelt out: torch's own function writes the width into an exported graph.
+    length = torch.linalg.vector_norm(found, dim=-1, keepdim=True)
+    unit: Tensor = found / length.clamp(min=1e-12)
+    return unit
+
+
+@torch.no_grad()
+def embed_texts(chain: EncoderChain, ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Embeddings [batch, hidden] of padded token ids [batch, tokens]."""
+    return chain.pool(chain(ids, attention_mask).float(), attention_mask)

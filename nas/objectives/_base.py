@@ -1,0 +1,42 @@
+"""What a network is for: how far a student is from the teacher in it, and the gradients of that."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Divergence = Callable[[Tensor], Tensor]
+
+
+class Objective(ABC):
+    """Compares last states [sequences, tokens, hidden], as `Chain.exact_hidden` gives them.
+
+    The measure is zero where both are equal and of second order about there: nats a token for a
+    language model.
+    """
+
+    @abstractmethod
+    def divergence(self, reference: Tensor) -> Divergence:
+        """A function from changed states to the measure of each sequence [sequences]."""
+
+    @abstractmethod
+    def goal(self, hidden: Tensor) -> object:
+        """What `loss` needs of the teacher's states, made once for all students."""
+
+    @abstractmethod
+    def loss(self, hidden: Tensor, goal: object) -> Tensor:
+        """The mean measure, differentiable in the states."""
+
+    @abstractmethod
+    def gradients(
+        self, hidden: Tensor, goal: Tensor | None, draws: int, generator: torch.Generator
+    ) -> Tensor:
+        """Gradients with respect to the states [rows, sequences, tokens, hidden], in float32.
+
+        The last `draws` rows g are random, with the mean of (g . delta)^2 the second order of the
+        measure, in the sum over tokens. Where `goal`, the teacher's states, is given, a row stands
+        before them: the gradient of the summed measure from the teacher to this network.
+        """

@@ -1,0 +1,125 @@
+"""Exported encoders: ONNX and Hugging Face compute what the chain computes, at any size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nas.backends.huggingface import check_encoder_folder, export_encoder_folder
+from nas.backends.onnx import block_stack, check_encoder, export_encoder, save_model
+from nas.backends.onnxruntime import OnnxEncoder
+from nas.blocks import BlockContext
+from nas.chain import EncoderChain
+from nas.errors import PassError
+from nas.ir import Architecture, Slot
+from tests.encoders import MIXED_ENCODER, encoder_shape, encoder_tokenizer, tiny_encoder
+
+IDS = torch.randint(4, 200, (3, 9), generator=torch.Generator().manual_seed(0))
+VARIANTS = {
+    "mixed": (encoder_shape(), MIXED_ENCODER),
+    "teacher": (encoder_shape(), Architecture()),
+    "first token, any length, no types": (
+        encoder_shape(pooling="cls", normalised=False, type_vocab_size=0),
+        MIXED_ENCODER,
+    ),
+}
+
+
+@pytest.fixture(params=VARIANTS, ids=str)
+def chain(request: pytest.FixtureRequest) -> EncoderChain:
+    return tiny_encoder(*VARIANTS[request.param])
+
+
+def test_onnx_computes_the_encoder_at_sizes_of_its_own(chain: EncoderChain, tmp_path: Path) -> None:
+    artifact = export_encoder(chain, tmp_path)
+    assert check_encoder(artifact, chain, IDS) < 1e-4
+    encoder = OnnxEncoder(artifact.path)
+    for rows, tokens in ((1, 1), (5, 33)):
+        ids = torch.randint(4, 200, (rows, tokens))
+        mask = torch.ones_like(ids)
+        mask[-1, (tokens + 1) // 2 :] = 0
+        states, embeddings = encoder.run(ids.numpy(), mask.numpy())
+        expected = chain(ids, mask)
+        seen = mask.bool()
+        torch.testing.assert_close(
+            torch.from_numpy(states)[seen], expected[seen], atol=1e-4, rtol=0
+        )
+        torch.testing.assert_close(
+            torch.from_numpy(embeddings), chain.pool(expected, mask), atol=1e-4, rtol=0
+        )
+    assert encoder.time_prefill(2, 8) > 0
+
+
+def test_the_onnx_gate_names_the_difference(tmp_path: Path) -> None:
+    artifact = export_encoder(tiny_encoder(), tmp_path)
+    with pytest.raises(PassError, match="does not compute this network"):
+        check_encoder(artifact, tiny_encoder(seed=1), IDS)
+
+
+def test_float16_keeps_what_padding_hides(tmp_path: Path) -> None:
+    chain = tiny_encoder()
+    artifact = export_encoder(chain, tmp_path, dtype="float16")
+    assert check_encoder(artifact, chain, IDS, tolerance=0.05) > 0
+
+
+def test_a_stack_is_its_blocks_in_a_row(tmp_path: Path) -> None:
+    import onnxruntime
+
+    from nas.backends.onnx._stack import stack_slots
+
+    shape = encoder_shape()
+    for name, spec in MIXED_ENCODER.choices.items():
+        kind = "ffn" if name.endswith("ffn") else "attention"
+        path = tmp_path / f"{name}.onnx"
+        save_model(block_stack(shape, kind, spec, 2), path)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        state = torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(1))
+        feeds = {"state": state.numpy(), "mask": np.zeros((2, 1, 1, 7), np.float32)}
+        feeds = {node.name: feeds[node.name] for node in session.get_inputs()}
+        resolved = shape.resolve(Slot(layer=0, kind=kind), spec)
+        expected = state
+        with torch.no_grad():
+            for slot in stack_slots(shape, kind, resolved, 2):
+                expected = slot(expected, BlockContext(causal=False))
+        found = torch.from_numpy(session.run(None, feeds)[0])
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_folder_loads_as_what_was_exported(chain: EncoderChain, tmp_path: Path) -> None:
+    folder = tmp_path / "student"
+    artifact = export_encoder_folder(chain, encoder_tokenizer(), folder, name="student")
+    assert check_encoder_folder(folder, chain, IDS) < 1e-5
+    assert {"modules.json", "1_Pooling/config.json", "tokenizer.json"} <= set(artifact.files)
+    modules = [entry["type"].rpartition(".")[2] for entry in json.loads(_read(folder))]
+    expected = ["Transformer", "Pooling", *(["Normalize"] if chain.shape.normalised else [])]
+    assert modules == expected
+
+
+def _read(folder: Path) -> str:
+    return (folder / "modules.json").read_text(encoding="utf-8")
+
+
+def test_remote_code_is_all_that_the_folder_needs(tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    chain = tiny_encoder()
+    folder = tmp_path / "student"
+    export_encoder_folder(chain, encoder_tokenizer(), folder, name="student")
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(IDS).last_hidden_state, chain(IDS), atol=1e-5, rtol=1e-5)
+
+
+def test_the_folder_gate_names_the_difference(tmp_path: Path) -> None:
+    folder = tmp_path / "student"
+    export_encoder_folder(tiny_encoder(), encoder_tokenizer(), folder, name="student")
+    with pytest.raises(PassError, match="embeddings differ"):
+        check_encoder_folder(folder, tiny_encoder(seed=1), IDS)
+    with (folder / "modeling_nas_encoder.py").open("a") as code:
+        code.write("\n")
+    with pytest.raises(PassError, match="is not what nas ships"):
+        check_encoder_folder(folder, tiny_encoder(), IDS)

@@ -1,0 +1,132 @@
+"""The whole line on a small encoder: the same passes, files and report as for a decoder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nas.backends.onnxruntime import OnnxEncoder
+from nas.compiler import compile_run, make_plan
+from nas.config import RunConfig, validate_config
+from nas.errors import ConfigError
+from nas.report import load_summary
+from nas.run import RunDirectory
+from tests.encoders import save_tiny_encoder
+
+WRITTEN = {
+    "sequence_length": 24,
+    "sources": [{"kind": "python_docs"}, {"kind": "teacher_samples"}],
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    root = tmp_path_factory.mktemp("encoder")
+    folder = save_tiny_encoder(root / "teacher", pooling="mean_tokens")
+    words = ["the", "of", "a", "to", "is"]
+    rows = [{"a": f"{a} {b}", "b": f"{b} in {a}"} for a in words for b in words if a != b]
+    (root / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings: dict[str, Any] = {
+        "name": "encoder",
+        "teacher": {"source": str(folder)},
+        "data": {
+            "sequence_length": 24,
+            "score_sequences": 4,
+            "evaluate_tokens": 480,
+            "train_tokens": 2640,
+        },
+        "space": "encoder",
+        "target": {"prompt_tokens": 16, "batch": 2, "repeats": 3, "phases": ["prefill"]},
+        "budgets": {"params_m": 0.0195, "latency_ms": 1000},
+        "build": {"tokens": 1280, "epochs": 1},
+        "refine": {"rounds": 1, "radius": 2},
+        "distill": {"steps": 4, "batch_tokens": 128, "micro_batch_tokens": 64},
+        "evaluate": {"pairs": [str(root / "pairs.jsonl")]},
+    }
+    return validate_config(settings, "test")
+
+
+@pytest.fixture(scope="module")
+def finished(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("encoder-run") / "run"
+    compile_run(config, RunDirectory.create(root))
+    return root
+
+
+def test_the_run_holds_what_the_guide_promises(finished: Path) -> None:
+    for name in (
+        "costs/costs.json",
+        "library/layers.1.ffn/linear/block.safetensors",
+        "student/model.safetensors",
+        "student/modules.json",
+        "student/modeling_nas_encoder.py",
+        "onnx/teacher/model.onnx",
+        "onnx/student/tokenizer.json",
+        "report/report.html",
+    ):
+        assert (finished / name).is_file(), name
+
+
+def test_the_summary_tells_of_embeddings(finished: Path) -> None:
+    summary = load_summary(finished / "report" / "summary.json")
+    assert [model.role for model in summary.models][:2] == ["teacher", "student"]
+    student = summary.student.quality
+    assert student is not None
+    assert student.kl_nats is None
+    assert student.cosine_distance is not None
+    assert student.cosine_distance > 0
+    assert summary.teacher_model.quality is not None
+    assert summary.teacher_model.quality.similarity_spearman == pytest.approx(1)
+    assert [task.metric for task in summary.tasks] == ["Spearman with the teacher"]
+    assert all(budget.slack >= 0 for budget in summary.budgets)
+    assert all(gate.passed for file in summary.files for gate in file.gates)
+    page = (finished / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Recall@10" in page
+    assert "Perplexity" not in page
+
+
+def test_student_files_agree_with_each_other(finished: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(finished / "student")
+    encoded = tokenizer(["the of a", "to is in and are be"], padding=True, return_tensors="pt")
+    model = AutoModel.from_pretrained(finished / "student", trust_remote_code=True).eval()
+    ids, mask = encoded["input_ids"], encoded["attention_mask"]
+    with torch.no_grad():
+        states = model(ids, attention_mask=mask).last_hidden_state
+    pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    expected = torch.nn.functional.normalize(pooled, dim=-1).numpy()
+    encoder = OnnxEncoder(finished / "onnx" / "student" / "model.onnx")
+    _, embeddings = encoder.run(ids.numpy(), mask.numpy())
+    np.testing.assert_allclose(embeddings, expected, atol=1e-4)
+
+
+def test_a_second_run_does_nothing(config: RunConfig, finished: Path) -> None:
+    assert compile_run(config, RunDirectory.open(finished)).nothing_to_do
+
+
+def test_a_plan_needs_no_weights(config: RunConfig) -> None:
+    plan = make_plan(config)
+    assert plan.rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target": {"prompt_tokens": 16}}, r"use target\.phases: \[prefill\]"),
+        ({"evaluate": {"lm_eval": ["piqa"]}}, "this needs a language model"),
+        ({"data": {"sequence_length": 2}}, "leaves no room for text"),
+        ({"data": WRITTEN}, "writes no text; remove teacher_samples"),
+    ],
+)
+def test_what_only_decoders_do_is_refused_with_the_way_out(
+    config: RunConfig, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    settings = {**config.model_dump(mode="json"), **changes}
+    with pytest.raises(ConfigError, match=message):
+        compile_run(validate_config(settings, "test"), RunDirectory.create(tmp_path / "run"))
