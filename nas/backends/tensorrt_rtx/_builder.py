@@ -89,7 +89,7 @@ def _build_each(
     sms: Sequence[int],
     folder: Path,
     dtype: str,
-    shapes: EngineShapes,
+    shapes: Shapes,
     name: str,
 ) -> dict[int, EngineArtifact]:
     """One engine after the other, from a network that is parsed once."""
