@@ -11,6 +11,7 @@ from hardware_profiles import load_profile, with_measured_figures
 from nas.ir import Architecture, Phase
 from nas.passes._context import PassContext
 from nas.passes.export import onnx_path
+from nas.passes.profile import timer
 from nas.profiling import (
     LayerProfile,
     LayerProfiles,
@@ -46,28 +47,26 @@ def profile_layers(
 
 
 def _phase(context: PassContext, student: Architecture, phase: Phase, folder: Path) -> LayerProfile:
-    from nas.backends.onnxruntime import OnnxDecoder
+    from nas.backends.onnxruntime import OnnxDecoder, OnnxEncoder
 
     target, shape = context.config.target, context.shape
+    kind = OnnxDecoder if shape.generates else OnnxEncoder
     profile = load_profile(target.hardware)
     if profile.name == "local":
         profile = with_measured_figures(profile)
     networks = {"teacher": Architecture(), "student": student}
-    decoders = {
-        name: OnnxDecoder(
-            onnx_path(context, name), target.threads, trace=folder / f"{name}-{phase}"
-        )
+    opened: dict[str, OnnxDecoder | OnnxEncoder] = {
+        name: kind(onnx_path(context, name), target.threads, trace=folder / f"{name}-{phase}")
         for name in networks
     }
     for _ in range(_RUNS):
-        for decoder in decoders.values():
-            run = decoder.time_prefill if phase == "prefill" else decoder.time_decode
-            run(target.batch, target.prompt_tokens)
+        for network in opened.values():
+            timer(network, phase, target)()
     layers = {
         name: by_layer(
-            read_node_times(decoder.end_trace()), shape, networks[name], target, phase, profile
+            read_node_times(network.end_trace()), shape, networks[name], target, phase, profile
         )
-        for name, decoder in decoders.items()
+        for name, network in opened.items()
     }
     steps = waterfall(layers["teacher"], layers["student"], shape, student)
     return LayerProfile(phase=phase, **layers, steps=steps)

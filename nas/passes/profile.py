@@ -99,7 +99,7 @@ def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) ->
     with context.progress.task("profile", len(target.phases)) as advance:
         for phase in target.phases:
             requests = requests_for(context.shape, (), [phase])
-            timers = {f"{name} {phase}": _timer(n, phase, target) for name, n in networks.items()}
+            timers = {f"{name} {phase}": timer(n, phase, target) for name, n in networks.items()}
             with meter.runs(requests) as runs:
                 samples = interleaved({**runs, **timers}, target.repeats, warmup=2)
             pace = round_paces(samples)
@@ -113,9 +113,10 @@ def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) ->
     return Profile(networks=measured, anchors=CostTable.of(anchors))
 
 
-def _timer(
+def timer(
     network: OnnxDecoder | OnnxEncoder, phase: Phase, target: TargetConfig
 ) -> Callable[[], float]:
+    """One run of a network under the target's conditions, which returns its milliseconds."""
     if phase == "prefill":
         return lambda: network.time_prefill(target.batch, target.prompt_tokens)
     assert isinstance(network, OnnxDecoder)
