@@ -1,10 +1,10 @@
 """Is a network as fast as the sum that `solve` adds up?
 
-    python benchmarks/latency.py [--architectures 12] [--prompt 256] [--seed 0]
+    python benchmarks/latency.py [--architectures 12] [--prompt 128] [--seed 0]
 
 Random architectures of SmolLM2-135M, from those that keep nearly every block of the teacher to
-those that keep hardly any, with random weights, which time does not depend on. A cost table is
-measured as the pass `measure` does, for each batch; then the networks run end to end in ONNX
+those that keep hardly any, with random weights, which time does not depend on. In each phase and
+batch a cost table is measured as the pass `measure` does; then the networks run end to end in ONNX
 Runtime, in turns with the blocks, as the pass `profile` does. No network is used in a fit. The
 teacher and a network without any block run beside them; the table names the teacher's error apart.
 It goes into the README beside this file. Exits with 1 where a goal is missed.
@@ -133,27 +133,18 @@ def measure(
     candidates: Sequence[Candidate],
     networks: Mapping[str, Architecture],
 ) -> tuple[list[Setting], str]:
-    """Tables first, then the networks, every phase and batch of both."""
-    targets = [_target(options, batch) for batch in options.batch]
-    tables = {}
-    for target in targets:
-        meter = OnnxRuntimeMeter(target, shape)
-        for phase in PHASES:
-            _say(f"table: {phase}, batch {target.batch}")
-            requests = requests_for(shape, candidates, [phase])
-            tables[phase, target.batch] = meter.cost_table(requests)
+    """Every phase and batch in turn: the table first, then the networks."""
     _say("opening the networks")
     decoders = {name: opened(shape, a, options.threads) for name, a in networks.items()}
     settings = []
-    for target in targets:
+    for batch in options.batch:
         for phase in PHASES:
-            _say(f"networks: {phase}, batch {target.batch}")
-            table = tables[phase, target.batch]
-            measured, anchors = run(shape, candidates, target, phase, decoders)
-            settings.append(Setting(phase, target.batch, shape, table, anchors, measured))
+            _say(f"{phase}, batch {batch}")
+            setting = run(shape, candidates, _target(options, batch), phase, decoders)
+            settings.append(setting)
             if options.output is not None:
-                _keep(options.output, settings[-1], networks)
-    shown = tables["prefill", options.batch[0]].conditions("prefill")
+                _keep(options.output, setting, networks)
+    shown = settings[0].table.conditions("prefill")
     return settings, (
         f"{shown.runtime} {shown.runtime_version}, {shown.device}, {shown.threads} threads, "
         f"{shown.dtype}, prompt {shown.prompt_tokens}"
@@ -173,8 +164,8 @@ def run(
     target: TargetConfig,
     phase: Phase,
     decoders: Mapping[str, OnnxDecoder],
-) -> tuple[dict[str, Latency], CostTable]:
-    """What each network takes, and what every block takes beside them."""
+) -> Setting:
+    """The blocks alone, as the pass `measure` runs them; then in turns with the networks."""
     meter = OnnxRuntimeMeter(target, shape)
     requests = requests_for(shape, candidates, [phase])
 
@@ -182,8 +173,13 @@ def run(
         once = decoder.time_prefill if phase == "prefill" else decoder.time_decode
         return once(target.batch, target.prompt_tokens)
 
+    def table_of(samples: Mapping[str, Sequence[float]]) -> CostTable:
+        found = meter.latencies(requests, samples)
+        return CostTable.of((r.key, phase, one) for r, one in zip(requests, found, strict=True))
+
     timers = {f"{name} {phase}": lambda d=d: timer(d) for name, d in decoders.items()}
     with meter.runs(requests) as runs:
+        alone = interleaved(runs, target.repeats, warmup=2)
         samples = interleaved({**runs, **timers}, target.repeats)
     pace = round_paces(samples)
     measured = {
@@ -194,9 +190,7 @@ def run(
         )
         for name, decoder in decoders.items()
     }
-    found = meter.latencies(requests, samples)
-    anchors = CostTable.of((r.key, phase, one) for r, one in zip(requests, found, strict=True))
-    return measured, anchors
+    return Setting(phase, target.batch, shape, table_of(alone), table_of(samples), measured)
 
 
 def within(errors: Sequence[float]) -> bool:
@@ -253,10 +247,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--space", default="decoder")
     parser.add_argument("--architectures", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--prompt", type=int, default=256)
+    parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--output", type=Path, help="folder for all samples, as JSON")
     return parser.parse_args()
 

@@ -67,6 +67,7 @@ def test_the_run_holds_what_the_guide_promises(finished: Path) -> None:
         "student/modeling_nas_encoder.py",
         "onnx/teacher/model.onnx",
         "onnx/student/tokenizer.json",
+        "layers.json",
         "report/report.html",
     ):
         assert (finished / name).is_file(), name

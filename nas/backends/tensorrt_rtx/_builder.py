@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,51 +50,83 @@ def build_engines(
     dtype: str,
     shapes: Shapes,
     name: str = "model",
+    workers: int = 2,
 ) -> list[EngineArtifact]:
     """Build `onnx_path` for each compute capability (89 is 8.9) into a folder under `folder`.
 
     Engines hold for one builder version and one target, so the folder and the file are named
     `tensorrt_rtx-<version>-sm<NN>-<dtype>-<hash>`; the hash covers the network, its weights and the
     shapes. Profile 0 is prefill on an empty cache, profile 1 one decoded token (an encoder has no
-    such profile). An engine of the
-    same name is replaced once the new one is whole. The network is read and parsed once.
+    such profile). An engine of the same name is replaced once the new one is whole. A build keeps
+    one core busy, so `workers` of them run at once, each with the network in memory.
 
     Raises CapabilityError where the package, an SM or the precision is not available, ConfigError
     where the file is not in `dtype`, ArtifactError where it is torn, all before anything is built,
     and PassError with the end of the builder's log where a build fails; the whole log is then kept
-    beside the folders, and the engines before it stay.
+    beside the folders, and the engines of the others are written.
     """
     trt = load_tensorrt_rtx()
     file = read_network(onnx_path)
     for sm in sms:
         check_support(file, sm, dtype)
+    wanted = list(dict.fromkeys(sms))
+    if not wanted:
+        return []
+    workers = max(1, min(workers, len(wanted)))
+    shares = [wanted[k::workers] for k in range(workers)]
+
+    def work(share: list[int]) -> dict[int, EngineArtifact]:
+        return _build_each(trt, file, share, folder, dtype, shapes, name)
+
+    with ThreadPoolExecutor(workers) as pool:
+        found = {sm: one for made in pool.map(work, shares) for sm, one in made.items()}
+    return [found[sm] for sm in wanted]
+
+
+def _build_each(
+    trt: Any,
+    file: NetworkFile,
+    sms: Sequence[int],
+    folder: Path,
+    dtype: str,
+    shapes: Shapes,
+    name: str,
+) -> dict[int, EngineArtifact]:
+    """One engine after the other, from a network that is parsed once."""
     keys = {sm: _key(trt, file, sm, dtype, shapes) for sm in sms}
-    log = new_log(trt)
+    log, at_work = new_log(trt), keys[sms[0]]
+    artifacts = {}
     try:
-        parsed = _Parsed(trt, log, onnx_path, shapes)
-    except PassError as error:
-        kept = _keep_log(folder / f"{keys[sms[0]]}.failed.log", log.lines)
-        raise PassError(f"{error}\n{kept}") from error
-    heard = len(log.lines)
-    artifacts = []
-    for sm, key in keys.items():
-        del log.lines[heard:]  # what was said of another target
-        start = time.perf_counter()
-        try:
+        parsed = _Parsed(trt, log, file.path, shapes)
+        heard = len(log.lines)
+        for sm, key in keys.items():
+            at_work = key
+            del log.lines[heard:]  # what was said of another target
+            start = time.perf_counter()
             plan = parsed.build(sm)
-        except PassError as error:
-            kept = _keep_log(folder / f"{key}.failed.log", log.lines)
-            raise PassError(f"{error}\n{kept}") from error
-        seconds = time.perf_counter() - start
-        manifest = _manifest(trt, file, plan, parsed.profiles, sm, dtype, f"{name}-{key}", seconds)
-        files: dict[str, bytes | memoryview] = {
-            manifest.engine: memoryview(plan),
-            LOG: _text(log.lines),
-            MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode(),
-        }
-        install_folder(folder / key, files)
-        artifacts.append(EngineArtifact(folder / key, folder / key / manifest.engine, manifest))
+            seconds = time.perf_counter() - start
+            manifest = _manifest(
+                trt, file, plan, parsed.profiles, sm, dtype, f"{name}-{key}", seconds
+            )
+            artifacts[sm] = _install(folder / key, manifest, plan, log)
+    except _BuildError as error:
+        kept = _keep_log(folder / f"{at_work}.failed.log", log.lines)
+        raise PassError(f"{error}\n{kept}") from error
     return artifacts
+
+
+def _install(folder: Path, manifest: EngineManifest, plan: Any, log: BuildLog) -> EngineArtifact:
+    files: dict[str, bytes | memoryview] = {
+        manifest.engine: memoryview(plan),
+        LOG: _text(log.lines),
+        MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode(),
+    }
+    install_folder(folder, files)
+    return EngineArtifact(folder, folder / manifest.engine, manifest)
+
+
+class _BuildError(PassError):
+    """The builder said no; its log says why."""
 
 
 def _manifest(
@@ -144,7 +177,7 @@ class _Parsed:
         if not self._parser.parse_from_file(str(onnx_path)):
             errors = [self._parser.get_error(i) for i in range(self._parser.num_errors)]
             reasons = [f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors]
-            raise PassError(f"{onnx_path}: TensorRT-RTX cannot parse it: {'; '.join(reasons)}")
+            raise _BuildError(f"{onnx_path}: TensorRT-RTX cannot parse it: {'; '.join(reasons)}")
         self.profiles: Profiles = {
             phase: input_shapes(self._network, shapes.ranges(phase)) for phase in shapes.phases
         }
@@ -159,12 +192,12 @@ class _Parsed:
             for tensor, (least, tuned, most) in inputs.items():
                 profile.set_shape(tensor, tuple(least), tuple(tuned), tuple(most))
             if config.add_optimization_profile(profile) < 0:
-                raise PassError(
+                raise _BuildError(
                     f"{self._path}: the {phase} profile was refused:\n{self._log.tail()}"
                 )
         plan = self._builder.build_serialized_network(self._network, config)
         if plan is None:
-            raise PassError(
+            raise _BuildError(
                 f"{self._path}: TensorRT-RTX built no engine for SM{sm}; its log ends:\n"
                 f"{self._log.tail()}"
             )
