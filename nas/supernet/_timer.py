@@ -1,0 +1,76 @@
+"""What a student takes in ONNX Runtime on this machine, beside its teacher."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.backends.onnx import export_encoder
+from nas.backends.onnxruntime import OnnxEncoder
+from nas.chain import EncoderChain
+from nas.ir import Conditions
+from nas.meters import interleaved
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Median milliseconds of one pass, and how much faster than the teacher in the same minutes."""
+
+    latency_ms: float
+    speedup: float
+
+
+class EncoderTimer:
+    """Exports encoders and times a pass over `batch` texts of `tokens` tokens.
+
+    The teacher runs in turns with every student: the speed-up is the median over rounds of their
+    ratio, so that a machine which is slow for a while is slow for both.
+    """
+
+    def __init__(
+        self,
+        teacher: EncoderChain,
+        *,
+        batch: int = 8,
+        tokens: int = 64,
+        threads: int | None = None,
+        repeats: int = 15,
+    ) -> None:
+        self._batch, self._tokens, self._repeats = batch, tokens, repeats
+        with tempfile.TemporaryDirectory() as folder:
+            self._teacher = OnnxEncoder(export_encoder(teacher, Path(folder)).path, threads)
+
+    @property
+    def conditions(self) -> Conditions:
+        """What the latencies depend on."""
+        return self._teacher.conditions("prefill", self._batch, self._tokens)
+
+    def time(self, student: EncoderChain) -> Pace:
+        """Raises CapabilityError where ONNX Runtime or the exporter is missing."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = export_encoder(student, Path(folder)).path
+            network = OnnxEncoder(path, self._teacher.threads)
+        both = {"teacher": self._teacher, "student": network}
+        samples = interleaved(
+            {name: self._pass(encoder) for name, encoder in both.items()}, self._repeats, warmup=2
+        )
+        pairs = zip(samples["teacher"], samples["student"], strict=True)
+        return Pace(
+            latency_ms=statistics.median(samples["student"]),
+            speedup=statistics.median(theirs / ours for theirs, ours in pairs),
+        )
+
+    def _pass(self, encoder: OnnxEncoder) -> _Pass:
+        return _Pass(encoder, self._batch, self._tokens)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    encoder: OnnxEncoder
+    batch: int
+    tokens: int
+
+    def __call__(self) -> float:
+        return self.encoder.time_prefill(self.batch, self.tokens)
