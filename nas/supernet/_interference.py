@@ -42,7 +42,9 @@ class Interference:
     excess: float
 
 
-def pick_students(spaces: Sequence[SubSpace], each: int, seed: int = 0) -> list[tuple[str, BertSpec]]:
+def pick_students(
+    spaces: Sequence[SubSpace], each: int, seed: int = 0
+) -> list[tuple[str, BertSpec]]:
     """`each` students of every sub-space: largest, smallest and random ones, all different."""
     found = []
     for space in spaces:

@@ -1,7 +1,7 @@
 """How good a subnet is, without training it: the two searches of AutoDistil.
 
-Agnostic: the loss by which it was trained, on held-out text. Proxy: one task; for encoders whose use
-is an embedding, the order of the similarities of given pairs of texts.
+Agnostic: the loss by which it was trained, on held-out text. Proxy: one task; for encoders whose
+use is an embedding, the order of the similarities of given pairs of texts.
 """
 
 from __future__ import annotations

@@ -64,7 +64,9 @@ def sliced_chain(chain: EncoderChain, shape: EncoderShape) -> EncoderChain:
     names = [name for name, _ in made.named_parameters()]
     with torch.no_grad():
         state = sliced_state(dict(chain.named_parameters()), names, chain.shape, shape)
-        copies = {name: part.clone(memory_format=torch.contiguous_format) for name, part in state.items()}
+        copies = {
+            name: part.clone(memory_format=torch.contiguous_format) for name, part in state.items()
+        }
     made.load_state_dict(copies, assign=True)
     return made.eval().requires_grad_(False)
 

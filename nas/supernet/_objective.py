@@ -56,7 +56,9 @@ class RelationObjective:
         if self.relation_heads < 1:
             raise ConfigError(f"relation_heads is {self.relation_heads}; it must be at least 1")
         if not 0 <= self.similarity_weight < float("inf"):
-            raise ConfigError(f"similarity_weight is {self.similarity_weight}; it must be 0 or more")
+            raise ConfigError(
+                f"similarity_weight is {self.similarity_weight}; it must be 0 or more"
+            )
 
     @property
     def embeds(self) -> bool:

@@ -115,7 +115,7 @@ def search_subnets(
         return SearchResult(ranked[0], ranked, (), within)
     if timer is None:
         raise ConfigError("a limit on latency needs a timer")
-    timed = _first_fast(dict((s.name, n) for s, n in networks), ranked, limits, timer, progress)
+    timed = _first_fast({s.name: n for s, n in networks}, ranked, limits, timer, progress)
     return SearchResult(timed[-1], ranked, tuple(timed), within)
 
 

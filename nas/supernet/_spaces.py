@@ -65,12 +65,14 @@ class SubSpace:
         return found
 
 
-def sub_spaces(teacher: EncoderShape, names: Sequence[str] = (), k: int = 3) -> list[SubSpace]:
-    """The spaces `names`, one SuperLM each (`k` as many as names), or all in one (`k` 1).
+def sub_spaces(
+    teacher: EncoderShape, names: Sequence[str] = (), k: int | None = None
+) -> list[SubSpace]:
+    """The spaces `names`, one SuperLM each (`k` None, or as many), or all in one (`k` 1).
 
-    Without names: those that come with nas for a teacher of this width and number of heads. Raises
-    ConfigError where there are none, for spaces of other builders, for students larger than the
-    teacher, and for another `k`.
+    Without names: the three that come with nas for a teacher of this size. Raises ConfigError where
+    there are none, for spaces of other builders, for students larger than the teacher, and for
+    another `k`.
     """
     names = list(dict.fromkeys(names)) or _shipped(teacher)
     members = [(name, _fitted(name, teacher)) for name in names]
@@ -83,7 +85,7 @@ def sub_spaces(teacher: EncoderShape, names: Sequence[str] = (), k: int = 3) -> 
         student_shape(teacher, SubSpace(name, ((name, space),)).bound)
     if k == 1:
         return [SubSpace("union" if len(members) > 1 else members[0][0], tuple(members))]
-    if k != len(members):
+    if k not in (None, len(members)):
         raise ConfigError(
             f"--sub-spaces {k}: there are {len(members)} spaces ({', '.join(names)}); give as many "
             f"with --space, or 1 for a single SuperLM over all of them"

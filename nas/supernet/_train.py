@@ -100,6 +100,10 @@ class Lessons:
             self._kept[step] = found
         return found
 
+    def again(self, schedule: Schedule, objective: RelationObjective | None = None) -> Lessons:
+        """The same text by another schedule, and perhaps another objective."""
+        return Lessons(self.teacher, self._windows, objective or self.objective, schedule)
+
     def about(self) -> dict[str, object]:
         """What a network that learned from these depends on."""
         text = content_key(self._windows.tolist())
