@@ -10,7 +10,7 @@ from torch import Tensor
 from nas.chain import EncoderChain
 from nas.config import DataConfig, FileText, TeacherConfig
 from nas.data import TextData, load_text_data
-from nas.errors import CapabilityError
+from nas.errors import CapabilityError, PassError
 from nas.evaluation import read_pairs
 from nas.networks import BertSpec
 from nas.progress import Progress, SilentProgress
@@ -32,6 +32,8 @@ from nas.supernet._spaces import SubSpace, sub_spaces
 from nas.supernet._timer import EncoderTimer
 from nas.supernet._train import Lessons, Schedule, alone, sandwich, train
 from nas.teachers import Teacher, load_teacher
+
+JUDGED_WINDOWS = 32
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def autodistil(request: AutoDistilRequest, progress: Progress | None = None) -> 
         timer=timer,
         trials=request.trials,
         seed=request.seed,
-        journal=Journal(request.output / "scores" / f"{content_key(about)}.jsonl", about),
+        journal=_journal(request.output, about),
         progress=progress,
     )
     student = _winner({s.name: n for s, n in networks}, result, lessons, request, progress)
@@ -144,7 +146,21 @@ def _teacher(request: AutoDistilRequest) -> tuple[Teacher, EncoderChain]:
 
 
 def _data(request: AutoDistilRequest) -> DataConfig:
-    return DataConfig(sources=(FileText(path=request.text),), sequence_length=request.tokens)
+    return DataConfig(
+        sources=(FileText(path=request.text),),
+        sequence_length=request.tokens,
+        score_sequences=JUDGED_WINDOWS,
+    )
+
+
+def _journal(output: Path, about: dict[str, object]) -> Journal:
+    """The scores of these SuperLMs by this judge."""
+    folder = output / "scores"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PassError(f"cannot write {folder}: {error.strerror}") from error
+    return Journal(folder / f"{content_key(about)}.jsonl", about)
 
 
 def _lessons(request: AutoDistilRequest, chain: EncoderChain, text: TextData) -> Lessons:

@@ -247,5 +247,5 @@ class _Keeper:
                     self._optimiser.state[parameter] = {
                         "exp_avg": tensors[f"exp_avg.{name}"],
                         "exp_avg_sq": tensors[f"exp_avg_sq.{name}"],
-                        "step": tensors[f"step.{name}"].cpu(),
+                        "step": tensors[f"step.{name}"],
                     }

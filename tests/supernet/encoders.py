@@ -23,6 +23,7 @@ heads: [3, 4]
 hidden: [16, 24]
 mlp_ratio: [1.0, 1.5]
 teacher_heads: 4
+tokens: 8
 """
 SMALL = LARGE.replace("[2, 3]", "[1, 2]").replace("[3, 4]", "[2, 3]").replace("[16, 24]", "[8, 12]")
 
