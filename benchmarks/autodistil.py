@@ -142,34 +142,51 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     spaces = sub_spaces(bench.chain.shape)
     (union,) = sub_spaces(bench.chain.shape, k=1)
     networks = [(space, bench.superlm(space, bench.lessons)) for space in spaces]
-    schedule = bench.lessons.schedule
-    longer = bench.lessons.again(replace(schedule, steps=3 * schedule.steps))
-    one, long = bench.superlm(union, bench.lessons), bench.superlm(union, longer)
+    one = bench.superlm(union, bench.lessons)
     rows = measure_interference(
         pick_students(spaces, EACH),
         {
             "K = 3": {space.name: network for space, network in networks},
             "K = 1": dict.fromkeys([space.name for space in spaces], one),
-            LONG: dict.fromkeys([space.name for space in spaces], long),
         },
         bench.lessons,
         bench.judge,
         bench.session.progress,
     )
-    found = {
+    schedule = bench.lessons.schedule
+    found: dict[str, Any] = {
         "teacher": options.teacher,
         "text": options.text.name,
         "steps": schedule.steps,
         "batch": schedule.batch,
         "length": LENGTH,
+        "learning_rate": schedule.learning_rate,
         "finish": options.finish,
         "speedup": options.speedup,
         "similarity_weight": options.similarity_weight,
-        "students": [describe(row) for row in rows],
-        "ways": [asdict(summarise(rows, way)) for way in ("K = 3", "K = 1", LONG)],
-        "pick": pick(bench, networks, options),
     }
+    keep(options, found, rows, ("K = 3", "K = 1"))
+    found["pick"] = pick(bench, networks, options)
+    longer = bench.lessons.again(replace(schedule, steps=3 * schedule.steps))
+    long = bench.superlm(union, longer)
+    rows = [
+        replace(row, inherited={**row.inherited, LONG: bench.judge.loss(long.extract(row.spec))})
+        for row in rows
+    ]
+    keep(options, found, rows, ("K = 3", "K = 1", LONG))
     return {**found, "minutes": (time.perf_counter() - started) / 60}
+
+
+def keep(
+    options: argparse.Namespace,
+    found: dict[str, Any],
+    rows: Sequence[Shared],
+    ways: Sequence[str],
+) -> None:
+    """Put interference among what is found, and write that as far as it goes."""
+    found["students"] = [describe(row) for row in rows]
+    found["ways"] = [asdict(summarise(rows, way)) for way in ways]
+    write_atomically(options.output / "autodistil.json", json.dumps(found, indent=1))
 
 
 def prepare(options: argparse.Namespace) -> Bench:

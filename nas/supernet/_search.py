@@ -109,7 +109,9 @@ def search_subnets(
     progress = progress or SilentProgress()
     fitting = _fitting(networks, limits)
     within = sum(len(specs) for specs in fitting.values())
-    scored = _scored(networks, fitting, judge, trials, seed, journal or Journal(None, {}), progress)
+    if journal is None:  # an empty one is false
+        journal = Journal(None, {})
+    scored = _scored(networks, fitting, judge, trials, seed, journal, progress)
     ranked = tuple(sorted(scored, key=lambda c: (-c.score, c.costs["params_m"], c.spec.key)))
     if not limits.measured:
         return SearchResult(ranked[0], ranked, (), within)

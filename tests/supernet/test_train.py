@@ -136,7 +136,7 @@ def test_a_loss_that_is_no_number_stops_with_the_students_name() -> None:
     book, chosen = lessons(), spec(2, 3, 16, 1.0)
     network = SuperNetwork(book.teacher, chosen)
     with torch.no_grad():
-        network.chain.get_parameter("slots.0.branch.q_proj.weight").fill_(float("nan"))
+        network.chain.get_parameter("slots.1.branch.up_proj.weight").fill_(float("nan"))
 
     with pytest.raises(PassError, match=r"L2-A3-H16-R1.0 is not finite at step 0"):
         train(network, book, alone(chosen))
