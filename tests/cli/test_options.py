@@ -42,6 +42,12 @@ VERBS = {
         *("--distill", "--distill-objective", "--save", FORMAT, QUIET),
     ],
     "proxies": [],
+    "autodistil": [
+        *("--teacher", "--text", "--output", "--space", "--sub-spaces", "--steps", "--batch"),
+        *("--tokens", "--learning-rate", "--relation-heads", "--similarity-weight", "--max"),
+        *("--speedup", "--timed-batch", "--threads", "--pairs", "--trials", "--finish"),
+        *("--seed", "--device", FORMAT, QUIET),
+    ],
     "refine": ON_RUN,
     "assemble": ON_RUN,
     "distill": ON_RUN,

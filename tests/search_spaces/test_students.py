@@ -20,6 +20,9 @@ from search_spaces import (
 
 COUNTS = {
     "autodistil-base": 256,
+    "autodistil-minilm-base": 256,
+    "autodistil-minilm-small": 256,
+    "autodistil-minilm-tiny": 256,
     "autodistil-small": 256,
     "autodistil-tiny": 256,
     "diswot-s0": 64,

@@ -1,6 +1,7 @@
 """Students as Hugging Face folders: safetensors, tokenizer, configuration and their own code."""
 
 from nas.backends.huggingface._artifact import HuggingFaceArtifact, HuggingFaceReport
+from nas.backends.huggingface._bert import check_bert_folder, export_bert_folder
 from nas.backends.huggingface._check import check_huggingface
 from nas.backends.huggingface._encoder import check_encoder_folder, export_encoder_folder
 from nas.backends.huggingface._export import export_huggingface
@@ -11,8 +12,10 @@ from nas.backends.huggingface._register import register_auto_classes
 __all__ = [
     "HuggingFaceArtifact",
     "HuggingFaceReport",
+    "check_bert_folder",
     "check_encoder_folder",
     "check_huggingface",
+    "export_bert_folder",
     "export_encoder_folder",
     "export_huggingface",
     "load_student",
