@@ -103,7 +103,9 @@ def test_a_resident_is_made_once_for_each_worker(
     made = len({path.name.split("-")[0] for path in marks.iterdir()})
     assert len(list(marks.iterdir())) == made
     # the first of Ray's workers may have done all before the second has started
-    assert min(1, workers) <= made <= workers if isinstance(executor, RayCluster) else made == workers
+    assert (
+        min(1, workers) <= made <= workers if isinstance(executor, RayCluster) else made == workers
+    )
 
 
 def test_jobs_are_drawn_as_there_is_room(executor: Executor, scratch: Path) -> None:
