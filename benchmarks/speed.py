@@ -155,6 +155,7 @@ _COUNTS: dict[str, Callable[[list[Shape]], float]] = {
         2.5 * _attention(s[1], s[2])
     ),
     "aten::linalg_cholesky_ex": lambda s: s[0][-1] ** 3 / 3,
+    "aten::cholesky_inverse": lambda s: 2 / 3 * s[0][-1] ** 3,
     "aten::cholesky_solve": lambda s: 2.0 * s[1][-1] ** 2 * s[0][-1],
     "aten::linalg_inv_ex": lambda s: 2.0 * s[0][-1] ** 3,
     "aten::_linalg_solve_ex": lambda s: _solve(s[0], s[1]),

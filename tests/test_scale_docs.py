@@ -103,7 +103,7 @@ def test_the_walk_is_two_operations_a_weight_and_the_keys_in_sight() -> None:
 def test_what_stands_in_the_text_follows() -> None:
     large, small, rates = _work("405B"), _work("70B"), profile_rates(_GPU)
     double = large.closed_forms.double / rates.double
-    assert 0.22 < double / rates.seconds(large.closed_forms) < 0.28
+    assert 0.19 < double / rates.seconds(large.closed_forms) < 0.22
     bill = [small.walk, small.build_jobs, small.score_jobs, small.refine, small.refit]
     distill = rates.seconds(small.distill)
     assert 0.93 < distill / (distill + sum(map(rates.seconds, bill))) < 0.96

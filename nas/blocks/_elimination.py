@@ -21,7 +21,7 @@ class Elimination:
     def __init__(self, gram: Tensor, fit: Tensor, ridge: float) -> None:
         hessian = gram.double()
         hessian = hessian + torch.diag_embed(ridge * hessian.diagonal().mean().expand(len(gram)))
-        self._inverse, self._fit = torch.linalg.inv(hessian), fit.double()
+        self._inverse, self._fit = _inverse(hessian), fit.double()
         self.alive = torch.arange(len(gram), device=gram.device)
 
     @classmethod
@@ -49,8 +49,9 @@ class Elimination:
         across = self._inverse[stay][:, leave]
         both = torch.cat((across.T, self._fit[leave]), dim=1)
         removed = torch.linalg.solve(self._inverse[leave][:, leave], both)
-        self._inverse = self._inverse[stay][:, stay] - across @ removed[:, : len(stay)]
-        self._fit = self._fit[stay] - across @ removed[:, len(stay) :]
+        left = self._inverse.index_select(0, stay).index_select(1, stay)
+        self._inverse = left.addmm_(across, removed[:, : len(stay)], alpha=-1)
+        self._fit = self._fit[stay].addmm_(across, removed[:, len(stay) :], alpha=-1)
         self.alive = self.alive[stay]
 
     def remove_cheapest(self, units: Sequence[Tensor]) -> int:
@@ -62,3 +63,13 @@ class Elimination:
 
     def _positions(self, features: Tensor) -> Tensor:
         return torch.searchsorted(self.alive, features)
+
+
+def _inverse(hessian: Tensor) -> Tensor:
+    """By its Cholesky factor, at half the work, unless rounding has left it indefinite."""
+    factor, failed = torch.linalg.cholesky_ex(hessian)
+    if failed:
+        plain: Tensor = torch.linalg.inv(hessian)
+        return plain
+    found: Tensor = torch.cholesky_inverse(factor)
+    return found

@@ -20,10 +20,35 @@ class RMSNorm(nn.Module):
         if torch.is_grad_enabled() and x.dtype == self.weight.dtype == torch.float32:
             trained: Tensor = _TrainedNorm.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
             return trained
+        if torch.is_grad_enabled() and x.dtype == torch.float32 and not self.weight.requires_grad:
+            frozen: Tensor = _FrozenNorm.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
+            return frozen
         wide = x.float()
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
         normed: Tensor = self.weight * wide.to(self.weight.dtype)
         return normed
+
+
+class _FrozenNorm(torch.autograd.Function):
+    """From float32 to the weight's lower format, with the same numbers; the weight learns nothing.
+
+    For gradients through a teacher in the processor's fast format, where autograd's own graph is as
+    slow as in float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        scale = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(x, weight, scale)
+        return weight * (x * scale).to(weight.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        x, weight, scale = ctx.saved_tensors
+        inner = (upstream[0] * weight).float()
+        normed = x * scale
+        inner -= normed * (inner * normed).mean(-1, keepdim=True)
+        return inner.mul_(scale), None, None
 
 
 class _TrainedNorm(torch.autograd.Function):

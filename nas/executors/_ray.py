@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
 import uuid
@@ -20,6 +21,7 @@ from nas.executors._ray_worker import RayWorker, packed, unpacked
 
 _UNIT_SECONDS = 3600.0
 _TRIES = 2
+_ANSWER_SECONDS = 10.0
 
 _joined: dict[str, Any] = {}
 """How this process connected to Ray: it can belong to one cluster at a time, and stays."""
@@ -77,6 +79,7 @@ class RayCluster(Executor):
         options["address"] = self.address or "local"
         try:
             if _joined != options or not ray.is_initialized():
+                _knock(self.address)
                 ray.shutdown()
                 ray.init(**options)
                 _joined.clear()
@@ -228,6 +231,13 @@ def _tasks(
         yield task
         del task
         job = next(others, None)
+
+
+def _knock(address: str | None) -> None:
+    """Raises OSError where nobody listens; Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
 
 
 def _environment(cluster: RayCluster) -> dict[str, str]:

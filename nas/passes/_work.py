@@ -203,7 +203,7 @@ class Work:
         for full, kept in ((self.shape.ffn_width, widths), (self._queries, fewer)):
             if kept:
                 low += fitted * (teacher + _moments(full, hidden))
-                double += 2.0 * full**3 + full**3 / 3 + sum(_solved(k, hidden) for k in kept)
+                double += full**3 + full**3 / 3 + sum(_solved(k, hidden) for k in kept)
         for spec in pooled:
             low += fitted * (self._flops(slot, spec) + _moments(self._queries, hidden))
             double += _solved(self._queries, hidden)

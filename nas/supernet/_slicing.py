@@ -96,5 +96,6 @@ def _narrowed(
                 return tensor.narrow(dim, 0, small.query_heads * small.head_dim)
             heads = tensor.unflatten(dim, (large.query_heads, large.head_dim))
             kept = heads.narrow(dim, 0, small.query_heads).narrow(dim + 1, 0, small.head_dim)
-            return kept.flatten(dim, dim + 1)
+            joined: Tensor = kept.flatten(dim, dim + 1)
+            return joined
     return tensor

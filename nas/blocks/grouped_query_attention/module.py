@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from nas.blocks._base import BlockContext, CachedBlock, KeyValue
 from nas.blocks._norm import RMSNorm
+from nas.blocks.grouped_query_attention.attention import causal_attention, pays
 from nas.ir import ChainShape
 
 
@@ -52,14 +53,18 @@ class GroupedQueryAttentionBlock(CachedBlock):
         if past is not None:
             key = torch.cat((past.key, key), dim=2)
             value = torch.cat((past.value, value), dim=2)
-        mixed = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=context.mask,
-            is_causal=context.causal and context.mask is None,
-            enable_gqa=self.kv_heads < self.query_heads,
-        )
+        fresh = past is None and context.mask is None
+        if fresh and context.causal and pays(query):
+            mixed = causal_attention(query, key, value)
+        else:
+            mixed = F.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=context.mask,
+                is_causal=context.causal and context.mask is None,
+                enable_gqa=self.kv_heads < self.query_heads,
+            )
         return mixed.transpose(1, 2).flatten(2), KeyValue(key, value)
 
     def _split(self, projected: Tensor, heads: int) -> Tensor:
