@@ -8,7 +8,7 @@ TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
 .PHONY: demo test check bench-smollm2 bench-solver bench-uncertainty bench-additivity \
 	bench-tables bench-proxies bench-pruning bench-search bench-chaos bench-streaming bench-speed \
-	clean
+	bench-executors clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -32,6 +32,10 @@ bench-uncertainty: $(VENV)/.dev
 
 bench-streaming: $(VENV)/.dev
 	$(BIN)/python benchmarks/streaming.py
+
+bench-executors: $(VENV)/.demo
+	$(PIP) -e '.[demo,ray]'
+	$(BIN)/python benchmarks/executors.py
 
 bench-speed: $(VENV)/.demo
 	$(BIN)/python benchmarks/speed.py
