@@ -8,7 +8,7 @@ TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
 .PHONY: demo test check bench-smollm2 bench-minilm bench-solver bench-uncertainty bench-additivity \
 	bench-focused bench-tables bench-latency bench-proxies bench-pruning bench-search bench-chaos \
-	bench-streaming bench-speed bench-autodistil clean
+	bench-streaming bench-speed bench-executors bench-autodistil clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -37,6 +37,10 @@ bench-uncertainty: $(VENV)/.dev
 
 bench-streaming: $(VENV)/.dev
 	$(BIN)/python benchmarks/streaming.py
+
+bench-executors: $(VENV)/.demo
+	$(PIP) -e '.[demo,ray]'
+	$(BIN)/python benchmarks/executors.py
 
 bench-speed: $(VENV)/.demo
 	$(BIN)/python benchmarks/speed.py

@@ -66,7 +66,7 @@ def _report(folder: Path, depths: list[int], limit_mib: int) -> int:
     for depth in depths:
         teacher = folder / f"teacher-{depth}"
         weights_mib = _save_teacher(teacher, depth)
-        row = _measured(folder, f"run-{depth}", teacher, "auto", limit_mib)
+        row = _measured(folder, f"run-{depth}", teacher, True, limit_mib)
         if "error" in row:
             print(f"{depth:>6}  {weights_mib:>11.0f}  {limit_mib:>9}  {row['error']}")
             return 1

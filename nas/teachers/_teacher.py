@@ -77,10 +77,11 @@ def load_teacher(config: TeacherConfig) -> Teacher:
 
 
 def exceeds_memory(config: TeacherConfig, shape: ChainShape) -> bool:
-    """Whether the weights, and their copy in the processor's fast format, exceed the memory."""
+    """Whether the weights, and their copy in the processor's fast format, exceed the memory, of
+    which a quarter is left to activations and blocks."""
     wanted = {getattr(torch, config.dtype), compute_dtype(config.device)}
     size: int = sum(dtype.itemsize for dtype in wanted) * parameter_count(shape)
-    return size > memory_at_hand(config.device)
+    return 4 * size > 3 * memory_at_hand(config.device)
 
 
 def parameter_count(shape: ChainShape) -> int:
