@@ -40,7 +40,7 @@ class SuperNetwork:
         `rows`, as `rows(ids)` gives them."""
         shape, large = self.shape(spec), self.chain.shape
         module = _look_of(shape)
-        shared = dict(self.chain.named_parameters())
+        shared: dict[str, Tensor] = dict(self.chain.named_parameters())
         # The rows stand in for the table of embeddings, in the order of the tokens: a gradient for
         # the whole vocabulary is then made once a step, not once for each subnet.
         shared["embed.weight"] = rows
