@@ -33,6 +33,7 @@ from nas.console import Session
 from nas.data import load_text_data
 from nas.errors import NasError
 from nas.networks import BertSpec
+from nas.proxies import spearman
 from nas.run import content_key, write_atomically
 from nas.supernet import (
     Agnostic,
@@ -45,6 +46,7 @@ from nas.supernet import (
     SubSpace,
     SuperNetwork,
     alone,
+    like_students,
     measure_interference,
     pick_students,
     sandwich,
@@ -66,6 +68,9 @@ LENGTH = 32
 TIMED_BATCH, TIMED_TOKENS = 8, 64
 EACH = 4
 """Students of each sub-space that are trained alone."""
+FINISH_BATCH = 32
+ALIKE = 8
+"""Further students of the largest sub-space, alike in size."""
 LONG = "K = 1, three times the steps"
 
 
@@ -110,11 +115,11 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of the SuperLMs")
     parser.add_argument("--teacher", default=TEACHER)
     parser.add_argument("--steps", type=int, default=80)
-    parser.add_argument("--finish", type=int, default=200)
+    parser.add_argument("--finish", type=int, default=100)
     parser.add_argument("--trials", type=int, default=64, help="students of each sub-space scored")
     parser.add_argument("--speedup", type=float, default=1.5)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
-    parser.add_argument("--similarity-weight", type=float, default=20.0, help="while finishing")
+    parser.add_argument("--similarity-weight", type=float, default=100.0, help="while finishing")
     parser.add_argument("--threads", type=int, help="of the timed passes; default: all cores")
     parser.add_argument("--quick", action="store_true", help="few steps; the README stays")
     options = parser.parse_args()
@@ -143,19 +148,23 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     (union,) = sub_spaces(bench.chain.shape, k=1)
     networks = [(space, bench.superlm(space, bench.lessons)) for space in spaces]
     one = bench.superlm(union, bench.lessons)
-    rows = measure_interference(
-        pick_students(spaces, EACH),
-        {
-            "K = 3": {space.name: network for space, network in networks},
-            "K = 1": dict.fromkeys([space.name for space in spaces], one),
-        },
-        bench.lessons,
-        bench.judge,
-        bench.session.progress,
-    )
+    shared = {
+        "K = 3": {space.name: network for space, network in networks},
+        "K = 1": dict.fromkeys([space.name for space in spaces], one),
+    }
+    dozens = {
+        "students": pick_students(spaces, EACH),
+        "alike": like_students(spaces[0], ALIKE),
+    }
+    rows = {
+        name: measure_interference(
+            students, shared, bench.lessons, bench.judge, bench.session.progress
+        )
+        for name, students in dozens.items()
+    }
     schedule = bench.lessons.schedule
     found: dict[str, Any] = {
-        "teacher": options.teacher,
+        "teacher": shown(options.teacher),
         "text": options.text.name,
         "steps": schedule.steps,
         "batch": schedule.batch,
@@ -169,10 +178,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     found["pick"] = pick(bench, networks, options)
     longer = bench.lessons.again(replace(schedule, steps=3 * schedule.steps))
     long = bench.superlm(union, longer)
-    rows = [
-        replace(row, inherited={**row.inherited, LONG: bench.judge.loss(long.extract(row.spec))})
-        for row in rows
-    ]
+    rows = {
+        name: [
+            replace(
+                row, inherited={**row.inherited, LONG: bench.judge.loss(long.extract(row.spec))}
+            )
+            for row in group
+        ]
+        for name, group in rows.items()
+    }
     keep(options, found, rows, ("K = 3", "K = 1", LONG))
     return {**found, "minutes": (time.perf_counter() - started) / 60}
 
@@ -180,12 +194,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def keep(
     options: argparse.Namespace,
     found: dict[str, Any],
-    rows: Sequence[Shared],
+    rows: Mapping[str, Sequence[Shared]],
     ways: Sequence[str],
 ) -> None:
     """Put interference among what is found, and write that as far as it goes."""
-    found["students"] = [describe(row) for row in rows]
-    found["ways"] = [asdict(summarise(rows, way)) for way in ways]
+    for name, group in rows.items():
+        found[name] = [describe(row) for row in group]
+        found[f"{name}_ways"] = [asdict(summarise(group, way)) for way in ways]
     write_atomically(options.output / "autodistil.json", json.dumps(found, indent=1))
 
 
@@ -209,6 +224,12 @@ def prepare(options: argparse.Namespace) -> Bench:
         options.output,
         session,
     )
+
+
+def shown(source: str) -> str:
+    """A teacher's name without the place where it lies here."""
+    path = Path(source)
+    return f"{path.parent.name}/{path.name}" if path.exists() else source
 
 
 def describe(row: Shared) -> dict[str, Any]:
@@ -284,7 +305,8 @@ def finish(
     bench: Bench, student: EncoderChain, spec: BertSpec, options: argparse.Namespace
 ) -> EncoderChain:
     """The student after steps of its own that also see the similarities."""
-    schedule = replace(bench.lessons.schedule, steps=options.finish, seed=1)
+    # Pairs are what is learned from: 32 texts have 496, 8 have 28.
+    schedule = replace(bench.lessons.schedule, steps=options.finish, batch=FINISH_BATCH, seed=1)
     objective = RelationObjective(similarity_weight=options.similarity_weight)
     lessons = bench.lessons.again(schedule, objective)
     network = SuperNetwork(student, spec)
@@ -305,23 +327,30 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield "Held-out loss (KL of the three relations, nats) of students that inherit their weights,"
     yield "and trained alone by the same steps from the same weights:"
     yield ""
-    ways = [way["name"] for way in found["ways"]]
+    ways = [way["name"] for way in found["students_ways"]]
     yield f"| student | params M | untrained | alone | {' | '.join(ways)} |"
     yield "|---|" + "---|" * (3 + len(ways))
-    for row in found["students"]:
+    for row in (*found["students"], *found["alike"]):
         figures = [row["before"], row["alone"], *(row["inherited"][way] for way in ways)]
         cells = " | ".join(f"{value:.3f}" for value in figures)
         yield f"| {row['architecture']} | {row['params_m']:.1f} | {cells} |"
     yield ""
-    names = list(found["ways"][0]["within"])
-    heads = " | ".join(name.rpartition("-")[2] for name in names)
-    yield f"| weights shared by | rank correlation with alone | {heads} | excess loss |"
-    yield "|---|---|" + "---|" * (len(names) + 1)
-    for way in found["ways"]:
-        within = " | ".join(f"{way['within'][name]:.2f}" for name in names)
+    yield (
+        f"Rank correlation with the loss alone, of all {len(found['students'])} of three "
+        f"sub-spaces, and of the last {len(found['alike'])}, which are alike in size:"
+    )
+    yield ""
+    yield "| order by | three sub-spaces | alike in size | excess loss | of those alike |"
+    yield "|---|---|---|---|---|"
+    for all_, alike in zip(found["students_ways"], found["alike_ways"], strict=True):
         yield (
-            f"| {way['name']} | {way['rank_correlation']:.3f} | {within} | {way['excess']:+.1%} |"
+            f"| inherited, {all_['name']} | {all_['rank_correlation']:.3f} | "
+            f"{alike['rank_correlation']:.3f} | {all_['excess']:+.1%} | {alike['excess']:+.1%} |"
         )
+    sizes = " | ".join(f"{by_size(found[name]):.3f}" for name in ("students", "alike"))
+    yield f"| fewer parameters, nothing trained | {sizes} | | |"
+    before = " | ".join(f"{untrained(found[name]):.3f}" for name in ("students", "alike"))
+    yield f"| untrained slices of the teacher | {before} | | |"
     yield ""
     yield (
         f"Agnostic search of {pick['scored']} students at {found['speedup']} times the teacher's "
@@ -334,9 +363,9 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         f"of held-out windows with the teacher's, as inherited and after {found['finish']} more "
-        f"steps alone with"
+        f"steps alone,"
     )
-    yield f"`similarity_weight` {found['similarity_weight']:g}:"
+    yield f"{FINISH_BATCH} windows each, with `similarity_weight` {found['similarity_weight']:g}:"
     yield ""
     yield "| student | architecture | params M | speed-up | loss | inherited | finished |"
     yield "|---|---|---|---|---|---|---|"
@@ -346,6 +375,16 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
             f"{row['speedup']:.2f} | {row['loss']:.3f} | {row['inherited']:.3f} | "
             f"{row['finished']:.3f} |"
         )
+
+
+def by_size(students: Sequence[Mapping[str, Any]]) -> float:
+    """The size baseline: rank correlation of fewer parameters with the loss alone."""
+    return spearman([-s["params_m"] for s in students], [s["alone"] for s in students])
+
+
+def untrained(students: Sequence[Mapping[str, Any]]) -> float:
+    """The same for the loss of the teacher's slices."""
+    return spearman([s["before"] for s in students], [s["alone"] for s in students])
 
 
 def install(table: str) -> None:

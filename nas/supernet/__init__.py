@@ -10,6 +10,7 @@ from nas.supernet._answer import AutoDistilAnswer, Student, autodistil_tables
 from nas.supernet._interference import (
     Interference,
     Shared,
+    like_students,
     measure_interference,
     pick_students,
     summarise,
@@ -55,6 +56,7 @@ __all__ = [
     "alone",
     "autodistil",
     "autodistil_tables",
+    "like_students",
     "look",
     "measure_interference",
     "pick_students",

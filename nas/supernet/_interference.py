@@ -56,6 +56,16 @@ def pick_students(
     return found
 
 
+def like_students(space: SubSpace, count: int, seed: int = 0) -> list[tuple[str, BertSpec]]:
+    """`count` students of a sub-space that are alike in size: drawn from the twice as many whose
+    parameters are nearest to the median, so that size says little of which is best."""
+    ordered = sorted(space.specs(), key=lambda spec: (spec.size().params, spec.key))
+    start = max(0, len(ordered) // 2 - count)
+    near = ordered[start : start + 2 * count]
+    rng = random.Random(f"{seed}/{space.name}/alike")
+    return [(space.name, spec) for spec in rng.sample(near, min(count, len(near)))]
+
+
 def measure_interference(
     students: Sequence[tuple[str, BertSpec]],
     inherited: Mapping[str, Mapping[str, SuperNetwork]],

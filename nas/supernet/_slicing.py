@@ -94,7 +94,7 @@ def _narrowed(
         case "heads":
             if small.head_dim == large.head_dim:
                 return tensor.narrow(dim, 0, small.query_heads * small.head_dim)
-            heads = tensor.unflatten(dim, (large.query_heads, large.head_dim))
+            heads: Tensor = tensor.unflatten(dim, (large.query_heads, large.head_dim))
             kept = heads.narrow(dim, 0, small.query_heads).narrow(dim + 1, 0, small.head_dim)
             joined: Tensor = kept.flatten(dim, dim + 1)
             return joined

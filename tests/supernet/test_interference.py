@@ -14,6 +14,7 @@ from nas.supernet import (
     Shared,
     SuperNetwork,
     alone,
+    like_students,
     measure_interference,
     pick_students,
     summarise,
@@ -31,6 +32,17 @@ def test_students_are_different_and_include_the_corners(tmp_path: Path) -> None:
     for space in both:
         mine = [s for name, s in students if name == space.name]
         assert mine[:2] == [space.largest, space.smallest]
+
+
+def test_students_alike_in_size_are_those_about_the_median(tmp_path: Path) -> None:
+    large, _ = spaces(tmp_path)
+
+    students = like_students(large, 3)
+
+    sizes = sorted(spec.size().params for spec in large.specs())
+    chosen = [spec.size().params for name, spec in students if name == large.name]
+    assert len({spec.key for _, spec in students}) == 3
+    assert all(sizes[5] <= size <= sizes[10] for size in chosen)
 
 
 def test_a_student_that_shares_with_nobody_loses_nothing(tmp_path: Path) -> None:
