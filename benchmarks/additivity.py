@@ -31,6 +31,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks._readme import install
 from nas.blocks import KINDS
 from nas.compiler import compile_run
 from nas.config import load_config
@@ -61,8 +62,6 @@ from nas.solvers import (
 )
 
 ROOT = Path(__file__).parent
-README = ROOT / "README.md"
-BEGIN, END = "<!-- additivity begin -->", "<!-- additivity end -->"
 BUDGETS, REMOVED = (0.8, 0.7, 0.6, 0.5), (2, 4, 6, 8)
 RANGES = ((0.0, 0.01), (0.01, 0.05), (0.05, 0.2), (0.2, np.inf))
 BAND = 0.02
@@ -94,7 +93,7 @@ def main() -> int:
     table = "\n".join(lines(found))
     print(table)
     if not options.quick:
-        install(table)
+        install("additivity", table)
     return 0
 
 
@@ -486,13 +485,6 @@ def lines(found: Mapping[str, Any]) -> Iterable[str]:
         which = " ".join(map(str, row["layers"]))
         figures = f"{row['judged']:.3f} | {row['fresh']:.3f}"
         yield f"| {row['removed']} | {row['method']} | {figures} | {which} |"
-
-
-def install(table: str) -> None:
-    """Put the tables between the markers of the README."""
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

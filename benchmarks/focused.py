@@ -24,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks._readme import install
 from benchmarks.additivity import Study
 from nas.compiler import compile_run
 from nas.config import load_config
@@ -38,8 +39,6 @@ from nas.solvers import MipSolver
 from nas.trials import try_nearby
 
 ROOT = Path(__file__).parent
-README = ROOT / "README.md"
-BEGIN, END = "<!-- focused begin -->", "<!-- focused end -->"
 DRAWS = 16
 
 
@@ -68,7 +67,7 @@ def main() -> int:
     table = "\n".join(lines(scores, rows))
     print(table)
     if not options.quick:
-        install(table)
+        install("focused", table)
     return 0
 
 
@@ -166,13 +165,6 @@ def lines(scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Itera
             f"| {row['share']} | {row['method']} | {row['run']} | {row['time']:.1%} | {over:.4f} "
             f"| {row['judged']:.4f} | {row['fresh']:.4f} |"
         )
-
-
-def install(table: str) -> None:
-    """Put the table between the markers of the README."""
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

