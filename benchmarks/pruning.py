@@ -35,7 +35,6 @@ from nas.run import RunDirectory
 from nas.sensitivity import Realiser
 
 ROOT = Path(__file__).parent
-README = ROOT / "README.md"
 PASSES = ("prune", "build", "score")
 SPEEDUPS = (1.5, 1.3, 1.8)
 SETTINGS = (
