@@ -105,6 +105,7 @@ def _refit(
         refit(teacher, students, windows, config.ridge, advance)
     after = _divergences(context, students)
     share = (time.perf_counter() - started) / len(students)
+    measure = "KL" if context.shape.generates else "distance"
     for name, student in students.items():
         kept = after[name] < before[name]
         layers = _output_layers(student) if kept else {}
@@ -113,7 +114,7 @@ def _refit(
         files = {str(path): lambda file, layers=layers: save_file(layers, file)}
         context.run.store(f"assemble/{name}", keys[name], files if kept else {}, data, share)
         context.progress.say(
-            f"{name}: KL {before[name]:.3f} from the library, {after[name]:.3f} refitted"
+            f"{name}: {measure} {before[name]:.3f} from the library, {after[name]:.3f} refitted"
         )
 
 

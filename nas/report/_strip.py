@@ -128,7 +128,7 @@ def _certainty_in_words(found: SlotCertaintySummary) -> str:
     often = f"in {percent(found.frequency, 0)} of draws"
     if found.regret is None:
         return f"{often}; no student within the budgets goes without"
-    return f"{often}; without it {significant(found.regret, 2)} nats more"
+    return f"{often}; without it {significant(found.regret, 2)} more"
 
 
 def _cost(option: OptionSummary | None, phase: Phase) -> float | None:
@@ -140,7 +140,7 @@ def _cost(option: OptionSummary | None, phase: Phase) -> float | None:
 def loss_in_words(option: OptionSummary) -> str:
     """The loss of an option with its standard error."""
     error = "" if option.loss_stderr is None else f" \N{PLUS-MINUS SIGN} {option.loss_stderr:.2g}"
-    return f"loss {significant(option.loss)}{error} nats"
+    return f"loss {significant(option.loss)}{error}"
 
 
 def _cost_row(phase: Phase, columns: list[list[SlotSummary]]) -> Row | None:
@@ -170,7 +170,7 @@ def _loss_row(columns: list[list[SlotSummary]]) -> Row:
         return Bar("loss", _share(max(0.0, slot.choice.loss), top), 0.0, _tip(slot))
 
     bars = tuple(tuple(bar(slot) for slot in column) for column in columns)
-    return Row("Loss (KL)", f"full height {significant(top, 2)} nats", bars)
+    return Row("Loss", f"full height {significant(top, 2)}", bars)
 
 
 def _share(value: float, top: float) -> float:

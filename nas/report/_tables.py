@@ -22,8 +22,7 @@ def summary_table(summary: Summary) -> Table:
     for phase in phases:
         table.add_column(f"{phase} tok/s", justify="right")
         table.add_column("speed-up", justify="right")
-    language = summary.student.quality is None or summary.student.quality.language
-    measures = _LANGUAGE if language else _EMBEDDING
+    measures = _LANGUAGE if summary.language else _EMBEDDING
     for column in ("params M", "memory MiB", *measures):
         table.add_column(column, justify="right")
     for model in summary.models:

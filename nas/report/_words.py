@@ -91,16 +91,17 @@ def certificate(summary: Summary) -> str:
     if solution is None or solution.objective is None:
         return ""
     took = f"{solution.solver}, {duration(solution.seconds)}"
-    loss = f"summed loss {significant(solution.objective, 4)} nats"
+    nats = " nats" if summary.language else ""
+    loss = f"summed loss {significant(solution.objective, 4)}{nats}"
     bound = "" if solution.bound is None else f", lower bound {significant(solution.bound, 4)}"
     gap = "" if solution.gap is None else f", gap {percent(solution.gap, 2)}"
     moved = solution.refinement
     if moved and moved.moved_slots:
         return (
             f"{moved.moved_slots} of {len(summary.slots)} slots away from the optimum of the sums "
-            f"({took}): {loss}{bound}{gap}. Refinement moved them for the KL that the whole "
-            f"network realises on the scoring text, {significant(moved.realised_kl)} nats in place "
-            f"of {significant(moved.start_kl)}."
+            f"({took}): {loss}{bound}{gap}. Refinement moved them for the loss that the "
+            f"whole network realises on the scoring text, {significant(moved.realised_kl)}{nats} "
+            f"in place of {significant(moved.start_kl)}."
         )
     if solution.status == "proven":
         return f"Proven optimal for these scores and costs ({took}): {loss}{bound}{gap}."
@@ -115,6 +116,7 @@ def certainty(summary: Summary) -> str:
     judged = [slot.certainty for slot in summary.slots if slot.certainty]
     sure, moved = sum(slot.certain for slot in judged), len(summary.slots) - len(judged)
     share = percent(found.confidence, 0)
+    nats = " nats" if summary.language else ""
     before = (
         f"Refinement moved {moved} of {len(summary.slots)} slots. Before that, on"
         if moved
@@ -122,7 +124,7 @@ def certainty(summary: Summary) -> str:
     )
     which = f"the {len(judged)} others" if moved else f"{len(judged)} slots"
     return (
-        f"{before} fresh text the sum is {significant(found.expected)} nats, from "
+        f"{before} fresh text the sum is {significant(found.expected)}{nats}, from "
         f"{significant(found.low)} to {significant(found.high)} with {share} confidence, of which "
         f"{significant(found.optimism, 2)} are the winner's luck with the {found.sequences} "
         f"scoring sequences. {sure} of {which} have the same block in {share} "
@@ -137,7 +139,7 @@ def additivity(summary: Summary) -> str:
     refit = summary.student.refit
     if promised is None:
         return ""
-    nats = " nats" if first is None or first.language else ""
+    nats = " nats" if summary.language else ""
     if refit:
         refitted = "Refitted" if refit.kept else "With a refit, which was not kept"
         return (

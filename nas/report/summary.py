@@ -73,6 +73,11 @@ class Summary(Record):
         return tuple(model for model in self.models if model.role == "baseline")
 
     @property
+    def language(self) -> bool:
+        """Whether losses are KLs of next tokens, in nats; those of an encoder are distances."""
+        return self.student.quality is None or self.student.quality.language
+
+    @property
     def phases(self) -> tuple[Phase, ...]:
         """The phases that the target's conditions name, prefill first."""
         return tuple(phase for phase in _PHASES if self.target.conditions_of(phase))
