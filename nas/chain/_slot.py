@@ -35,6 +35,11 @@ class SlotModule(nn.Module):
         """What the next slot sees of the residual stream with this slot's update in it."""
         return state
 
+    def settle_rows(self, state: Tensor, chunk: int) -> None:
+        """`settle` in place, `chunk` sequences at a time."""
+        for rows in state.split(chunk):
+            rows.copy_(self.settle(rows))
+
     def emphasis(self, state: Tensor) -> Tensor | None:
         """How much the squared error of a token in `state`, which holds this slot's update, counts
         for what comes next [..., 1]; None: all alike."""

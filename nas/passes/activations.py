@@ -37,7 +37,8 @@ def slot_activations(
             yield slot, _slot_data(chain, k, slot, (x, y, state), config)
         state += y
         del x, y
-        _settle(chain.slot(k), state)
+        with torch.no_grad():
+            chain.slot(k).settle_rows(state, 8)
 
 
 def _windows(train: Tensor, config: BuildConfig) -> Tensor:
@@ -74,12 +75,9 @@ def _branch(chain: Chain, k: int, state: Tensor, folder: Path | None) -> tuple[T
 
 
 @torch.no_grad()
-def _settle(slot: SlotModule, state: Tensor) -> None:
-    for rows in state.split(8):
-        rows.copy_(slot.settle(rows))
-
-
 def _emphasis(slot: SlotModule, state: Tensor, update: Tensor) -> Tensor | None:
+    if slot.gain is None:  # no norm follows: the sums need not be made
+        return None
     parts = [slot.emphasis(s + u) for s, u in zip(state.split(8), update.split(8), strict=True)]
     known = [part for part in parts if part is not None]
     return torch.cat(known) if known else None

@@ -56,8 +56,8 @@ def refit(
             _refit_slot(
                 student.slot(k), states[name], _Aim(teacher.slot(k), wanted), context, ridge
             )
-            _settle(student.slot(k), states[name])
-        _settle(teacher.slot(k), wanted)
+            student.slot(k).settle_rows(states[name], _CHUNK)
+        teacher.slot(k).settle_rows(wanted, _CHUNK)
         advance(1)
 
 
@@ -88,12 +88,6 @@ def _refit_slot(
     for rows, features in zip(state.split(_CHUNK), kept, strict=True):
         with autocast(state.device.type):
             rows += layer(features)
-
-
-def _settle(slot: SlotModule, state: Tensor) -> None:
-    """Norm what a slot leaves where it does so, in place."""
-    for rows in state.split(_CHUNK):
-        rows.copy_(slot.settle(rows))
 
 
 def _normed(slot: SlotModule, rows: Tensor) -> Tensor:
