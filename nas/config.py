@@ -30,9 +30,23 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+Channels = tuple[float, float, float]
+
+
+class ImageConfig(Section):
+    """How a teacher of pictures takes them, which its weights do not tell: the `side` in pixels
+    (by default 32 where the stem is 3 wide, else 224), and `mean` and `std` of each channel, from 0
+    to 1, by which they are normalised."""
+
+    side: PositiveInt | None = None
+    mean: Channels = (0.485, 0.456, 0.406)
+    std: Annotated[Channels, Field(min_length=3)] = (0.229, 0.224, 0.225)
+
+
 class TeacherConfig(Section):
-    """`source`: a Hugging Face folder, a hub id, a GGUF file, or `package:NAME/FILE` for a file
-    that an installed Python package carries. `tokenizer` overrides where the tokenizer is read.
+    """`source`: a Hugging Face folder, a hub id, a GGUF file, the .safetensors file of a ResNet, or
+    `package:NAME/FILE` for a file that an installed Python package carries. `tokenizer` overrides
+    where the tokenizer is read; `image`: of a teacher of pictures.
 
     `stream`: whether the passes read a slot's weights when they come to it and hold no others. It
     changes no result; `auto` does so where the weights exceed the memory at hand."""
@@ -40,6 +54,7 @@ class TeacherConfig(Section):
     source: str = Field(min_length=1)
     revision: str | None = None
     tokenizer: str | None = None
+    image: ImageConfig | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "cpu"
     stream: Literal["auto"] | bool = "auto"
@@ -90,8 +105,16 @@ class TeacherSamplesText(Section):
     batch: PositiveInt = 32
 
 
+class ImageFile(Section):
+    """Pictures for a teacher of pictures: an .npz file with `images` uint8 [N, h, w, 3], of the
+    side that the teacher takes. Labels in it are not read: the teacher is what is learnt from."""
+
+    kind: Literal["images"] = "images"
+    path: Path
+
+
 TextSource = Annotated[
-    FileText | JsonlText | DatasetText | PythonDocsText | TeacherSamplesText,
+    FileText | JsonlText | DatasetText | PythonDocsText | TeacherSamplesText | ImageFile,
     Field(discriminator="kind"),
 ]
 
@@ -100,7 +123,8 @@ class DataConfig(Section):
     """The text, and how much of its end is kept apart.
 
     The token stream is cut into train | score | evaluate, in this order and without overlap;
-    `evaluate_fraction` of it from the end, then `score_sequences` windows before that.
+    `evaluate_fraction` of it from the end, then `score_sequences` windows before that. Pictures are
+    shuffled first, and each counts as a window of one token.
     """
 
     sources: tuple[TextSource, ...] = (PythonDocsText(),)
@@ -345,13 +369,16 @@ class EvaluateConfig(Section):
 
     `tasks`: multiple-choice or cloze files (JSONL); `lm_eval`: tasks or groups of tasks of
     lm-evaluation-harness, by name; `pairs`, of an encoder: JSONL files of texts `a` and `b`,
-    perhaps with a `score`, whose similarities are ranked; `limit`: items of each that are used."""
+    perhaps with a `score`, whose similarities are ranked; `images`, of a teacher of pictures: .npz
+    files with `images` and `labels`, on which accuracy is taken; `limit`: items of each that are
+    used."""
 
     generations: int = Field(default=8, ge=0)
     prompt_tokens: PositiveInt = 32
     generate_tokens: PositiveInt = 64
     tasks: tuple[Path, ...] = ()
     pairs: tuple[Path, ...] = ()
+    images: tuple[Path, ...] = ()
     lm_eval: tuple[str, ...] = ()
     limit: PositiveInt | None = None
 

@@ -9,12 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nas.errors import ConfigError
 from nas.ir import (
     BlockSpec,
+    BottleneckConvolution,
     Candidate,
     ChainShape,
+    ConvShape,
     GroupedQueryAttention,
     LinearMap,
+    LowRankConvolution,
+    SeparableConvolution,
     Skip,
     SlotKind,
+    TransformerShape,
 )
 from search_spaces._files import names, read
 
@@ -42,20 +47,72 @@ class FeedForwardSpace(_Section):
     skip: bool = True
 
 
+class ConvolutionSpace(_Section):
+    """Blocks of a residual network over pictures. `width_percent`: fewer channels between the
+    teacher's convolutions. `bottleneck_percent`: 1x1, 3x3 and 1x1 with a share of the state's
+    channels between them. `rank_percent`: one linear convolution through a share of the channels;
+    `conv`: a whole one. `separable`: filters on each channel alone, so many a channel. Channels are
+    rounded to `multiple`."""
+
+    width_percent: tuple[Percent, ...] = ()
+    bottleneck_percent: tuple[Percent, ...] = ()
+    rank_percent: tuple[Percent, ...] = ()
+    separable: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    conv: bool = True
+    linear: bool = True
+    skip: bool = True
+    multiple: int = Field(default=4, gt=0)
+
+    def narrower(self, shape: ConvShape, kind: SlotKind, percent: float) -> BlockSpec:
+        """The teacher's kind of block with a share of its channels."""
+        inner = shape.inner_width(kind)
+        kept = self._rounded(inner, (percent,))
+        return shape.narrower(kind, kept[0] if kept else inner)
+
+    def specs(self, shape: ConvShape, kind: SlotKind) -> list[BlockSpec]:
+        """All but linear and skip, each once; the teacher's own width is no candidate."""
+        channels, inner = shape.state_width(kind), shape.inner_width(kind)
+        own = shape.narrower(kind, inner)
+        specs: list[BlockSpec] = [
+            *(shape.narrower(kind, w) for w in self._rounded(inner, self.width_percent)),
+            *(
+                BottleneckConvolution(width=w)
+                for w in self._rounded(channels, self.bottleneck_percent)
+                if w < inner
+            ),
+            *(LowRankConvolution(rank=r) for r in self._rounded(channels, self.rank_percent)),
+            *(SeparableConvolution(multiplier=m) for m in self.separable),
+            *([LowRankConvolution()] if self.conv else []),
+        ]
+        return [spec for spec in dict.fromkeys(specs) if spec != own]
+
+    def _rounded(self, total: int, percents: tuple[float, ...]) -> list[int]:
+        each = self.multiple
+        widths = [max(1, round(total * percent / 100 / each)) * each for percent in percents]
+        return [w for w in dict.fromkeys(widths) if w < total]
+
+
 class SearchSpace(_Section):
     """What may replace the teacher's blocks. The teacher's own block is always a choice."""
 
     attention: AttentionSpace = AttentionSpace()
     ffn: FeedForwardSpace = FeedForwardSpace()
+    residual: ConvolutionSpace = ConvolutionSpace()
     layers: tuple[int, ...] | None = Field(default=None, description="only these layers")
 
     def specs(
         self, shape: ChainShape, kind: SlotKind, width_multiple: int
     ) -> tuple[BlockSpec, ...]:
         """Specifications for a slot of `kind`, without the teacher's own block."""
-        if kind == "attention":
-            section: AttentionSpace | FeedForwardSpace = self.attention
-            specs: list[BlockSpec] = [
+        section: AttentionSpace | FeedForwardSpace | ConvolutionSpace
+        specs: list[BlockSpec]
+        if isinstance(shape, ConvShape):
+            section, specs = self.residual, self.residual.specs(shape, kind)
+        elif not isinstance(shape, TransformerShape):
+            raise TypeError(f"no space for a {type(shape).__name__}")
+        elif kind == "attention":
+            section = self.attention
+            specs = [
                 *(GroupedQueryAttention(kv_heads=heads) for heads in self._kv_heads(shape)),
                 *self._fewer_queries(shape),
             ]
@@ -78,7 +135,7 @@ class SearchSpace(_Section):
             for spec in self.specs(shape, slot.kind, width_multiple)
         )
 
-    def _kv_heads(self, shape: ChainShape) -> list[int]:
+    def _kv_heads(self, shape: TransformerShape) -> list[int]:
         if self.attention.kv_heads == "divisors":
             return [n for n in range(shape.kv_heads - 1, 0, -1) if shape.kv_heads % n == 0]
         for heads in self.attention.kv_heads:
@@ -88,7 +145,7 @@ class SearchSpace(_Section):
                 )
         return [n for n in self.attention.kv_heads if n < shape.kv_heads]
 
-    def _fewer_queries(self, shape: ChainShape) -> list[GroupedQueryAttention]:
+    def _fewer_queries(self, shape: TransformerShape) -> list[GroupedQueryAttention]:
         group = shape.query_heads // shape.kv_heads
         return [
             *(
@@ -101,7 +158,7 @@ class SearchSpace(_Section):
             ),
         ]
 
-    def _widths(self, shape: ChainShape, multiple: int) -> list[int]:
+    def _widths(self, shape: TransformerShape, multiple: int) -> list[int]:
         widths = []
         for percent in self.ffn.width_percent:
             width = max(1, round(shape.ffn_width * percent / 100 / multiple)) * multiple

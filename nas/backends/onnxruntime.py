@@ -1,4 +1,4 @@
-"""ONNX Runtime: sessions, and decoders and encoders that can be run and timed."""
+"""ONNX Runtime: sessions, and networks that can be run and timed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nas._imports import require
 from nas.errors import ArtifactError, CapabilityError
-from nas.ir import Conditions, Phase
+from nas.ir import ChainShape, Conditions, Phase
 
 _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)")
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -175,6 +175,31 @@ class OnnxEncoder(OnnxNetwork):
         return {name: self._value(given[name]) for name in self._inputs}
 
 
+class OnnxClassifier(OnnxNetwork):
+    """A classifier of pictures."""
+
+    def run(self, pixel_values: NDArray[Any]) -> NDArray[Any]:
+        """Logits [batch, classes] of normalised pictures [batch, 3, side, side]."""
+        logits: NDArray[Any] = self._run(self._feed(pixel_values))[0].numpy()
+        return logits
+
+    def time_prefill(self, batch: int, tokens: int) -> float:
+        """Milliseconds of one pass over `batch` pictures."""
+        if batch not in self._feeds:
+            sizes = self._session.get_inputs()[0].shape[1:]
+            values = np.random.default_rng(0).standard_normal((batch, *sizes), np.float32)
+            self._feeds[batch] = self._feed(values)
+        return self._timed(self._feeds[batch])
+
+    @cached_property
+    def _feeds(self) -> dict[int, dict[str, Any]]:
+        return {}
+
+    def _feed(self, pixel_values: NDArray[Any]) -> dict[str, Any]:
+        kind = _TYPES[self._type]
+        return {self._inputs[0]: self._value(pixel_values.astype(kind))}
+
+
 class OnnxDecoder(OnnxNetwork):
     """A decoder with a key-value cache."""
 
@@ -259,17 +284,20 @@ class OnnxDecoder(OnnxNetwork):
         return self._feed(ids.astype(np.int64), mask, past)
 
 
+Network = OnnxDecoder | OnnxEncoder | OnnxClassifier
+
+
 def open_network(
-    path: Path, generates: bool, threads: int | None = None, trace: Path | None = None
-) -> OnnxDecoder | OnnxEncoder:
-    """An exported network: a decoder where it `generates`, else an encoder."""
-    kind = OnnxDecoder if generates else OnnxEncoder
+    path: Path, shape: ChainShape, threads: int | None = None, trace: Path | None = None
+) -> Network:
+    """An exported network of the kind that `shape` is of."""
+    if shape.reads_pictures:
+        return OnnxClassifier(path, threads, trace=trace)
+    kind = OnnxDecoder if shape.generates else OnnxEncoder
     return kind(path, threads, trace=trace)
 
 
-def network_timer(
-    network: OnnxDecoder | OnnxEncoder, phase: Phase, batch: int, tokens: int
-) -> Callable[[], float]:
+def network_timer(network: Network, phase: Phase, batch: int, tokens: int) -> Callable[[], float]:
     """Milliseconds a call: one pass over a prompt, or one token of a decoder after it."""
     if phase == "prefill":
         return lambda: network.time_prefill(batch, tokens)

@@ -6,6 +6,11 @@ from typing import Any
 
 from nas.blocks._base import Block, BlockContext, BlockKind, CachedBlock, KeyValue
 from nas.blocks._data import Built, SlotData
+from nas.blocks.basic_convolution import BasicConvolutionBlock, BasicConvolutionKind
+from nas.blocks.bottleneck_convolution import (
+    BottleneckConvolutionBlock,
+    BottleneckConvolutionKind,
+)
 from nas.blocks.feed_forward import FeedForwardBlock, FeedForwardKind
 from nas.blocks.gated_feed_forward import GatedFeedForwardBlock, GatedFeedForwardKind
 from nas.blocks.grouped_query_attention import (
@@ -13,13 +18,22 @@ from nas.blocks.grouped_query_attention import (
     GroupedQueryAttentionKind,
 )
 from nas.blocks.linear_map import LinearMapBlock, LinearMapKind
+from nas.blocks.low_rank_convolution import LowRankConvolutionBlock, LowRankConvolutionKind
+from nas.blocks.separable_convolution import (
+    SeparableConvolutionBlock,
+    SeparableConvolutionKind,
+)
 from nas.blocks.skip import SkipKind
 from nas.ir import BlockSpec, ChainShape, SlotKind
 
-KINDS: dict[str, BlockKind[Any]] = {
+KINDS: dict[str, BlockKind[Any, Any]] = {
     "gqa": GroupedQueryAttentionKind(),
     "ffn": FeedForwardKind(),
     "gated_ffn": GatedFeedForwardKind(),
+    "basic_conv": BasicConvolutionKind(),
+    "bottleneck_conv": BottleneckConvolutionKind(),
+    "separable_conv": SeparableConvolutionKind(),
+    "low_rank_conv": LowRankConvolutionKind(),
     "linear": LinearMapKind(),
     "skip": SkipKind(),
 }
@@ -32,9 +46,11 @@ def build_block(shape: ChainShape, slot_kind: SlotKind, spec: BlockSpec) -> Bloc
 
 __all__ = [
     "KINDS",
+    "BasicConvolutionBlock",
     "Block",
     "BlockContext",
     "BlockKind",
+    "BottleneckConvolutionBlock",
     "Built",
     "CachedBlock",
     "FeedForwardBlock",
@@ -42,6 +58,8 @@ __all__ = [
     "GroupedQueryAttentionBlock",
     "KeyValue",
     "LinearMapBlock",
+    "LowRankConvolutionBlock",
+    "SeparableConvolutionBlock",
     "SlotData",
     "build_block",
 ]

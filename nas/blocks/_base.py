@@ -13,6 +13,7 @@ from nas.ir import BlockSpec, ChainShape, SlotKind
 if TYPE_CHECKING:
     from nas.blocks._data import Built, SlotData
 
+ShapeT = TypeVar("ShapeT", bound=ChainShape)
 SpecT = TypeVar("SpecT", bound=BlockSpec)
 
 
@@ -84,24 +85,25 @@ class CachedBlock(Block):
         return KeyValue(none, none)
 
 
-class BlockKind(ABC, Generic[SpecT]):
-    """Strategy object of one kind of block."""
-
-    slot_kinds: tuple[SlotKind, ...]
+class BlockKind(ABC, Generic[ShapeT, SpecT]):
+    """Strategy object of one kind of block, for slots of networks of shape `ShapeT`."""
 
     @abstractmethod
-    def module(self, shape: ChainShape, slot_kind: SlotKind, spec: SpecT) -> Block | None:
+    def module(self, shape: ShapeT, slot_kind: SlotKind, spec: SpecT) -> Block | None:
         """A fresh module, or None for a block that does nothing."""
 
     @abstractmethod
-    def parameters(self, shape: ChainShape, slot_kind: SlotKind, spec: SpecT) -> int:
+    def parameters(self, shape: ShapeT, slot_kind: SlotKind, spec: SpecT) -> int:
         """Weights of the block, without the slot's norm."""
 
     @abstractmethod
-    def flops(self, shape: ChainShape, spec: SpecT, tokens: int, context_tokens: int) -> float:
-        """Floating-point operations of `tokens` queries that see `context_tokens` keys each."""
+    def flops(
+        self, shape: ShapeT, slot_kind: SlotKind, spec: SpecT, tokens: int, context_tokens: int
+    ) -> float:
+        """Floating-point operations of `tokens` queries that see `context_tokens` keys each; a
+        picture counts as one token."""
 
-    def cached_values_per_token(self, shape: ChainShape, spec: SpecT) -> int:
+    def cached_values_per_token(self, shape: ShapeT, spec: SpecT) -> int:
         """Numbers kept in the cache for each token."""
         return 0
 

@@ -20,22 +20,34 @@ def contribution(gram: Tensor, down: Tensor) -> Tensor:
 
 
 def elimination_order(
-    gram: Tensor, down: Tensor, widths: Sequence[int], ridge: float, steps: int = 24
+    gram: Tensor,
+    down: Tensor,
+    widths: Sequence[int],
+    ridge: float,
+    steps: int = 24,
+    features: int = 1,
 ) -> dict[int, Tensor]:
     """Channel indices kept at each of `widths`, nested, by backward elimination.
 
     The rounds do not depend on which widths are asked for; at least `steps` of them lie between the
-    full width and none.
+    full width and none. `down` [outputs, channels * features] reads each channel as so many
+    features, side by side.
     """
     elimination = Elimination.of_layer(gram, down, ridge)
     kept: dict[int, Tensor] = {}
-    cut = max(1, gram.shape[0] // steps)
+    cut = max(1, gram.shape[0] // features // steps)
     while len(kept) < len(set(widths)):
-        alive = elimination.alive
-        order = elimination.single_costs().argsort(descending=True)
+        alive = elimination.alive[::features] // features
+        order = elimination.single_costs(features).argsort(descending=True)
         left = max(0, len(alive) - cut)
         for width in widths:
             if left < width <= len(alive):
                 kept[width] = alive[order[:width]].sort().values
-        elimination.remove(alive[order[left:]].sort().values)
+        elimination.remove(features_of(alive[order[left:]].sort().values, features))
     return kept
+
+
+def features_of(channels: Tensor, features: int) -> Tensor:
+    """Indices of the features of channels that have `features` each, side by side."""
+    within = torch.arange(features, device=channels.device)
+    return (channels[:, None] * features + within).flatten()

@@ -29,10 +29,17 @@ class Elimination:
         """For a linear layer `weight` [q, p] that reads the features."""
         return cls(gram, weight.T, ridge)
 
-    def single_costs(self) -> Tensor:
-        """What giving up each feature that is left would cost alone."""
-        costs: Tensor = self._fit.pow(2).sum(1) / self._inverse.diagonal()
-        return costs
+    def single_costs(self, group: int = 1) -> Tensor:
+        """What giving up each feature that is left would cost alone, or each `group` of features
+        that stand side by side, where all that were given up were such groups."""
+        if group == 1:
+            costs: Tensor = self._fit.pow(2).sum(1) / self._inverse.diagonal()
+            return costs
+        square = self._inverse.unflatten(0, (-1, group)).unflatten(2, (-1, group))
+        blocks = square.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+        fit = self._fit.unflatten(0, (-1, group))
+        together: Tensor = (fit * torch.linalg.solve(blocks, fit)).sum((1, 2))
+        return together
 
     def cost(self, features: Tensor) -> float:
         """What giving up these features together would cost."""

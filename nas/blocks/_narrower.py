@@ -13,28 +13,34 @@ from nas.blocks._base import Block, BlockKind
 from nas.blocks._channels import elimination_order
 from nas.blocks._data import Built, SlotData
 from nas.blocks._ridge import Moments, fit_output
-from nas.ir import ChainShape, FeedForward, GatedFeedForward, SlotKind
+from nas.ir import FeedForward, GatedFeedForward, SlotKind, TransformerShape, as_transformer
 
 WidthSpec = TypeVar("WidthSpec", GatedFeedForward, FeedForward)
 
 
-class NarrowerKind(BlockKind[WidthSpec], Generic[WidthSpec]):
+class NarrowerKind(BlockKind[TransformerShape, WidthSpec], Generic[WidthSpec]):
     """A feed-forward of `matrices` matrices, each hidden x width: all but `down_proj` widen."""
 
-    slot_kinds = ("ffn",)
     matrices: int
     widening: tuple[str, ...]
     """Names of the layers whose rows are the channels."""
 
     @abstractmethod
-    def module(self, shape: ChainShape, slot_kind: SlotKind, spec: WidthSpec) -> Block:
+    def module(self, shape: TransformerShape, slot_kind: SlotKind, spec: WidthSpec) -> Block:
         """A fresh module."""
 
-    def parameters(self, shape: ChainShape, slot_kind: SlotKind, spec: WidthSpec) -> int:
+    def parameters(self, shape: TransformerShape, slot_kind: SlotKind, spec: WidthSpec) -> int:
         biases = ((self.matrices - 1) * spec.width + shape.hidden_size) * shape.ffn_bias
         return self.matrices * shape.hidden_size * spec.width + biases
 
-    def flops(self, shape: ChainShape, spec: WidthSpec, tokens: int, context_tokens: int) -> float:
+    def flops(
+        self,
+        shape: TransformerShape,
+        slot_kind: SlotKind,
+        spec: WidthSpec,
+        tokens: int,
+        context_tokens: int,
+    ) -> float:
         return 2.0 * self.matrices * tokens * shape.hidden_size * spec.width
 
     @torch.no_grad()
@@ -55,7 +61,7 @@ class NarrowerKind(BlockKind[WidthSpec], Generic[WidthSpec]):
 
     def _sliced(self, data: SlotData, teacher: Block, spec: WidthSpec, channels: Tensor) -> Block:
         """The teacher's block with only `channels`."""
-        block = self.module(data.shape, data.slot_kind, spec).to(data.x.device)
+        block = self.module(as_transformer(data.shape), data.slot_kind, spec).to(data.x.device)
         state = teacher.state_dict()
         for layer in self.widening:
             for name in (f"{layer}.weight", f"{layer}.bias"):
@@ -68,7 +74,8 @@ class NarrowerKind(BlockKind[WidthSpec], Generic[WidthSpec]):
 
 def _intermediate_moments(data: SlotData, teacher: Block) -> Moments:
     """One pass gives the Gram matrix that every width needs."""
-    moments = Moments.zeros(data.shape.ffn_width, data.shape.hidden_size, data.x)
+    layer = teacher.output_layer
+    moments = Moments.zeros(layer.in_features, layer.out_features, data.x)
     for x, y, emphasis in data.fitted():
         with autocast(x.device.type):
             features = teacher.features(x, data.context)

@@ -6,26 +6,40 @@ Teacher and student are both one; they differ in their architecture alone.
 from __future__ import annotations
 
 from nas.chain._base import Chain
+from nas.chain._convolutional import (
+    ConvChain,
+    ConvSlot,
+    Opening,
+    normalised,
+    openings_of,
+)
 from nas.chain._decoder import DecoderChain, rotary_embedding
 from nas.chain._encoder import EncoderChain
 from nas.chain._slot import SlotModule, make_slot
-from nas.ir import Architecture, ChainShape, DecoderShape, EncoderShape
+from nas.ir import Architecture, ChainShape, ConvShape, DecoderShape, EncoderShape
 
 
 def make_chain(shape: ChainShape, architecture: Architecture | None = None) -> Chain:
     """A fresh network of `shape` with the blocks of `architecture`."""
     if isinstance(shape, DecoderShape):
         return DecoderChain(shape, architecture)
+    if isinstance(shape, ConvShape):
+        return ConvChain(shape, architecture)
     assert isinstance(shape, EncoderShape)
     return EncoderChain(shape, architecture)
 
 
 __all__ = [
     "Chain",
+    "ConvChain",
+    "ConvSlot",
     "DecoderChain",
     "EncoderChain",
+    "Opening",
     "SlotModule",
     "make_chain",
     "make_slot",
+    "normalised",
+    "openings_of",
     "rotary_embedding",
 ]

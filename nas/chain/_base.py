@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.blocks import Block, BlockContext
-from nas.chain._slot import SlotModule, make_slot
+from nas.chain._slot import SlotModule
 from nas.errors import PassError
 from nas.ir import Architecture, ChainShape
 from nas.ir import Slot as SlotId
@@ -30,18 +30,14 @@ class Chain(nn.Module):
 
     embed: nn.Embedding
     slots: nn.ModuleList
+    samples_at_once = 8
+    """How many pass a slot together where all of them are held."""
 
     def __init__(self, shape: ChainShape, architecture: Architecture | None = None) -> None:
         super().__init__()
         self.shape = shape
         self.architecture = architecture or Architecture()
         self.residual_dtype: torch.dtype | None = None
-
-    def _fresh_slots(self) -> nn.ModuleList:
-        return nn.ModuleList(
-            make_slot(self.shape, slot.kind, self.shape.resolve(slot, spec))
-            for slot, spec in self.architecture.items(self.shape)
-        )
 
     @abstractmethod
     def embed_tokens(self, ids: Tensor) -> Tensor:

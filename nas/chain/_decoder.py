@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nas.blocks import BlockContext, KeyValue
 from nas.blocks._norm import RMSNorm
 from nas.chain._base import Chain
+from nas.chain._slot import make_slots
 from nas.ir import Architecture, DecoderShape
 
 
@@ -26,7 +27,7 @@ class DecoderChain(Chain):
     def __init__(self, shape: DecoderShape, architecture: Architecture | None = None) -> None:
         super().__init__(shape, architecture)
         self.embed = nn.Embedding(shape.vocab_size, shape.hidden_size)
-        self.slots = self._fresh_slots()
+        self.slots = make_slots(shape, self.architecture)
         self.norm = RMSNorm(shape.hidden_size, shape.norm_eps)
         self.head = nn.Linear(shape.hidden_size, shape.vocab_size, bias=False)
         if shape.tied_embeddings:

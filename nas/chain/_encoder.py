@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nas.blocks import BlockContext
 from nas.chain._base import Chain
+from nas.chain._slot import make_slots
 from nas.ir import Architecture, EncoderShape
 
 
@@ -29,7 +30,7 @@ class EncoderChain(Chain):
             else None
         )
         self.embed_norm = nn.LayerNorm(shape.hidden_size, shape.norm_eps)
-        self.slots = self._fresh_slots()
+        self.slots = make_slots(shape, self.architecture)
 
     @property
     def outside(self) -> tuple[str, ...]:

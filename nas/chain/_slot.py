@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from nas.blocks import Block, BlockContext, CachedBlock, KeyValue, build_block
 from nas.blocks._norm import RMSNorm
-from nas.ir import ChainShape, SlotKind
+from nas.ir import Architecture, SlotKind, TransformerShape
 from nas.ir.blocks import BlockSpec
 
 
 class SlotModule(nn.Module):
     """`state + branch(norm(state))`; a skipped slot has neither branch nor norm."""
 
-    def __init__(self, norm: RMSNorm | nn.LayerNorm, branch: Block | None) -> None:
+    def __init__(self, norm: RMSNorm | nn.LayerNorm | None, branch: Block | None) -> None:
         super().__init__()
         self.norm: RMSNorm | nn.LayerNorm | None = norm if branch is not None else None
         self.branch = branch
@@ -35,10 +35,16 @@ class SlotModule(nn.Module):
         """What the next slot sees of the residual stream with this slot's update in it."""
         return state
 
-    def settle_rows(self, state: Tensor, chunk: int) -> None:
-        """`settle` in place, `chunk` sequences at a time."""
+    def settle_rows(self, state: Tensor, chunk: int) -> Tensor:
+        """`settle`, `chunk` sequences at a time; in place where the size of the state stays."""
+        found: list[Tensor] = []
         for rows in state.split(chunk):
-            rows.copy_(self.settle(rows))
+            settled = self.settle(rows)
+            if settled.shape == rows.shape:
+                rows.copy_(settled)
+            else:
+                found.append(settled)
+        return torch.cat(found) if found else state
 
     def emphasis(self, state: Tensor) -> Tensor | None:
         """How much the squared error of a token in `state`, which holds this slot's update, counts
@@ -95,12 +101,20 @@ class PostNormSlot(SlotModule):
         return self.norm.weight.detach()
 
 
-def make_slot(shape: ChainShape, kind: SlotKind, spec: BlockSpec) -> SlotModule:
+def make_slot(shape: TransformerShape, kind: SlotKind, spec: BlockSpec) -> SlotModule:
     """A fresh slot with the block of a resolved `spec`."""
     branch = build_block(shape, kind, spec)
     if shape.pre_norm:
         return SlotModule(RMSNorm(shape.hidden_size, shape.norm_eps), branch)
     return PostNormSlot(nn.LayerNorm(shape.hidden_size, shape.norm_eps), branch)
+
+
+def make_slots(shape: TransformerShape, architecture: Architecture) -> nn.ModuleList:
+    """Fresh slots of a whole network."""
+    return nn.ModuleList(
+        make_slot(shape, slot.kind, shape.resolve(slot, spec))
+        for slot, spec in architecture.items(shape)
+    )
 
 
 def _autocasts(state: Tensor) -> bool:

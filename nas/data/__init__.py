@@ -2,6 +2,8 @@
 
 from nas.data._images import ImageSet, load_images, load_tokens
 from nas.data._load import TextData, check_text, load_text_data
+from nas.data._pictures import as_bytes, labelled_images
+from nas.data._samples import augmented, tokens_a_sample
 from nas.data._split import Part, SourceRecord, Split
 from nas.data._store import load_text, save_text, text_stamp
 
@@ -11,11 +13,15 @@ __all__ = [
     "SourceRecord",
     "Split",
     "TextData",
+    "as_bytes",
+    "augmented",
     "check_text",
+    "labelled_images",
     "load_images",
     "load_text",
     "load_text_data",
     "load_tokens",
     "save_text",
     "text_stamp",
+    "tokens_a_sample",
 ]

@@ -11,6 +11,7 @@ from nas.config import (
     DataConfig,
     DatasetText,
     FileText,
+    ImageFile,
     JsonlText,
     PythonDocsText,
     TeacherSamplesText,
@@ -19,19 +20,21 @@ from nas.data._base import TextSource
 from nas.data._datasets import DatasetSource
 from nas.data._file import FileSource
 from nas.data._jsonl import JsonlSource
+from nas.data._pictures import load_pictures
 from nas.data._python_docs import PythonDocsSource
 from nas.data._sampling import check_prompts, sample_windows, writer
 from nas.data._split import Part, Split, cut
 from nas.data._stream import token_stream
 from nas.errors import ConfigError
-from nas.ir import EncoderShape
+from nas.ir import ConvShape, EncoderShape, TransformerShape
 from nas.progress import Progress, SilentProgress
 from nas.teachers import Teacher
 
 
 @dataclass(frozen=True)
 class TextData:
-    """Token windows [sequences, sequence_length] int64 that never share a token's position.
+    """Token windows [sequences, sequence_length] int64 that never share a token's position, or
+    pictures [pictures, 3, side, side] uint8.
 
     `train` is shuffled; `score` and `evaluate` are in the order of the text.
     """
@@ -50,6 +53,8 @@ def load_text_data(
     Raises ConfigError for text that is missing, empty, unreadable or too short, and
     CapabilityError where an optional package is.
     """
+    if isinstance(teacher.shape, ConvShape):
+        return TextData(*load_pictures(config, teacher.shape, seed))
     stream, split = _read(config, teacher, seed)
     frame = _frame(teacher)
 
@@ -124,6 +129,7 @@ def _framed(windows: Tensor, frame: tuple[int, ...]) -> Tensor:
 
 
 def _check_length(config: DataConfig, teacher: Teacher) -> None:
+    assert isinstance(teacher.shape, TransformerShape)
     longest = teacher.shape.max_positions
     if config.sequence_length > longest:
         raise ConfigError(
@@ -153,6 +159,10 @@ def _text_sources(config: DataConfig, seed: int) -> list[TextSource]:
                 sources.append(PythonDocsSource(seed))
             case TeacherSamplesText():
                 pass
+            case ImageFile():
+                raise ConfigError(
+                    "data.sources: pictures are for a teacher of pictures; this one reads text"
+                )
     if not sources:
         raise ConfigError(
             "data.sources: text sampled from the teacher is never scored on; add a source of text, "

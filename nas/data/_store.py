@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from nas.config import DataConfig, FileText, JsonlText, TextSource
+from nas.config import DataConfig, FileText, ImageFile, JsonlText, TextSource
 from nas.data._file import FileSource
 from nas.data._load import TextData
 from nas.data._split import Split
@@ -35,7 +35,7 @@ def text_stamp(config: DataConfig) -> list[str]:
 def _digests(source: TextSource) -> list[str]:
     if isinstance(source, FileText):
         return [_digest(path) for path in FileSource(source).files()]
-    if isinstance(source, JsonlText):
+    if isinstance(source, (JsonlText, ImageFile)):
         return [_digest(source.path)]
     return [source.model_dump_json()]
 

@@ -1,6 +1,7 @@
 """Quality of students beside their teacher: text, free generation, tasks."""
 
 from nas.evaluation._bootstrap import Retained, accuracy_retained
+from nas.evaluation._classes import Accuracies, ClassQuality, class_accuracy, class_quality
 from nas.evaluation._embedding import EmbeddingQuality, compare_embeddings, embedding_quality
 from nas.evaluation._greedy import Agreement, compare_tokens, greedy_agreement, greedy_tokens
 from nas.evaluation._items import Cloze, MultipleChoice, read_items
@@ -10,7 +11,9 @@ from nas.evaluation._pairs import Pairs, rank_pairs, read_pairs
 from nas.evaluation._tasks import TaskResult, TaskScore, evaluate_task
 
 __all__ = [
+    "Accuracies",
     "Agreement",
+    "ClassQuality",
     "Cloze",
     "EmbeddingQuality",
     "Harness",
@@ -22,6 +25,8 @@ __all__ = [
     "TaskResult",
     "TaskScore",
     "accuracy_retained",
+    "class_accuracy",
+    "class_quality",
     "compare_embeddings",
     "compare_tokens",
     "embedding_quality",

@@ -64,8 +64,53 @@ class FeedForward(_Spec):
         return f"w{self.width}"
 
 
+class BasicConvolution(_Spec):
+    """Two convolutions of 3x3 with `width` channels between them."""
+
+    kind: Literal["basic_conv"] = "basic_conv"
+    width: int = Field(gt=0)
+
+    @property
+    def label(self) -> str:
+        return f"w{self.width}"
+
+
+class BottleneckConvolution(_Spec):
+    """Convolutions of 1x1, 3x3 and 1x1 with `width` channels between them."""
+
+    kind: Literal["bottleneck_conv"] = "bottleneck_conv"
+    width: int = Field(gt=0)
+
+    @property
+    def label(self) -> str:
+        return f"b{self.width}"
+
+
+class SeparableConvolution(_Spec):
+    """`multiplier` 3x3 filters on each channel alone, then 1x1 back to the channels."""
+
+    kind: Literal["separable_conv"] = "separable_conv"
+    multiplier: int = Field(default=1, gt=0)
+
+    @property
+    def label(self) -> str:
+        return f"s{self.multiplier}"
+
+
+class LowRankConvolution(_Spec):
+    """A 3x3 convolution to `rank` channels and 1x1 back, with nothing between them: the best
+    linear block of that rank. `rank` None: one 3x3 convolution."""
+
+    kind: Literal["low_rank_conv"] = "low_rank_conv"
+    rank: int | None = Field(default=None, gt=0)
+
+    @property
+    def label(self) -> str:
+        return "conv" if self.rank is None else f"r{self.rank}"
+
+
 class LinearMap(_Spec):
-    """One linear layer, hidden to hidden, with a bias."""
+    """One linear layer, hidden to hidden, with a bias; on pictures a convolution of 1x1."""
 
     kind: Literal["linear"] = "linear"
 
@@ -85,7 +130,16 @@ class Skip(_Spec):
 
 
 BlockSpec = Annotated[
-    KeepTeacher | GroupedQueryAttention | GatedFeedForward | FeedForward | LinearMap | Skip,
+    KeepTeacher
+    | GroupedQueryAttention
+    | GatedFeedForward
+    | FeedForward
+    | BasicConvolution
+    | BottleneckConvolution
+    | SeparableConvolution
+    | LowRankConvolution
+    | LinearMap
+    | Skip,
     Field(discriminator="kind"),
 ]
 

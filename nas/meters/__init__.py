@@ -1,6 +1,6 @@
 """Meters: what a block, the embedding and the head cost under a target's conditions."""
 
-from nas.meters._base import Meter, Request, requests_for
+from nas.meters._base import Meter, Request, requests_for, seen_by
 from nas.meters._calibration import Calibration, calibrate, load_calibration
 from nas.meters._costs import CostTable, block_key
 from nas.meters._efficiency import (
@@ -57,4 +57,5 @@ __all__ = [
     "requests_for",
     "root_mean_square",
     "round_paces",
+    "seen_by",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from nas.config import TargetConfig
 from nas.ir import (
@@ -21,7 +20,8 @@ from nas.ir import (
 )
 from nas.meters._costs import CostTable, block_key
 
-Part = SlotKind | Literal["embed", "head"]
+Part = SlotKind
+"""A kind of slot, or `embed` or `head`."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,16 @@ def requests_for(
     )
 
 
+def seen_by(config: TargetConfig, shape: ChainShape) -> TargetConfig:
+    """The target as a network of `shape` meets it: a picture counts as one token."""
+    return config.model_copy(update={"prompt_tokens": 1}) if shape.reads_pictures else config
+
+
 class Meter(ABC):
-    """Latencies for one decoder shape on one target."""
+    """Latencies for one network shape on one target."""
 
     def __init__(self, config: TargetConfig, shape: ChainShape) -> None:
-        self.config = config
+        self.config = seen_by(config, shape)
         self.shape = shape
 
     @abstractmethod

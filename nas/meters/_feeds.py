@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nas.config import TargetConfig
-from nas.ir import ChainShape, EncoderShape, GroupedQueryAttention
+from nas.ir import (
+    ChainShape,
+    ConvShape,
+    EncoderShape,
+    GroupedQueryAttention,
+    TransformerShape,
+)
 from nas.meters._base import Request
 
 if TYPE_CHECKING:
@@ -28,6 +34,9 @@ class Feeds:
         np, batch = self._np, self.config.batch
         prompt = self.config.prompt_tokens
         tokens, past = (prompt, 0) if request.phase == "prefill" else (1, prompt)
+        if isinstance(self.shape, ConvShape):
+            return self._pictures(self.shape, request)
+        assert isinstance(self.shape, TransformerShape)
         if request.part == "embed":
             ids = self._random.integers(0, self.shape.vocab_size, (batch, tokens))
             feed = {"input_ids": ids, "attention_mask": np.ones((batch, past + tokens), np.int64)}
@@ -46,6 +55,13 @@ class Feeds:
                 for part in ("key", "value"):
                     feed[f"past_key_values.{i}.{part}"] = self._normal(batch, heads, past, dim)
         return feed
+
+    def _pictures(self, shape: ConvShape, request: Request) -> dict[str, np.ndarray]:
+        batch, last, side = self.config.batch, shape.stages[-1], shape.image_side
+        if request.part == "embed":
+            return {"pixel_values": self._normal(batch, 3, side, side)}
+        stage = last if request.block is None else shape.stage(request.block[0])
+        return {"state": self._normal(batch, stage.channels, stage.side, stage.side)}
 
     def _encoder(self, request: Request, batch: int, tokens: int) -> dict[str, np.ndarray]:
         """What a block of an encoder, or its head, takes beside the state."""

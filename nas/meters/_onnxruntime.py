@@ -165,8 +165,10 @@ def _backend() -> ModuleType:
 
 
 def stack_name(request: Request, copies: int) -> str:
-    """Without the slot kind: a block that fits both kinds is measured once."""
-    what = request.part if request.spec is None else request.spec.label
+    """Without the slot kind where both are of one width: what fits attention and feed-forward slots
+    is measured once."""
+    shared = request.part in ("attention", "ffn") and request.spec is not None
+    what = request.spec.label if shared and request.spec is not None else request.key
     return f"{what} x{copies}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nas.config import TargetConfig
-from nas.ir import BlockSpec, ChainShape, Phase, SlotKind
+from nas.ir import BlockSpec, ChainShape, Phase, SlotKind, as_transformer
 from nas.meters._base import Part, Request
 
 DECODER_CLASSES = ("matmul", "attention", "elementwise", "embedding", "head")
@@ -41,7 +41,7 @@ class _Counter:
     """Operators of the parts of one decoder in one phase."""
 
     def __init__(self, config: TargetConfig, shape: ChainShape, phase: Phase) -> None:
-        self.shape, self.batch = shape, config.batch
+        self.shape, self.batch = as_transformer(shape), config.batch
         prompt = config.prompt_tokens
         self.tokens, self.past = (prompt, 0) if phase == "prefill" else (1, prompt)
         self.rows = config.batch * self.tokens
@@ -76,7 +76,7 @@ class _Counter:
         weights = kind.parameters(self.shape, slot_kind, spec)
         inner = weights / hidden
         matmuls = _MATMULS.get(spec.kind, 1)
-        flops = self.batch * kind.flops(self.shape, spec, self.tokens, 0)
+        flops = self.batch * kind.flops(self.shape, slot_kind, spec, self.tokens, 0)
         moved = weights + self.rows * (inner + matmuls * hidden)
         found = {
             self._operator("matmul", flops / matmuls, moved / matmuls): matmuls,
@@ -86,7 +86,7 @@ class _Counter:
         cached = kind.cached_values_per_token(self.shape, spec)
         if cached:
             seen = seen_tokens(self.shape, self.tokens, self.past)
-            extra = self.batch * kind.flops(self.shape, spec, self.tokens, seen) - flops
+            extra = self.batch * kind.flops(self.shape, slot_kind, spec, self.tokens, seen) - flops
             kept = self.batch * (self.past + 2 * self.tokens) * cached
             found[self._operator("attention", extra, kept + self.rows * inner)] = 1
         return found

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from hardware_profiles import HardwareProfile, with_measured_figures
 from nas.config import TargetConfig
-from nas.ir import BlockSpec, ChainShape, Conditions, Latency, Phase, SlotKind
+from nas.ir import (
+    BlockSpec,
+    ChainShape,
+    Conditions,
+    ConvShape,
+    Latency,
+    Phase,
+    SlotKind,
+    TransformerShape,
+)
 from nas.meters._base import Meter, Part, Request
 from nas.meters._calibration import Calibration
 from nas.meters._operators import decoder_work, seen_tokens
@@ -51,12 +60,19 @@ def _block(
     seen = seen_tokens(shape, tokens, past)
     parameters = kind.parameters(shape, slot_kind, spec) + shape.norm_parameters
     cached = batch * (past + 2 * tokens) * kind.cached_values_per_token(shape, spec)
-    state = 2 * batch * tokens * shape.hidden_size
-    return batch * kind.flops(shape, spec, tokens, seen), parameters + cached + state
+    state = 2 * batch * tokens * shape.state_width(slot_kind) * shape.pixels(slot_kind)
+    return batch * kind.flops(shape, slot_kind, spec, tokens, seen), parameters + cached + state
 
 
 def _part(config: TargetConfig, shape: ChainShape, part: Part, tokens: int) -> tuple[float, float]:
     rows = config.batch * tokens
+    if isinstance(shape, ConvShape):
+        last = shape.stages[-1]
+        if part == "embed":
+            return rows * shape.opening_flops, rows * 3 * shape.image_side**2
+        weights = shape.head_parameters
+        return 2.0 * rows * weights, weights + rows * last.channels * last.side**2
+    assert isinstance(shape, TransformerShape)
     if part == "embed":
         return 0.0, 2 * rows * shape.hidden_size
     weights = shape.head_parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ class Objective(ABC):
     The measure is zero where both are equal and of second order about there: nats a token for a
     language model.
     """
+
+    measure: ClassVar[str]
+    """What the measure is called in messages: `KL` or `distance`."""
 
     @abstractmethod
     def divergence(self, reference: Tensor) -> Divergence:

@@ -22,6 +22,8 @@ class EmbeddingObjective(Objective):
     """1 - cos(teacher, student) of pooled states; `pool`: [sequences, tokens, hidden] to
     [sequences, hidden]."""
 
+    measure = "distance"
+
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 

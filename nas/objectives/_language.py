@@ -1,4 +1,4 @@
-"""A language model: the KL of its next-token distributions."""
+"""A network that predicts: the KL of its distributions, over next tokens or over classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from nas.objectives._kl import ReferenceKl
 
 
 class LanguageObjective(Objective):
-    """KL(teacher || student) in nats a token; `head`: hidden to vocabulary."""
+    """KL(teacher || student) in nats a token, or a picture; `head`: hidden to vocabulary or
+    classes, without a bias."""
+
+    measure = "KL"
 
     def __init__(self, head: nn.Linear) -> None:
         self._head = head

@@ -223,13 +223,14 @@ class Artefacts:
     def tasks(self) -> list[dict[str, Any]]:
         """Accuracy on every task file, and every task of lm-evaluation-harness, of the
         configuration."""
-        from nas.passes.evaluate import evaluate_pairs, evaluate_tasks
+        from nas.passes.evaluate import evaluate_images, evaluate_pairs, evaluate_tasks
         from nas.passes.evaluate_harness import evaluate_harness
 
         config, key = self.context.config.evaluate, self.student_keys["student"]
         student = self.architectures["student"]
         files = evaluate_tasks(self.context, student, key, config.tasks, config.limit)
         files += evaluate_pairs(self.context, student, key)
+        files += evaluate_images(self.context, student, key)
         return files + evaluate_harness(self.context, student, key)
 
     @cached_property

@@ -86,7 +86,8 @@ class PassContext:
         """
         from nas.teachers import source_stamp
 
-        asked = self.config.teacher.model_dump(mode="json", exclude={"stream"})
+        left_out = {"stream"} | ({"image"} if self.config.teacher.image is None else set())
+        asked = self.config.teacher.model_dump(mode="json", exclude=left_out)
         return content_key("teacher", asked, source_stamp(self.config.teacher))
 
     @cached_property

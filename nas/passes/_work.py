@@ -16,12 +16,12 @@ from nas.config import RunConfig
 from nas.ir import (
     BlockSpec,
     Candidate,
-    ChainShape,
     GatedFeedForward,
     GroupedQueryAttention,
     KeepTeacher,
     LinearMap,
     Slot,
+    TransformerShape,
 )
 
 MIB = 2**20
@@ -57,7 +57,7 @@ class Work:
     def __init__(
         self,
         config: RunConfig,
-        shape: ChainShape,
+        shape: TransformerShape,
         candidates: tuple[Candidate, ...],
         *,
         streams: bool = False,
@@ -292,7 +292,7 @@ class Work:
     def _flops(self, slot: Slot, spec: BlockSpec) -> float:
         """Of one token that sees half of a sequence."""
         resolved = self.shape.resolve(slot, spec)
-        return KINDS[resolved.kind].flops(self.shape, resolved, 1, self.length // 2)
+        return KINDS[resolved.kind].flops(self.shape, slot.kind, resolved, 1, self.length // 2)
 
 
 def _moments(width: int, targets: int) -> float:

@@ -13,6 +13,7 @@ from nas._numerics import autocast
 from nas.blocks import SlotData
 from nas.chain import Chain, SlotModule
 from nas.config import BuildConfig
+from nas.data import tokens_a_sample
 from nas.errors import ConfigError
 from nas.ir import Slot
 from nas.passes._context import PassContext
@@ -38,15 +39,16 @@ def slot_activations(
         state += y
         del x, y
         with torch.no_grad():
-            chain.slot(k).settle_rows(state, 8)
+            state = chain.slot(k).settle_rows(state, chain.samples_at_once)
 
 
 def _windows(train: Tensor, config: BuildConfig) -> Tensor:
     """The training windows to walk; at least one is fitted on and one held out."""
-    count = min(len(train), config.tokens // train.shape[1])
+    tokens = tokens_a_sample(train)
+    count = min(len(train), config.tokens // tokens)
     if count < 2:
         raise ConfigError(
-            f"build.tokens: {config.tokens} of {len(train)} training windows of {train.shape[1]} "
+            f"build.tokens: {config.tokens} of {len(train)} training windows of {tokens} "
             f"tokens give {count}; at least 2 are needed, one to fit on and one to judge"
         )
     return train[:count]
@@ -54,9 +56,10 @@ def _windows(train: Tensor, config: BuildConfig) -> Tensor:
 
 @torch.no_grad()
 def _embed(chain: Chain, windows: Tensor, folder: Path | None) -> Tensor:
-    size = torch.empty(1, device=chain.device).expand(*windows.shape, chain.shape.hidden_size)
-    state = mapped_like(size, folder)
-    for rows, ids in zip(state.split(8), windows.split(8), strict=True):
+    at_once = chain.samples_at_once
+    one = chain.embed_tokens(windows[:1].to(chain.device))
+    state = mapped_like(one.float().expand(len(windows), *one.shape[1:]), folder)
+    for rows, ids in zip(state.split(at_once), windows.split(at_once), strict=True):
         rows.copy_(chain.embed_tokens(ids.to(chain.device)))
     return state
 
@@ -66,11 +69,12 @@ def _branch(chain: Chain, k: int, state: Tensor, folder: Path | None) -> tuple[T
     """Normed input and output of slot k for all sequences, in float32."""
     slot, x, y = chain.slot(k), mapped_like(state, folder), mapped_like(state, folder)
     context, branch = chain.context(state[:1, :, 0]), chain.teacher_branch(k)
-    for i in range(0, len(state), 8):
-        normed = slot.normed(state[i : i + 8].to(chain.dtype))
+    for i in range(0, len(state), chain.samples_at_once):
+        rows = slice(i, i + chain.samples_at_once)
+        normed = slot.normed(state[rows].to(chain.dtype))
         with autocast(state.device.type):
-            y[i : i + 8] = branch(normed, context)
-        x[i : i + 8] = normed
+            y[rows] = branch(normed, context)
+        x[rows] = normed
     return x, y
 
 
@@ -102,4 +106,5 @@ def _slot_data(
         ridge=config.ridge,
         emphasis=_emphasis(module, state, y),
         gain=None if gain is None else gain.float(),
+        chunk=chain.samples_at_once,
     )

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nas.chain import Chain, make_chain
+from nas.data import tokens_a_sample
 from nas.errors import PassError
 from nas.ir import Architecture, KeepTeacher
 from nas.objectives import objective_of
@@ -100,12 +101,12 @@ def _refit(
     teacher, train = context.teacher.chain, context.text.train
     students = {name: _from_library(context, a) for name, a in architectures.items()}
     before = _divergences(context, students)
-    windows = train[: max(1, config.refit_tokens // train.shape[1])]
+    windows = train[: max(1, config.refit_tokens // tokens_a_sample(train))]
     with context.progress.task("refit", len(teacher.slots)) as advance:
         refit(teacher, students, windows, config.ridge, advance)
     after = _divergences(context, students)
     share = (time.perf_counter() - started) / len(students)
-    measure = "KL" if context.shape.generates else "distance"
+    measure = objective_of(teacher).measure
     for name, student in students.items():
         kept = after[name] < before[name]
         layers = _output_layers(student) if kept else {}

@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from nas.ir import Architecture, BlockSpec, Candidate, KeepTeacher, Skip
+from nas.ir import (
+    Architecture,
+    BlockSpec,
+    Candidate,
+    ConvShape,
+    KeepTeacher,
+    Skip,
+    as_transformer,
+)
 from nas.meters import CostTable
 from nas.objectives import objective_of
 from nas.passes._context import PassContext
@@ -20,6 +28,7 @@ from nas.passes.score import scoring_copy
 from nas.passes.solve import make_budgets
 from nas.passes.space import uniform_candidates
 from nas.run import content_key
+from search_spaces import load_space
 
 _GRACE = 1.03
 """Predictions of unlike networks err by a few per cent against each other; baselines get it."""
@@ -30,7 +39,7 @@ def uniform_width(context: PassContext, table: CostTable) -> int | None:
 
     Latency between measured widths is interpolated; the width that is found is measured itself.
     """
-    shape, multiple = context.shape, context.width_multiple
+    shape, multiple = as_transformer(context.shape), context.width_multiple
     widths = list(range(multiple, shape.ffn_width, multiple))
     if context.config.target.meter == "table":  # it cannot measure a width that it does not hold
         tables = (table, *table.scenarios.values())
@@ -50,10 +59,11 @@ def uniform_table(context: PassContext, table: CostTable, width: int) -> CostTab
     """
     from nas.meters import Request, block_key
 
-    spec, phases = context.shape.ffn(width), table.phases
+    shape = as_transformer(context.shape)
+    spec, phases = shape.ffn(width), table.phases
     if block_key("ffn", spec) in table.entries:
         return table
-    full = context.shape.ffn(context.shape.ffn_width)
+    full = shape.ffn(shape.ffn_width)
     requests = tuple(Request("ffn", phase, s) for phase in phases for s in (full, spec))
     fresh = measure_requests(context, requests, f"solve/uniform-{width}")
     scenarios = {
@@ -94,7 +104,7 @@ def depth_cut(context: PassContext, table: CostTable, within: bool = False) -> A
 
 
 def cut_architecture(context: PassContext, start: int, removed: int) -> Architecture:
-    """Both slots of `removed` layers from `start` on are skipped."""
+    """All slots of `removed` layers from `start` on are skipped."""
     gone = range(start, start + removed)
     slots = [slot for slot in context.shape.slots() if slot.layer in gone]
     return Architecture(choices={slot.id: Skip() for slot in slots})
@@ -113,15 +123,15 @@ def _best_start(context: PassContext, removed: int) -> int:
     rotary, state = chain.context(ids), chain.embed_tokens(ids)
     reference = chain.exact_hidden(chain.run(state, rotary))
     divergence = objective_of(chain).divergence(reference)
-    losses = []
+    losses, each = [], context.shape.slots_per_layer
     for start in range(context.shape.layers - removed + 1):
         cut = state
-        for k in range(2 * start, 2 * (start + removed)):
+        for k in range(each * start, each * (start + removed)):
             cut = chain.slot(k).settle(cut)
-        rest = chain.run(cut, rotary, start=2 * (start + removed))
+        rest = chain.run(cut, rotary, start=each * (start + removed))
         changed = chain.exact_hidden(rest)
         losses.append(float(divergence(changed).mean()))
-        state = chain.run(state, rotary, start=2 * start, stop=2 * start + 2)
+        state = chain.run(state, rotary, start=each * start, stop=each * (start + 1))
     best = min(range(len(losses)), key=losses.__getitem__)
     data = {"start": best, "removed": removed, "kl": losses}
     context.run.store(unit, key, data=data, seconds=time.perf_counter() - started)
@@ -129,7 +139,8 @@ def _best_start(context: PassContext, removed: int) -> int:
 
 
 def _meets(context: PassContext, table: CostTable, width: int) -> bool:
-    spec = context.shape.ffn(width) if width < context.shape.ffn_width else KeepTeacher()
+    shape = as_transformer(context.shape)
+    spec = shape.ffn(width) if width < shape.ffn_width else KeepTeacher()
     choice = [
         (slot, spec if slot.kind == "ffn" else KeepTeacher()) for slot in context.shape.slots()
     ]
@@ -149,7 +160,7 @@ def _with_width(context: PassContext, table: CostTable, width: int) -> CostTable
     """The table with an interpolated latency for a width that was not measured."""
     from nas.meters import block_key
 
-    key = block_key("ffn", context.shape.ffn(width))
+    key = block_key("ffn", as_transformer(context.shape).ffn(width))
     if key in table.entries:
         return table
     scenarios = {n: _with_width(context, other, width) for n, other in table.scenarios.items()}
@@ -186,10 +197,34 @@ def baseline_candidates(
     """The blocks that the uniform baseline needs, and the table that knows their cost."""
     if "uniform_ffn" not in context.config.baselines:
         return table, ()
+    if isinstance(context.shape, ConvShape):
+        return table, uniform_convolutions(context, table, context.shape)
     width = uniform_width(context, table)
-    if width is None or width >= context.shape.ffn_width:
+    if width is None or width >= as_transformer(context.shape).ffn_width:
         return table, ()
     return uniform_table(context, table, width), uniform_candidates(context, width)
+
+
+def uniform_convolutions(
+    context: PassContext, table: CostTable, shape: ConvShape
+) -> tuple[Candidate, ...]:
+    """The same share of the teacher's channels in every block: the largest of the space's
+    `width_percent` within the budgets, or the smallest. Nothing where the teacher meets them."""
+    if _within(context, table, total_costs(context, table, Architecture().items(shape))):
+        return ()
+    found: tuple[Candidate, ...] = ()
+    space = load_space(context.config.space).residual
+    for percent in sorted(space.width_percent, reverse=True):
+        specs = {kind: space.narrower(shape, kind, percent) for kind in _kinds(shape)}
+        found = tuple(Candidate(slot=s, spec=specs[s.kind]) for s in shape.slots())
+        choice = [(c.slot, c.spec) for c in found]
+        if _within(context, table, total_costs(context, table, choice)):
+            break
+    return tuple(c for c in found if c.spec != shape.resolve(c.slot, KeepTeacher()))
+
+
+def _kinds(shape: ConvShape) -> set[str]:
+    return {slot.kind for slot in shape.slots()}
 
 
 def baseline_architectures(

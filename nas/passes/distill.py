@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from nas._numerics import autocast
 from nas.chain import Chain
 from nas.config import DistillConfig
+from nas.data import augmented, tokens_a_sample
 from nas.errors import PassError
 from nas.objectives import cosine_distance, objective_of
 from nas.passes._context import PassContext
@@ -64,7 +65,7 @@ class _Learner:
             last = self.chain.run(
                 self.chain.embed_tokens(goal.ids),
                 self.chain.context(goal.ids),
-                tap=lambda k, s: _keep_layer(states, k, s),
+                tap=_keep_layers(self.chain, states),
             )
         hidden = self.chain.final_hidden(last)
         divergence = objective_of(self.chain).loss(hidden, goal.last)
@@ -145,7 +146,7 @@ def _learner(chain: Chain, config: DistillConfig) -> _Learner:
 
 def _batches(train: Tensor, config: DistillConfig, seed: int) -> Iterator[Tensor]:
     """Windows in a new order each epoch, without end."""
-    per_step = max(1, config.batch_tokens // train.shape[1])
+    per_step = max(1, config.batch_tokens // tokens_a_sample(train))
     generator = torch.Generator().manual_seed(seed)
     if len(train) < per_step:
         raise PassError(
@@ -155,7 +156,7 @@ def _batches(train: Tensor, config: DistillConfig, seed: int) -> Iterator[Tensor
     while True:
         for rows in torch.randperm(len(train), generator=generator).split(per_step):
             if len(rows) == per_step:
-                yield train[rows]
+                yield augmented(train[rows], generator)
 
 
 def _step(
@@ -164,7 +165,7 @@ def _step(
     """One optimiser step of every learner. The teacher runs once for all of them."""
     for learner in learners.values():
         learner.begin()
-    pieces = ids.split(max(1, config.micro_batch_tokens // ids.shape[1]))
+    pieces = ids.split(max(1, config.micro_batch_tokens // tokens_a_sample(ids)))
     for i, piece in enumerate(pieces):
         goal = _goal(teacher, piece.to(teacher.device))
         for learner in learners.values():
@@ -177,15 +178,20 @@ def _step(
 def _goal(teacher: Chain, ids: Tensor) -> _Goal:
     states: list[Tensor] = []
     last = teacher.run(
-        teacher.embed_tokens(ids), teacher.context(ids), tap=lambda k, s: _keep_layer(states, k, s)
+        teacher.embed_tokens(ids), teacher.context(ids), tap=_keep_layers(teacher, states)
     )
     return _Goal(ids, states, objective_of(teacher).goal(teacher.final_hidden(last)))
 
 
-def _keep_layer(states: list[Tensor], k: int, state: Tensor) -> None:
-    """Keep the residual state after each layer's second slot."""
-    if k % 2 == 1:
-        states.append(state)
+def _keep_layers(chain: Chain, states: list[Tensor]) -> Callable[[int, Tensor], None]:
+    """Keeps the residual state after the last slot of each layer."""
+    each = chain.shape.slots_per_layer
+
+    def keep(k: int, state: Tensor) -> None:
+        if (k + 1) % each == 0:
+            states.append(state)
+
+    return keep
 
 
 def _store(context: PassContext, name: str, key: str, learner: _Learner) -> None:

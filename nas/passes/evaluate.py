@@ -16,13 +16,13 @@ from nas.passes.students import distilled
 from nas.run import content_key, file_digest, json_writer
 
 if TYPE_CHECKING:
-    from nas.chain import Chain, DecoderChain, EncoderChain
+    from nas.chain import Chain, ConvChain, DecoderChain, EncoderChain
     from nas.evaluation import Retained, TaskResult
 
 
 class ModelQuality(BaseModel):
     """Held-out quality of one model, against the teacher: of a language model its KL and what
-    follows, of an encoder its embeddings and what follows."""
+    follows, of an encoder its embeddings and what follows, of a classifier of pictures its KL."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,7 +58,7 @@ def _stage(
     keys: Mapping[str, str],
 ) -> Qualities:
     config = context.config.evaluate
-    text = config.model_dump(exclude={"tasks", "lm_eval", "limit"})
+    text = config.model_dump(exclude={"tasks", "lm_eval", "limit", "images"})
     key = content_key("evaluate", stage, context.data_key, dict(keys), text)
     record = context.run.fetch(f"evaluate/{stage}", key)
     if record is None:
@@ -83,6 +83,8 @@ def _measure(
     }
     if context.shape.generates:
         return _language(context, stage, students)
+    if context.shape.reads_pictures:
+        return _classes(context, students)
     return _embeddings(context, students)
 
 
@@ -104,6 +106,24 @@ def _language(context: PassContext, stage: str, students: Mapping[str, Chain]) -
             perplexity=quality.perplexity,
             top1_agreement=quality.top1_agreement,
             **free.get(name, {}),
+        )
+        for name, quality in found.items()
+    }
+
+
+def _classes(context: PassContext, students: Mapping[str, Chain]) -> Qualities:
+    from nas.evaluation import class_quality
+
+    pictures = context.text.evaluate
+    chains = {name: classifier(chain) for name, chain in students.items()}
+    found = class_quality(classifier(context.teacher.chain), chains, pictures)
+    return {
+        name: ModelQuality(
+            tokens=len(pictures),
+            kl_nats=quality.kl_mean,
+            kl_stderr_nats=quality.kl_standard_error,
+            kl_by_window_nats=quality.kl,
+            top1_agreement=quality.agreement,
         )
         for name, quality in found.items()
     }
@@ -133,6 +153,14 @@ def decoder(chain: Chain) -> DecoderChain:
     from nas.chain import DecoderChain
 
     assert isinstance(chain, DecoderChain)
+    return chain
+
+
+def classifier(chain: Chain) -> ConvChain:
+    """The chain of a classifier of pictures."""
+    from nas.chain import ConvChain
+
+    assert isinstance(chain, ConvChain)
     return chain
 
 
@@ -200,6 +228,35 @@ def evaluate_tasks(
             seconds = time.perf_counter() - started
             files = {f"evaluation/{unit.split('/')[1]}.json": json_writer(data)}
             record = context.run.store(unit, key, files, data, seconds)
+        results.append(record.data)
+    return results
+
+
+def evaluate_images(
+    context: PassContext, architecture: Architecture, student_key: str
+) -> list[dict[str, Any]]:
+    """Accuracy of teacher and student on each file of `evaluate.images`, a unit a file."""
+    from nas.evaluation import class_accuracy
+
+    results = []
+    for path in context.config.evaluate.images:
+        digest = file_digest(path) if path.is_file() else "absent"
+        limit = context.config.evaluate.limit
+        key = content_key("images", student_key, context.teacher_key, digest, limit)
+        unit = f"evaluate/images-{path.stem}-{content_key(str(path))[:6]}"
+        record = context.run.fetch(unit, key)
+        if record is None:
+            started = time.perf_counter()
+            context.progress.say(f"evaluating {path.name}")
+            models = {
+                "teacher": classifier(context.teacher.chain),
+                "student": classifier(distilled(context, "student", architecture)),
+            }
+            found = class_accuracy(path, models, limit)
+            both = (found.models["teacher"], found.models["student"])
+            data = accuracy_row(path.stem, "accuracy", found.pictures, both, found.retained)
+            files = {f"evaluation/{unit.split('/')[1]}.json": json_writer(data)}
+            record = context.run.store(unit, key, files, data, time.perf_counter() - started)
         results.append(record.data)
     return results
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nas.chain import Chain, DecoderChain, EncoderChain
+from nas.chain import Chain, ConvChain, DecoderChain, EncoderChain
 from nas.errors import ConfigError
-from nas.ir import Architecture
+from nas.ir import Architecture, as_transformer
 from nas.passes._context import PassContext
 from nas.passes.students import distilled
 from nas.run import content_key
@@ -110,8 +110,9 @@ def _chain(context: PassContext, name: str, architecture: Architecture) -> Chain
 
 
 def _gate_ids(context: PassContext) -> torch.Tensor:
-    """Two short windows of the held-out text."""
-    return context.text.evaluate[:2, :48]
+    """Two short windows of the held-out text, or a few of the held-out pictures."""
+    held_out = context.text.evaluate
+    return held_out[:2, :48] if held_out.ndim == 2 else held_out[:4]
 
 
 def _huggingface(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
@@ -119,6 +120,8 @@ def _huggingface(context: PassContext, chain: Chain, folder: Path) -> dict[str, 
 
     if isinstance(chain, EncoderChain):
         return _sentence_transformers(context, chain, folder)
+    if isinstance(chain, ConvChain):
+        return _plain_folder(context, chain, folder)
     assert isinstance(chain, DecoderChain)
     tokens = context.config.export.greedy_tokens
     title = context.config.name
@@ -134,8 +137,20 @@ def _huggingface(context: PassContext, chain: Chain, folder: Path) -> dict[str, 
 
 
 def _onnx(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
-    from nas.backends.onnx import check_encoder, export_encoder, export_onnx, write_genai_config
+    from nas.backends.onnx import (
+        check_classifier,
+        check_encoder,
+        export_classifier,
+        export_encoder,
+        export_onnx,
+        write_genai_config,
+    )
 
+    if isinstance(chain, ConvChain):
+        artifact = export_classifier(chain, folder, dtype="float32")
+        limit = _ONNX_TOLERANCE
+        difference = check_classifier(artifact, chain, _gate_ids(context), tolerance=limit)
+        return {"gates": [_gate("logits", difference, limit)]}
     if isinstance(chain, EncoderChain):
         artifact = export_encoder(chain, folder, dtype="float32")
         difference = check_encoder(artifact, chain, _gate_ids(context), tolerance=_ONNX_TOLERANCE)
@@ -147,6 +162,15 @@ def _onnx(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
     write_genai_config(chain.shape, folder)
     context.teacher.tokenizer.save_pretrained(str(folder))
     return {"gates": gates}
+
+
+def _plain_folder(context: PassContext, chain: ConvChain, folder: Path) -> dict[str, Any]:
+    from nas.backends.pictures import check_folder, export_folder
+
+    export_folder(chain, folder, name=context.config.name)
+    limit = _HUGGINGFACE_TOLERANCE
+    difference = check_folder(folder, chain, _gate_ids(context), tolerance=limit)
+    return {"gates": [_gate("logits", difference, limit)]}
 
 
 def _sentence_transformers(
@@ -184,8 +208,21 @@ def _engine_source(
 
     ONNX Runtime does not run bfloat16 on a CPU, so such a file has none.
     """
-    from nas.backends.onnx import check_encoder, export_encoder, export_onnx
+    from nas.backends.onnx import (
+        check_classifier,
+        check_encoder,
+        export_classifier,
+        export_encoder,
+        export_onnx,
+    )
 
+    if isinstance(chain, ConvChain):
+        artifact = export_classifier(chain, folder, dtype=dtype)
+        if dtype == "bfloat16":
+            return artifact.path, []
+        limit = _LOW_PRECISION_TOLERANCE
+        difference = check_classifier(artifact, chain, _gate_ids(context), tolerance=limit)
+        return artifact.path, [_gate("logits", difference, limit)]
     if isinstance(chain, EncoderChain):
         artifact = export_encoder(chain, folder, dtype=dtype)
         if dtype == "bfloat16":
@@ -201,11 +238,15 @@ def _engine_source(
 
 
 def _engine_shapes(context: PassContext) -> Shapes:
-    from nas.backends.tensorrt_rtx import EngineShapes, TextShapes
+    from nas.backends.tensorrt_rtx import EngineShapes, PictureShapes, TextShapes
 
     target = context.config.target
+    if context.shape.reads_pictures:
+        return PictureShapes(target.batch)
     if not context.shape.generates:
-        return TextShapes(target.batch, target.prompt_tokens, context.shape.max_positions)
+        return TextShapes(
+            target.batch, target.prompt_tokens, as_transformer(context.shape).max_positions
+        )
     return EngineShapes(
         batch=target.batch,
         prompt_tokens=target.prompt_tokens,

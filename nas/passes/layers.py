@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hardware_profiles import load_profile, with_measured_figures
 from nas.ir import Architecture, Phase
+from nas.meters import seen_by
 from nas.passes._context import PassContext
 from nas.passes.export import onnx_path
 from nas.profiling import (
@@ -48,7 +49,8 @@ def profile_layers(
 def _phase(context: PassContext, student: Architecture, phase: Phase, folder: Path) -> LayerProfile:
     from nas.backends.onnxruntime import network_timer, open_network
 
-    target, shape = context.config.target, context.shape
+    shape = context.shape
+    target = seen_by(context.config.target, shape)
     profile = load_profile(target.hardware)
     if profile.name == "local":
         profile = with_measured_figures(profile)
@@ -56,7 +58,7 @@ def _phase(context: PassContext, student: Architecture, phase: Phase, folder: Pa
     opened = {
         name: open_network(
             onnx_path(context, name),
-            shape.generates,
+            shape,
             target.threads,
             trace=folder / f"{name}-{phase}",
         )

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict
 
 from hardware_profiles import HardwareProfile, load_profile
 from nas.config import RunConfig
+from nas.errors import CapabilityError
+from nas.ir import TransformerShape
 from search_spaces import load_space
 
 if TYPE_CHECKING:
@@ -76,6 +78,11 @@ def make_plan(config: RunConfig) -> Plan:
     from nas.teachers import exceeds_memory, read_shape, require_device
 
     shape = read_shape(config.teacher)
+    if not isinstance(shape, TransformerShape):
+        raise CapabilityError(
+            f"nas plan forecasts transformers, and the teacher is a {shape.family}; run it without"
+            " a forecast"
+        )
     profile = load_profile(config.target.hardware)
     candidates = load_space(config.space).candidates(shape, profile.width_multiple)
     require_device(config.teacher.device)

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from nas.errors import ConfigError
+from nas.ir import ConvShape
 from nas.passes._context import PassContext
 from nas.solvers import create_solver
 
+_NEEDED = {
+    "pairs": "an encoder",
+    "tasks": "a language model",
+    "lm_eval": "a language model",
+    "images": "a classifier of pictures",
+}
 _READ_TEXT = frozenset({"build", "score", "assemble", "distill", "export", "evaluate"})
 
 
@@ -42,6 +49,12 @@ def _require_tasks(context: PassContext) -> None:
 
         for path in config.pairs:
             read_pairs(path, config.limit)
+    if config.images:
+        from nas.data import labelled_images
+
+        for path in config.images:
+            if isinstance(context.shape, ConvShape):
+                labelled_images(path, context.shape)
     if config.tasks:
         from nas.evaluation import read_items
 
@@ -58,18 +71,20 @@ def _require_kind(context: PassContext) -> None:
     from nas.teachers import read_shape
 
     config, phases = context.config.evaluate, context.config.target.phases
-    if not (config.pairs or config.tasks or config.lm_eval or "decode" in phases):
+    asked = [name for name in _NEEDED if getattr(config, name)]
+    if not (asked or "decode" in phases):
         return
     shape = read_shape(context.config.teacher)
     if "decode" in phases and not shape.generates:
         raise ConfigError(
-            f"target.phases: a {shape.family} reads a text in one pass and decodes nothing; "
+            f"target.phases: a {shape.family} takes all at once and decodes nothing; "
             f"use target.phases: [prefill]"
         )
-    if shape.generates and config.pairs:
-        asked, needed = "evaluate.pairs", "an encoder"
-    elif not shape.generates and (config.tasks or config.lm_eval):
-        asked, needed = "evaluate.tasks" if config.tasks else "evaluate.lm_eval", "a language model"
-    else:
-        return
-    raise ConfigError(f"{asked}: this needs {needed}, the teacher is a {shape.family}; remove it")
+    kind = "a classifier of pictures" if shape.reads_pictures else "an encoder"
+    kind = "a language model" if shape.generates else kind
+    for name in asked:
+        if _NEEDED[name] != kind:
+            raise ConfigError(
+                f"evaluate.{name}: this needs {_NEEDED[name]}, the teacher is a {shape.family}; "
+                f"remove it"
+            )

@@ -88,10 +88,10 @@ def _profile(
 def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) -> Profile:
     from nas.backends.onnxruntime import network_timer, open_network
 
-    target, generates = meter.config, context.shape.generates
+    target = meter.config
     networks = {}
     for name in names:
-        networks[name] = open_network(onnx_path(context, name), generates, target.threads)
+        networks[name] = open_network(onnx_path(context, name), context.shape, target.threads)
     gc.collect()
     measured: Measured = {name: {} for name in names}
     anchors: list[tuple[str, Phase, Latency]] = []

@@ -21,15 +21,14 @@ from nas.blocks import BlockContext
 from nas.blocks._ridge import Moments, solve, solve_affine
 from nas.chain import Chain, SlotModule
 
-_CHUNK = 8
-"""Sequences that pass through a block at a time."""
-
 
 class _Aim(NamedTuple):
-    """The teacher's slot, and its residual stream with the slot's update in it."""
+    """The teacher's slot, and its residual stream with the slot's update in it; `at_once`: samples
+    that pass through a block at a time."""
 
     slot: SlotModule
     state: Tensor
+    at_once: int
 
 
 @torch.no_grad()
@@ -46,27 +45,26 @@ def refit(
     held for each network, and one slot's features. `ridge` penalises the change of a layer,
     relative to the mean square of its features. `advance` is called after each slot.
     """
-    windows = windows.to(teacher.device)
-    wanted = torch.cat([teacher.embed_tokens(ids).float() for ids in windows.split(_CHUNK)])
+    windows, at_once = windows.to(teacher.device), teacher.samples_at_once
+    wanted = torch.cat([teacher.embed_tokens(ids).float() for ids in windows.split(at_once)])
     states = {name: wanted.clone() for name in students}
     context = teacher.context(windows[:1])
     for k in range(len(teacher.slots)):
-        _advance(teacher.slot(k), wanted, context)
+        aim = _Aim(teacher.slot(k), wanted, at_once)
+        _advance(aim, context)
         for name, student in students.items():
-            _refit_slot(
-                student.slot(k), states[name], _Aim(teacher.slot(k), wanted), context, ridge
-            )
-            student.slot(k).settle_rows(states[name], _CHUNK)
-        teacher.slot(k).settle_rows(wanted, _CHUNK)
+            _refit_slot(student.slot(k), states[name], aim, context, ridge)
+            states[name] = student.slot(k).settle_rows(states[name], at_once)
+        wanted = teacher.slot(k).settle_rows(wanted, at_once)
         advance(1)
 
 
-def _advance(slot: SlotModule, state: Tensor, context: BlockContext) -> None:
-    """Add the slot's update to the state, in place."""
-    assert slot.branch is not None
-    for rows in state.split(_CHUNK):
-        with autocast(state.device.type):
-            rows += slot.branch(_normed(slot, rows), context)
+def _advance(aim: _Aim, context: BlockContext) -> None:
+    """Add the update of the teacher's slot to its state, in place."""
+    assert aim.slot.branch is not None
+    for rows in aim.state.split(aim.at_once):
+        with autocast(aim.state.device.type):
+            rows += aim.slot.branch(_normed(aim.slot, rows), context)
 
 
 def _refit_slot(
@@ -78,21 +76,21 @@ def _refit_slot(
         return
     layer, kept = branch.output_layer, []
     moments = Moments.zeros(layer.in_features, layer.out_features, state)
-    for rows, goal in zip(state.split(_CHUNK), aim.state.split(_CHUNK), strict=True):
+    for rows, goal in zip(state.split(aim.at_once), aim.state.split(aim.at_once), strict=True):
         with autocast(state.device.type):
             features = branch.features(_normed(slot, rows), context)
             update = layer(features)
         moments.add(features, goal - rows - update, aim.slot.emphasis(goal))
         kept.append(features)
     _correct(layer, moments, ridge)
-    for rows, features in zip(state.split(_CHUNK), kept, strict=True):
+    for rows, features in zip(state.split(aim.at_once), kept, strict=True):
         with autocast(state.device.type):
             rows += layer(features)
 
 
 def _normed(slot: SlotModule, rows: Tensor) -> Tensor:
-    assert slot.norm is not None
-    return slot.normed(rows.to(slot.norm.weight.dtype))
+    assert slot.branch is not None
+    return slot.normed(rows.to(slot.branch.output_layer.weight.dtype))
 
 
 def _correct(layer: nn.Linear, moments: Moments, ridge: float) -> None:

@@ -137,7 +137,7 @@ def _teacher(context: PassContext) -> TeacherSummary:
         source=context.config.teacher.source,
         family=shape.family,
         layers=shape.layers,
-        hidden_size=shape.hidden_size,
+        hidden_size=shape.state_width(shape.slots()[-1].kind),
         params_m=record["params"] / 1e6,
         fingerprint=record["fingerprint"],
     )
@@ -200,7 +200,7 @@ def _option(
 ) -> OptionSummary:
     shape, name = artefacts.context.shape, f"{slot.id}/{option.variant}"
     spec = specs.get(name, KeepTeacher())
-    kept = width_kept(spec, shape)
+    kept = width_kept(spec, shape, slot.kind)
     costs = {**option.costs, "kv_mib": option.costs["kv_mib_per_sequence"]}
     named = Option(variant=option.variant, loss=option.loss, costs=costs)
     scores = artefacts.scores.get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.ir import Candidate
+from nas.ir import Candidate, as_transformer
 from nas.passes._context import PassContext
 from nas.run import content_key, json_writer
 from search_spaces import load_space
@@ -24,7 +24,7 @@ def candidates(context: PassContext) -> tuple[Candidate, ...]:
 def uniform_candidates(context: PassContext, width: int) -> tuple[Candidate, ...]:
     """The same narrower feed-forward in every layer."""
     return tuple(
-        Candidate(slot=slot, spec=context.shape.ffn(width))
+        Candidate(slot=slot, spec=as_transformer(context.shape).ffn(width))
         for slot in context.shape.slots()
         if slot.kind == "ffn"
     )

@@ -14,7 +14,7 @@ from nas.errors import ConfigError
 from nas.profiling import _onnxruntime, _tensorrt
 
 _LONGEST_MS = 1e9
-_PART = re.compile(r"(layers\.\d+\.(?:attention|ffn)|prologue|epilogue)\.")
+_PART = re.compile(r"(layers\.\d+\.(?:attention|ffn|stage\d+)|prologue|epilogue)\.")
 
 
 Row = tuple[str, str, float, Sequence[str]]

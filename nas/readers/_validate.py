@@ -13,12 +13,14 @@ from nas._tables import table
 from nas.config import (
     DatasetText,
     FileText,
+    ImageFile,
     JsonlText,
     RunConfig,
     TextSource,
     load_config,
 )
 from nas.errors import ConfigError, NasError
+from nas.ir import TransformerShape
 
 
 class Finding(BaseModel):
@@ -137,7 +139,7 @@ def _text(config: RunConfig) -> tuple[Literal["ok", "note"], str]:
 
 
 def _require_text(source: TextSource) -> None:
-    if not isinstance(source, (FileText, JsonlText)):
+    if not isinstance(source, (FileText, JsonlText, ImageFile)):
         return
     if not source.path.exists():
         raise ConfigError(f"data.sources: {source.path}: no such file or folder; check the path")
@@ -155,6 +157,8 @@ def _teacher(config: RunConfig) -> tuple[Literal["ok", "note"], str]:
     if local_path(source) is None:
         return "note", f"{source}: taken as a hub id; it is looked up when the run starts"
     shape = read_shape(config.teacher)
+    if not isinstance(shape, TransformerShape):
+        return "ok", f"{shape.family}, {shape.layers} blocks that keep the size of their state"
     return "ok", (
         f"{shape.family}, {shape.layers} layers, hidden size {shape.hidden_size}, "
         f"{shape.kv_heads} KV heads, FFN width {shape.ffn_width}"

@@ -8,18 +8,24 @@ from typing import Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 
 from nas.ir import (
+    BasicConvolution,
     BlockSpec,
+    BottleneckConvolution,
     Budget,
     ChainShape,
+    ConvShape,
     FeedForward,
     GatedFeedForward,
     GroupedQueryAttention,
     KeepTeacher,
+    LowRankConvolution,
     Option,
     RefineStep,
+    SeparableConvolution,
     Slot,
     SlotKind,
     Solution,
+    as_transformer,
 )
 from nas.ir.problem import Status
 from nas.report._records import Record
@@ -235,13 +241,16 @@ class BudgetSummary(Record):
         )
 
 
-def width_kept(block: BlockSpec, shape: ChainShape) -> float:
-    """Share of the teacher's heads or FFN width that a block keeps; 0 for linear and skip.
+def width_kept(block: BlockSpec, shape: ChainShape, kind: SlotKind) -> float:
+    """Share of the teacher's heads, width or channels that a block keeps; 0 for linear and skip.
 
     The heads are the query heads where some are left out, else the KV heads.
     """
     if isinstance(block, KeepTeacher):
         return 1.0
+    if isinstance(shape, ConvShape):
+        return _convolution_kept(block, shape, kind)
+    shape = as_transformer(shape)
     if isinstance(block, GroupedQueryAttention):
         if block.query_heads is not None:
             return min(1.0, block.query_heads / shape.query_heads)
@@ -249,6 +258,16 @@ def width_kept(block: BlockSpec, shape: ChainShape) -> float:
     if isinstance(block, (GatedFeedForward, FeedForward)):
         return min(1.0, block.width / shape.ffn_width)
     return 0.0
+
+
+def _convolution_kept(block: BlockSpec, shape: ConvShape, kind: SlotKind) -> float:
+    """Share of the channels that a block works on, of those of the teacher's."""
+    channels, inner = shape.state_width(kind), shape.inner_width(kind)
+    if isinstance(block, (BasicConvolution, BottleneckConvolution)):
+        return min(1.0, block.width / inner)
+    if isinstance(block, LowRankConvolution):
+        return min(1.0, (block.rank or channels) / channels) / 2  # one layer in the place of two
+    return 0.25 if isinstance(block, SeparableConvolution) else 0.0
 
 
 def unit_of(cost: str) -> str:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 
 from nas.ir import (
+    BasicConvolution,
     BlockSpec,
+    BottleneckConvolution,
     FeedForward,
     GatedFeedForward,
     GroupedQueryAttention,
     KeepTeacher,
     LinearMap,
+    LowRankConvolution,
+    SeparableConvolution,
 )
 
 NOTHING = "\N{EN DASH}"
@@ -94,8 +99,9 @@ def file_size(size: float) -> str:
 
 
 def title_of(name: str) -> str:
-    """`uniform_ffn` as `Uniform FFN`."""
+    """`uniform_ffn` as `Uniform FFN`, `stage2` as `Stage 2`."""
     known = {"ffn": "FFN", "kv": "KV"}
+    name = re.sub(r"^stage(?=\d)", "stage ", name)
     words = " ".join(known.get(word, word) for word in name.replace("_", " ").split())
     return words[:1].upper() + words[1:]
 
@@ -111,6 +117,14 @@ def block_in_words(block: BlockSpec, kept: float) -> str:
         return f"attention with {block.query_heads} query heads on {kv_heads}"
     if isinstance(block, (GatedFeedForward, FeedForward)):
         return f"FFN {block.width} wide, {percent(kept, 0)} of the teacher's"
+    if isinstance(block, BasicConvolution):
+        return f"two 3x3 with {block.width} channels between, {percent(kept, 0)} of the teacher's"
+    if isinstance(block, BottleneckConvolution):
+        return f"1x1, 3x3, 1x1 with {block.width} channels between"
+    if isinstance(block, SeparableConvolution):
+        return f"{block.multiplier} filter(s) on each channel alone, then 1x1"
+    if isinstance(block, LowRankConvolution):
+        return "one 3x3" if block.rank is None else f"one linear 3x3 of rank {block.rank}"
     if isinstance(block, LinearMap):
         return "one linear layer"
     return "nothing: the residual stream passes"

@@ -11,7 +11,6 @@ from nas.report._choice import SlotSummary
 from nas.report._strip import block_style, layers_of, loss_in_words
 from nas.report.summary import Summary
 
-_KINDS: tuple[SlotKind, ...] = ("attention", "ffn")
 _ORDER = ("teacher", "narrow", "linear", "skip")
 _DECADES = 5
 """The loss heat map spans at most so many powers of ten."""
@@ -37,7 +36,8 @@ class HeatMap:
 
 def heat_maps(summary: Summary) -> tuple[HeatMap, ...]:
     """One map for each slot kind that had a choice at all."""
-    maps = [_heat_map(kind, summary.slots) for kind in _KINDS]
+    kinds = dict.fromkeys(slot.kind for slot in summary.slots)
+    maps = [_heat_map(kind, summary.slots) for kind in kinds]
     return tuple(m for m in maps if m)
 
 

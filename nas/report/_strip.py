@@ -6,20 +6,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nas.ir import (
+    BasicConvolution,
     BlockSpec,
     FeedForward,
     GatedFeedForward,
     GroupedQueryAttention,
     KeepTeacher,
     LinearMap,
+    LowRankConvolution,
     Phase,
+    Skip,
     SlotKind,
 )
 from nas.report._choice import OptionSummary, SlotCertaintySummary, SlotSummary
 from nas.report._format import block_in_words, percent, significant
 from nas.report.summary import Summary
 
-_KINDS: tuple[SlotKind, ...] = ("attention", "ffn")
 _PHASES: tuple[Phase, ...] = ("prefill", "decode")
 
 
@@ -54,10 +56,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Strip:
-    """Cells by slot kind and rows of bars, all in the order of `layers`."""
+    """Cells by band (`band_of`) and rows of bars, all in the order of `layers`."""
 
     layers: tuple[int, ...]
-    cells: dict[SlotKind, tuple[Cell | None, ...]]
+    cells: dict[str, tuple[Cell | None, ...]]
     rows: tuple[Row, ...]
     counts: dict[str, int]
 
@@ -65,13 +67,10 @@ class Strip:
 def strip(summary: Summary) -> Strip:
     """The picture of the student."""
     layers = layers_of(summary.slots)
-    by_place = {(slot.layer, slot.kind): slot for slot in summary.slots}
-    grid = [[by_place.get((layer, kind)) for kind in _KINDS] for layer in layers]
-    cells = {
-        kind: tuple(_cell(slots[index]) for slots in grid)
-        for index, kind in enumerate(_KINDS)
-        if any(slots[index] for slots in grid)
-    }
+    bands = tuple(dict.fromkeys(band_of(slot.kind) for slot in summary.slots))
+    by_place = {(slot.layer, band_of(slot.kind)): slot for slot in summary.slots}
+    grid = [[by_place.get((layer, band)) for band in bands] for layer in layers]
+    cells = {band: tuple(_cell(slots[index]) for slots in grid) for index, band in enumerate(bands)}
     columns = [[slot for slot in slots if slot] for slots in grid]
     cost_rows = [_cost_row(phase, columns) for phase in _PHASES]
     styles = [block_style(slot.choice.block) for slot in summary.slots]
@@ -83,6 +82,11 @@ def strip(summary: Summary) -> Strip:
     )
 
 
+def band_of(kind: SlotKind) -> str:
+    """`attention`, `ffn`, or `blocks`, where a layer has one slot, whatever its stage."""
+    return kind if kind in ("attention", "ffn") else "blocks"
+
+
 def layers_of(slots: Iterable[SlotSummary]) -> tuple[int, ...]:
     """The layers that have a slot, in order."""
     return tuple(sorted({slot.layer for slot in slots}))
@@ -92,9 +96,9 @@ def block_style(block: BlockSpec) -> str:
     """Class of a block: `teacher`, `narrow`, `linear` or `skip`."""
     if isinstance(block, KeepTeacher):
         return "teacher"
-    if isinstance(block, (GroupedQueryAttention, GatedFeedForward, FeedForward)):
-        return "narrow"
-    return "linear" if isinstance(block, LinearMap) else "skip"
+    if isinstance(block, LinearMap) or block == LowRankConvolution():
+        return "linear"
+    return "skip" if isinstance(block, Skip) else "narrow"
 
 
 def _cell(slot: SlotSummary | None) -> Cell | None:
@@ -104,8 +108,10 @@ def _cell(slot: SlotSummary | None) -> Cell | None:
     label = ""
     if isinstance(block, GroupedQueryAttention):
         label = str(block.query_heads or block.kv_heads)
-    elif isinstance(block, (GatedFeedForward, FeedForward)):
+    elif isinstance(block, (GatedFeedForward, FeedForward, BasicConvolution)):
         label = f"{100 * kept:.0f}"
+    elif block_style(block) == "narrow":
+        label = block.label
     return Cell(block_style(block), round(100 * kept, 2), label, _tip(slot))
 
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nas.data import tokens_a_sample
 from nas.ir import Architecture, BlockSpec, KeepTeacher
 from nas.objectives import objective_of
 from nas.sensitivity._network import MixedNetwork
@@ -89,7 +90,9 @@ def expand(
     """
     generator = torch.Generator(device=ids.device).manual_seed(seed)
     swaps = {k: specs for k, specs in swaps.items() if specs}
-    pieces, parts = ids.split(max(1, batch_tokens // ids.shape[1])), []
+    tokens, most = tokens_a_sample(ids), network.teacher.samples_at_once
+    few = most if tokens == 1 else max(1, batch_tokens // tokens)
+    pieces, parts = ids.split(few), []
     if isinstance(network.teacher, StreamedChain) and present == Architecture():
         parts = expand_streamed(network, swaps, pieces, draws, generator, advance, folder)
         pieces = ()
@@ -99,7 +102,6 @@ def expand(
     slots = network.teacher.slot_ids
     names = tuple(f"{slots[k].id}/{s.label}" for k in sorted(swaps) for s in swaps[k])
     slope, scalars = (np.concatenate(p, axis=-2) for p in zip(*parts, strict=True))
-    tokens = ids.shape[1]
     return Expansion(names, slope / tokens, scalars / np.sqrt(tokens))
 
 

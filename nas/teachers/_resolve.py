@@ -12,6 +12,7 @@ from nas.teachers._base import TeacherSource
 from nas.teachers._folder import FolderSource
 from nas.teachers._gguf import GgufSource
 from nas.teachers._hub import fetch
+from nas.teachers._resnet import ResNetSource, is_resnet, resnet_file, stored_sizes
 
 _PACKAGE = "package:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -26,12 +27,22 @@ def resolve(config: TeacherConfig, *, weights: bool) -> TeacherSource:
     if path is None:
         path = fetch(config.source, config.revision, weights=weights)
     if path.is_dir():
+        if (weights_alone := resnet_file(path)) is not None:
+            return ResNetSource(weights_alone, config.image)
         return FolderSource(path, config.trust_remote_code)
     if path.suffix.lower() == ".gguf":
         return GgufSource(path)
+    if path.suffix.lower() == ".safetensors":
+        if is_resnet(stored_sizes(path).keys()):
+            return ResNetSource(path, config.image)
+        raise ConfigError(
+            f"teacher.source {config.source!r}: of single .safetensors files only ResNets are read "
+            f"(this has no conv1.weight and layer1.0.conv1.weight); for a language model or an "
+            f"encoder give the folder that also holds config.json"
+        )
     raise ConfigError(
-        f"teacher.source {config.source!r}: a single file must be GGUF; for safetensors give the "
-        f"folder that also holds config.json"
+        f"teacher.source {config.source!r}: a single file must be GGUF, or the .safetensors file "
+        f"of a ResNet; for other models give the folder that also holds config.json"
     )
 
 

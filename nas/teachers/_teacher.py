@@ -14,7 +14,7 @@ from nas.blocks import KINDS
 from nas.chain import Chain
 from nas.config import TeacherConfig
 from nas.errors import CapabilityError
-from nas.ir import ChainShape, DecoderShape, KeepTeacher
+from nas.ir import ChainShape, DecoderShape, KeepTeacher, TransformerShape
 from nas.teachers._base import TeacherSource
 from nas.teachers._chain import chain_from_source
 from nas.teachers._resolve import local_path, resolve
@@ -26,7 +26,7 @@ class Teacher:
     """The network to be compressed. `chain` is frozen and in eval mode.
 
     `fingerprint`: SHA-256 over the weight files' bytes, the shape and the number format; it does
-    not depend on where the files lie.
+    not depend on where the files lie. `tokenizer`: None for a teacher of pictures.
     """
 
     chain: Chain
@@ -42,9 +42,13 @@ class Teacher:
             "fingerprint": self.fingerprint,
             "dtype": str(self.chain.dtype).removeprefix("torch."),
             "params": sum(p.numel() for p in self.chain.parameters()),
-            "tokenizer": {"class": type(self.tokenizer).__name__, "tokens": len(self.tokenizer)},
+            **({} if self.tokenizer is None else {"tokenizer": _described(self.tokenizer)}),
             "shape": self.shape.model_dump(mode="json"),
         }
+
+
+def _described(tokenizer: Any) -> dict[str, Any]:
+    return {"class": type(tokenizer).__name__, "tokens": len(tokenizer)}
 
 
 def read_shape(config: TeacherConfig) -> ChainShape:
@@ -65,8 +69,10 @@ def load_teacher(config: TeacherConfig) -> Teacher:
     require_device(config.device)
     source = resolve(config, weights=True)
     shape = source.shape()
-    tokenizer = _tokenizer(config, source)
-    check_tokenizer(tokenizer, shape.vocab_size, config.tokenizer or config.source)
+    tokenizer = None
+    if isinstance(shape, TransformerShape):
+        tokenizer = _tokenizer(config, source)
+        check_tokenizer(tokenizer, shape.vocab_size, config.tokenizer or config.source)
     dtype: torch.dtype = getattr(torch, config.dtype)
     stream = config.stream
     if stream == "auto":

@@ -18,7 +18,7 @@ from nas.backends.huggingface._export import code_path
 from nas.backends.huggingface._folder import replaced_folder
 from nas.chain import EncoderChain
 from nas.errors import PassError
-from nas.ir import BlockSpec, ChainShape, FeedForward, GroupedQueryAttention
+from nas.ir import BlockSpec, EncoderShape, FeedForward, GroupedQueryAttention
 
 if TYPE_CHECKING:
     from nas.backends.huggingface.remote.configuration_nas_encoder import NasEncoderConfig
@@ -86,7 +86,7 @@ def encoder_config(chain: EncoderChain, dtype: str, pad_token_id: int | None) ->
     )
 
 
-def _block(shape: ChainShape, spec: BlockSpec) -> dict[str, Any]:
+def _block(shape: EncoderShape, spec: BlockSpec) -> dict[str, Any]:
     match spec:
         case GroupedQueryAttention(kv_heads=kv_heads, query_heads=query_heads):
             heads = shape.query_heads if query_heads is None else query_heads

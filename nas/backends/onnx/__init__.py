@@ -1,4 +1,5 @@
-"""ONNX: decoders with a key-value cache, encoders, and their parts for measurement.
+"""ONNX: decoders with a key-value cache, encoders, classifiers of pictures, and their parts for
+measurement.
 
     artifact = export_onnx(chain, folder)                     # model.onnx and model.onnx.data
     check_onnx(artifact, chain, ids, greedy_tokens=64)        # raises PassError with the difference
@@ -9,6 +10,7 @@
 Only operators of the ONNX standard are used, so that other runtimes and TensorRT read the files.
 """
 
+from nas.backends.onnx._convolutional import check_classifier, export_classifier
 from nas.backends.onnx._encoder import export_encoder
 from nas.backends.onnx._encoder_gate import check_encoder
 from nas.backends.onnx._export import OnnxArtifact, export_onnx
@@ -21,9 +23,11 @@ __all__ = [
     "GateReport",
     "OnnxArtifact",
     "block_stack",
+    "check_classifier",
     "check_encoder",
     "check_onnx",
     "epilogue_model",
+    "export_classifier",
     "export_encoder",
     "export_onnx",
     "prologue_model",

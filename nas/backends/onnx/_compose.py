@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -109,6 +109,19 @@ class Composer:
         )
         self._graph.append(copy)
         return copy
+
+    def add_op(
+        self, kind: str, name: str, inputs: Sequence[ir.Value], attributes: Mapping[str, Any]
+    ) -> ir.Value:
+        """The output of a new node."""
+        output = self._ir.Value(name=f"{name}:0")
+        node = self._ir.node(kind, inputs, attributes=attributes, outputs=[output], name=name)
+        self._graph.append(node)
+        return output
+
+    def add_numbers(self, numbers: Sequence[int]) -> ir.Value:
+        """Whole numbers, such as the axes of a node."""
+        return self.add_constant(self._ir.tensor(list(numbers), dtype=self._ir.DataType.INT64))
 
     def add_constant(self, tensor: ir.TensorProtocol) -> ir.Value:
         """A small constant, shared by all instances that use an equal one."""

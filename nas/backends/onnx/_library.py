@@ -28,7 +28,6 @@ from nas.errors import CapabilityError, PassError
 from nas.ir import (
     Architecture,
     BlockSpec,
-    ChainShape,
     DecoderShape,
     EncoderShape,
     FeedForward,
@@ -36,6 +35,7 @@ from nas.ir import (
     GroupedQueryAttention,
     Skip,
     SlotKind,
+    TransformerShape,
 )
 
 DEFAULT_OPSET = 20
@@ -52,7 +52,7 @@ _cache: dict[tuple[str, ...], Template] = {}
 _lock = threading.Lock()
 
 
-def prologue_template(shape: ChainShape, dtype: str, opset: int) -> Template:
+def prologue_template(shape: TransformerShape, dtype: str, opset: int) -> Template:
     """What every network opens with.
 
     Decoder: `input_ids`, `attention_mask` -> `state`, `cos`, `sin`, `mask`; weight `weight`.
@@ -100,7 +100,7 @@ def _encoder_prologue(shape: EncoderShape, dtype: str, opset: int) -> Template:
     return _remembered(("prologue", small.model_dump_json(), dtype, str(opset)), make)
 
 
-def epilogue_template(shape: ChainShape, dtype: str, opset: int) -> Template:
+def epilogue_template(shape: TransformerShape, dtype: str, opset: int) -> Template:
     """What every network ends with.
 
     Decoder: `state` -> `logits`; weights `norm.weight`, `head.weight`. Encoder: `state`,
@@ -133,13 +133,13 @@ def _encoder_epilogue(shape: EncoderShape, dtype: str, opset: int) -> Template:
     return _remembered(("epilogue", small.model_dump_json(), dtype, str(opset)), make)
 
 
-def id_inputs(shape: ChainShape) -> tuple[str, ...]:
+def id_inputs(shape: TransformerShape) -> tuple[str, ...]:
     """Names of the integer inputs of a network."""
     typed = isinstance(shape, EncoderShape) and shape.type_vocab_size > 0
     return ("input_ids", "attention_mask", *(("token_type_ids",) if typed else ()))
 
 
-def context_inputs(shape: ChainShape, spec: BlockSpec) -> dict[str, Dims]:
+def context_inputs(shape: TransformerShape, spec: BlockSpec) -> dict[str, Dims]:
     """What a block takes beside the state and its cache, with dimensions."""
     if not isinstance(spec, GroupedQueryAttention):
         return {}
@@ -150,7 +150,7 @@ def context_inputs(shape: ChainShape, spec: BlockSpec) -> dict[str, Dims]:
     return {"cos": angles, "sin": angles, "mask": mask}
 
 
-def past_dims(shape: ChainShape, spec: BlockSpec) -> Dims:
+def past_dims(shape: TransformerShape, spec: BlockSpec) -> Dims:
     """Dimensions of a key or value cache; empty for a block without one."""
     if not isinstance(spec, GroupedQueryAttention) or not shape.generates:
         return ()
@@ -158,7 +158,7 @@ def past_dims(shape: ChainShape, spec: BlockSpec) -> Dims:
 
 
 def block_template(
-    shape: ChainShape, slot_kind: SlotKind, spec: BlockSpec, dtype: str, opset: int
+    shape: TransformerShape, slot_kind: SlotKind, spec: BlockSpec, dtype: str, opset: int
 ) -> Template:
     """norm + block + residual of a resolved `spec`: `state` -> `next_state`.
 
@@ -195,7 +195,7 @@ def _fields_of(spec: BlockSpec) -> tuple[str, ...]:
     return ("norm_eps",)
 
 
-def _reduced(shape: ChainShape, kept: Iterable[str]) -> ChainShape:
+def _reduced(shape: TransformerShape, kept: Iterable[str]) -> TransformerShape:
     """A tiny network of the same kind that equals `shape` in the fields `kept`."""
     if isinstance(shape, EncoderShape):
         return _reduced_encoder(shape, kept)

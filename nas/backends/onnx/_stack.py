@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from nas.backends.onnx._compose import Composer
+from nas.backends.onnx._convolutional import classifier_head_model, residual_stack, stem_model
 from nas.backends.onnx._library import (
     DEFAULT_OPSET,
     IDS,
@@ -20,7 +21,17 @@ from nas.backends.onnx._library import (
 from nas.backends.onnx._template import Dims, require_dtype
 from nas.chain import EncoderChain, SlotModule, make_slot
 from nas.errors import PassError
-from nas.ir import BlockSpec, ChainShape, EncoderShape, GroupedQueryAttention, Slot, SlotKind
+from nas.ir import (
+    BlockSpec,
+    ChainShape,
+    ConvShape,
+    EncoderShape,
+    GroupedQueryAttention,
+    Slot,
+    SlotKind,
+    TransformerShape,
+    as_transformer,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -52,6 +63,11 @@ def block_stack(
     """
     require_dtype(dtype)
     opset = DEFAULT_OPSET if opset is None else opset
+    if isinstance(shape, ConvShape):
+        return residual_stack(
+            shape, slot_kind, spec, copies, dtype=dtype, seed=seed, opset=opset, device=device
+        )
+    shape = as_transformer(shape)
     composer = Composer("stack", dtype, opset)
     resolved = shape.resolve(Slot(layer=0, kind=slot_kind), spec)
     template = block_template(shape, slot_kind, resolved, dtype, opset)
@@ -72,7 +88,7 @@ def block_stack(
 
 
 def stack_slots(
-    shape: ChainShape,
+    shape: TransformerShape,
     slot_kind: SlotKind,
     spec: BlockSpec,
     copies: int,
@@ -99,6 +115,9 @@ def prologue_model(
     attention, as `block_stack` takes them."""
     require_dtype(dtype)
     opset = DEFAULT_OPSET if opset is None else opset
+    if isinstance(shape, ConvShape):
+        return stem_model(shape, dtype=dtype, seed=seed, opset=opset, device=device)
+    shape = as_transformer(shape)
     composer = Composer("prologue", dtype, opset)
     inputs = composer.add_ids(id_inputs(shape), shape.generates)
     template = prologue_template(shape, dtype, opset)
@@ -112,7 +131,7 @@ def prologue_model(
     return composer.model()
 
 
-def _outside_weights(shape: ChainShape, seed: int, device: str) -> dict[str, torch.Tensor]:
+def _outside_weights(shape: TransformerShape, seed: int, device: str) -> dict[str, torch.Tensor]:
     """Random weights of what stands before the slots."""
     if not isinstance(shape, EncoderShape):
         return {"weight": _random((shape.vocab_size, shape.hidden_size), seed, device)}
@@ -134,6 +153,9 @@ def epilogue_model(
     norm and head, or, with `attention_mask`, -> `sentence_embedding`."""
     require_dtype(dtype)
     opset = DEFAULT_OPSET if opset is None else opset
+    if isinstance(shape, ConvShape):
+        return classifier_head_model(shape, dtype=dtype, seed=seed, opset=opset, device=device)
+    shape = as_transformer(shape)
     composer = Composer("epilogue", dtype, opset)
     state = composer.add_input("state", ("batch", "sequence_length", shape.hidden_size))
     template = epilogue_template(shape, dtype, opset)

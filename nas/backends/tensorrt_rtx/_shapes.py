@@ -49,6 +49,25 @@ class TextShapes:
 
 
 @dataclass(frozen=True)
+class PictureShapes:
+    """Of a classifier of pictures: how many run together."""
+
+    batch: int
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ConfigError(f"engine shapes: batch {self.batch}; it must be at least 1")
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        return ("prefill",)
+
+    def ranges(self, phase: str) -> dict[str, Range]:
+        """Any number of pictures up to `batch`."""
+        return {"batch": (1, self.batch, self.batch)}
+
+
+@dataclass(frozen=True)
 class EngineShapes:
     """Of a decoder: sequences run together, prompt length to tune for, and longest prompt with its
     answer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nas.blocks._narrower import NarrowerKind
 from nas.blocks.feed_forward.module import FeedForwardBlock
-from nas.ir import ChainShape, FeedForward, SlotKind
+from nas.ir import FeedForward, SlotKind, TransformerShape
 
 
 class FeedForwardKind(NarrowerKind[FeedForward]):
@@ -13,5 +13,7 @@ class FeedForwardKind(NarrowerKind[FeedForward]):
     matrices = 2
     widening = ("up_proj",)
 
-    def module(self, shape: ChainShape, slot_kind: SlotKind, spec: FeedForward) -> FeedForwardBlock:
+    def module(
+        self, shape: TransformerShape, slot_kind: SlotKind, spec: FeedForward
+    ) -> FeedForwardBlock:
         return FeedForwardBlock(shape, spec.width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nas.blocks._narrower import NarrowerKind
 from nas.blocks.gated_feed_forward.module import GatedFeedForwardBlock
-from nas.ir import ChainShape, GatedFeedForward, SlotKind
+from nas.ir import GatedFeedForward, SlotKind, TransformerShape
 
 
 class GatedFeedForwardKind(NarrowerKind[GatedFeedForward]):
@@ -14,6 +14,6 @@ class GatedFeedForwardKind(NarrowerKind[GatedFeedForward]):
     widening = ("gate_proj", "up_proj")
 
     def module(
-        self, shape: ChainShape, slot_kind: SlotKind, spec: GatedFeedForward
+        self, shape: TransformerShape, slot_kind: SlotKind, spec: GatedFeedForward
     ) -> GatedFeedForwardBlock:
         return GatedFeedForwardBlock(shape, spec.width)

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from nas.blocks._activations import activation_of
 from nas.blocks._base import Block, BlockContext
-from nas.ir import ChainShape
+from nas.ir import TransformerShape
 
 
 class GatedFeedForwardBlock(Block):
     """`down(act(gate(x)) * up(x))` with `width` intermediate channels."""
 
-    def __init__(self, shape: ChainShape, width: int) -> None:
+    def __init__(self, shape: TransformerShape, width: int) -> None:
         super().__init__()
         self.activation = activation_of(shape.activation)
         self.gate_proj = nn.Linear(shape.hidden_size, width, bias=shape.ffn_bias)

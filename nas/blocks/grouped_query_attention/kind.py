@@ -11,10 +11,10 @@ from nas.blocks._data import Built, SlotData
 from nas.blocks._ridge import Moments, fit_output
 from nas.blocks.grouped_query_attention.module import GroupedQueryAttentionBlock
 from nas.blocks.grouped_query_attention.selection import columns, kept_heads
-from nas.ir import ChainShape, GroupedQueryAttention, SlotKind
+from nas.ir import GroupedQueryAttention, SlotKind, TransformerShape, as_transformer
 
 
-class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
+class GroupedQueryAttentionKind(BlockKind[TransformerShape, GroupedQueryAttention]):
     """Attention with fewer heads.
 
     All query heads on fewer key-value heads: these are pooled. Fewer query heads: the teacher's own
@@ -22,15 +22,13 @@ class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
     same number in each group.
     """
 
-    slot_kinds = ("attention",)
-
     def module(
-        self, shape: ChainShape, slot_kind: SlotKind, spec: GroupedQueryAttention
+        self, shape: TransformerShape, slot_kind: SlotKind, spec: GroupedQueryAttention
     ) -> GroupedQueryAttentionBlock:
         return GroupedQueryAttentionBlock(shape, spec.kv_heads, spec.query_heads)
 
     def parameters(
-        self, shape: ChainShape, slot_kind: SlotKind, spec: GroupedQueryAttention
+        self, shape: TransformerShape, slot_kind: SlotKind, spec: GroupedQueryAttention
     ) -> int:
         query, kept = _widths(shape, spec)
         weights = 2 * shape.hidden_size * (query + kept)
@@ -39,7 +37,8 @@ class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
 
     def flops(
         self,
-        shape: ChainShape,
+        shape: TransformerShape,
+        slot_kind: SlotKind,
         spec: GroupedQueryAttention,
         tokens: int,
         context_tokens: int,
@@ -48,7 +47,7 @@ class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
         projections = 4.0 * tokens * shape.hidden_size * (query + kept)
         return projections + 4.0 * tokens * context_tokens * query
 
-    def cached_values_per_token(self, shape: ChainShape, spec: GroupedQueryAttention) -> int:
+    def cached_values_per_token(self, shape: TransformerShape, spec: GroupedQueryAttention) -> int:
         return 2 * spec.kv_heads * shape.head_dim
 
     @torch.no_grad()
@@ -60,29 +59,33 @@ class GroupedQueryAttentionKind(BlockKind[GroupedQueryAttention]):
         built = []
         for spec in specs:
             if spec.query_heads is None or features is None:
-                block = _pooled(data.shape, teacher, spec.kv_heads)
+                block = _pooled(as_transformer(data.shape), teacher, spec.kv_heads)
                 sliced = data.error(block)
                 moments = _head_moments(data, block)
             else:
                 heads = kept_heads(
-                    data.shape, features.gram, data.felt(teacher.o_proj.weight), spec, data.ridge
+                    as_transformer(data.shape),
+                    features.gram,
+                    data.felt(teacher.o_proj.weight),
+                    spec,
+                    data.ridge,
                 )
-                block = _with_heads(data.shape, teacher, heads)
+                block = _with_heads(as_transformer(data.shape), teacher, heads)
                 sliced = data.error(block)
-                moments = features.of(columns(heads.flatten(), data.shape.head_dim))
+                moments = features.of(columns(heads.flatten(), as_transformer(data.shape).head_dim))
             fit_output(block.o_proj, moments, data.ridge)
             built.append(Built(spec, block, data.error(block), sliced))
         return built
 
 
-def _widths(shape: ChainShape, spec: GroupedQueryAttention) -> tuple[int, int]:
+def _widths(shape: TransformerShape, spec: GroupedQueryAttention) -> tuple[int, int]:
     """Channels of all query heads and of all key-value heads."""
     queries = spec.query_heads or shape.query_heads
     return queries * shape.head_dim, spec.kv_heads * shape.head_dim
 
 
 def _pooled(
-    shape: ChainShape, teacher: GroupedQueryAttentionBlock, kv_heads: int
+    shape: TransformerShape, teacher: GroupedQueryAttentionBlock, kv_heads: int
 ) -> GroupedQueryAttentionBlock:
     """Key and value heads averaged over neighbouring groups (arXiv 2305.13245, section 2.1)."""
     block = GroupedQueryAttentionBlock(shape, kv_heads).to(teacher.q_proj.weight.device)
@@ -96,7 +99,7 @@ def _pooled(
 
 
 def _with_heads(
-    shape: ChainShape, teacher: GroupedQueryAttentionBlock, heads: Tensor
+    shape: TransformerShape, teacher: GroupedQueryAttentionBlock, heads: Tensor
 ) -> GroupedQueryAttentionBlock:
     """The teacher's block with only the query heads [kv_heads, group], and what they look at."""
     block = GroupedQueryAttentionBlock(shape, heads.shape[0], heads.numel())
@@ -119,8 +122,8 @@ def _of(*projections: str) -> list[str]:
 
 def _head_moments(data: SlotData, block: GroupedQueryAttentionBlock) -> Moments:
     """What the block's heads say, against what the teacher's block gave."""
-    width = block.query_heads * data.shape.head_dim
-    moments = Moments.zeros(width, data.shape.hidden_size, data.x)
+    width = block.query_heads * as_transformer(data.shape).head_dim
+    moments = Moments.zeros(width, as_transformer(data.shape).hidden_size, data.x)
     for x, y, emphasis in data.fitted():
         with autocast(x.device.type):
             features = block.features(x, data.context)

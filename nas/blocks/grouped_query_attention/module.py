@@ -9,13 +9,15 @@ from torch import Tensor, nn
 from nas.blocks._base import BlockContext, CachedBlock, KeyValue
 from nas.blocks._norm import RMSNorm
 from nas.blocks.grouped_query_attention.attention import causal_attention, pays
-from nas.ir import ChainShape
+from nas.ir import TransformerShape
 
 
 class GroupedQueryAttentionBlock(CachedBlock):
     """Attention of `shape` with `kv_heads` key-value heads and `query_heads`, or the shape's."""
 
-    def __init__(self, shape: ChainShape, kv_heads: int, query_heads: int | None = None) -> None:
+    def __init__(
+        self, shape: TransformerShape, kv_heads: int, query_heads: int | None = None
+    ) -> None:
         super().__init__()
         hidden, dim, queries = shape.hidden_size, shape.head_dim, query_heads or shape.query_heads
         self.query_heads, self.kv_heads, self.head_dim = queries, kv_heads, dim

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from nas.blocks._elimination import Elimination
 from nas.errors import ConfigError
-from nas.ir import ChainShape, GroupedQueryAttention
+from nas.ir import GroupedQueryAttention, TransformerShape
 
 
 def kept_heads(
-    shape: ChainShape, gram: Tensor, output: Tensor, spec: GroupedQueryAttention, ridge: float
+    shape: TransformerShape, gram: Tensor, output: Tensor, spec: GroupedQueryAttention, ridge: float
 ) -> Tensor:
     """Query heads [spec.kv_heads, heads of a group] of the teacher, ascending, by elimination.
 

@@ -14,23 +14,29 @@ from nas.blocks.linear_map.module import LinearMapBlock
 from nas.ir import ChainShape, LinearMap, SlotKind
 
 
-class LinearMapKind(BlockKind[LinearMap]):
+class LinearMapKind(BlockKind[ChainShape, LinearMap]):
     """One linear layer."""
 
-    slot_kinds = ("attention", "ffn")
-
     def module(self, shape: ChainShape, slot_kind: SlotKind, spec: LinearMap) -> LinearMapBlock:
-        return LinearMapBlock(shape.hidden_size)
+        return LinearMapBlock(shape.state_width(slot_kind))
 
     def parameters(self, shape: ChainShape, slot_kind: SlotKind, spec: LinearMap) -> int:
-        return shape.hidden_size * (shape.hidden_size + 1)
+        width = shape.state_width(slot_kind)
+        return width * (width + 1)
 
-    def flops(self, shape: ChainShape, spec: LinearMap, tokens: int, context_tokens: int) -> float:
-        return 2.0 * tokens * shape.hidden_size**2
+    def flops(
+        self,
+        shape: ChainShape,
+        slot_kind: SlotKind,
+        spec: LinearMap,
+        tokens: int,
+        context_tokens: int,
+    ) -> float:
+        return 2.0 * tokens * shape.pixels(slot_kind) * shape.state_width(slot_kind) ** 2
 
     @torch.no_grad()
     def initialise(self, data: SlotData, specs: tuple[LinearMap, ...]) -> list[Built]:
-        hidden = data.shape.hidden_size
+        hidden = data.x.shape[-1]
         sliced = data.error(_product(data))
         moments = Moments.zeros(hidden, hidden, data.x)
         for x, y, emphasis in data.fitted():
@@ -42,14 +48,15 @@ class LinearMapKind(BlockKind[LinearMap]):
 
 def _product(data: SlotData) -> LinearMapBlock:
     """The paper's start (arXiv 2411.19146): W_down W_up, and W_o W_v with the heads repeated."""
-    block, teacher = LinearMapBlock(data.shape.hidden_size).to(data.x.device), data.teacher
+    block, teacher = LinearMapBlock(data.x.shape[-1]).to(data.x.device), data.teacher
     if isinstance(teacher, GroupedQueryAttentionBlock):
         value = teacher.v_proj.weight.unflatten(0, (teacher.kv_heads, teacher.head_dim))
         repeats = teacher.query_heads // teacher.kv_heads
         weight = teacher.o_proj.weight @ value.repeat_interleave(repeats, dim=0).flatten(0, 1)
-    else:
-        assert isinstance(teacher, (GatedFeedForwardBlock, FeedForwardBlock))
+    elif isinstance(teacher, (GatedFeedForwardBlock, FeedForwardBlock)):
         weight = teacher.down_proj.weight @ teacher.up_proj.weight
+    else:  # convolutions mix neighbours, which one matrix a pixel cannot: from nothing
+        weight = torch.zeros_like(block.proj.weight)
     block.proj.weight.copy_(weight)
     block.proj.bias.zero_()
     return block

@@ -7,10 +7,8 @@ from nas.blocks._data import Built, SlotData
 from nas.ir import ChainShape, Skip, SlotKind
 
 
-class SkipKind(BlockKind[Skip]):
+class SkipKind(BlockKind[ChainShape, Skip]):
     """The slot is left out, norm included."""
-
-    slot_kinds = ("attention", "ffn")
 
     def module(self, shape: ChainShape, slot_kind: SlotKind, spec: Skip) -> None:
         return None
@@ -18,7 +16,9 @@ class SkipKind(BlockKind[Skip]):
     def parameters(self, shape: ChainShape, slot_kind: SlotKind, spec: Skip) -> int:
         return 0
 
-    def flops(self, shape: ChainShape, spec: Skip, tokens: int, context_tokens: int) -> float:
+    def flops(
+        self, shape: ChainShape, slot_kind: SlotKind, spec: Skip, tokens: int, context_tokens: int
+    ) -> float:
         return 0.0
 
     def initialise(self, data: SlotData, specs: tuple[Skip, ...]) -> list[Built]:

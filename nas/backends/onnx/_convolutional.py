@@ -1,0 +1,207 @@
+"""Residual networks over pictures as ONNX: whole, and their parts for measurement.
+
+Graphs are written node by node: a convolution is one node, and nothing has to be traced.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nas.backends.onnx._compose import Composer
+from nas.backends.onnx._export import OnnxArtifact
+from nas.backends.onnx._files import save_model
+from nas.backends.onnx._template import require_dtype
+from nas.backends.pictures import (
+    ConvLayer,
+    Padded,
+    Residual,
+    opening_block,
+    plain_blocks,
+    plain_stem,
+    slot_block,
+)
+from nas.blocks import build_block
+from nas.chain import ConvChain, openings_of
+from nas.errors import PassError
+from nas.ir import BlockSpec, ConvShape, SlotKind
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+INPUT, OUTPUT = "pixel_values", "logits"
+
+
+def export_classifier(
+    chain: ConvChain, folder: Path, *, dtype: str = "float32", opset: int = 20
+) -> OnnxArtifact:
+    """Write `folder/model.onnx` and `folder/model.onnx.data`.
+
+    Input: `pixel_values` [batch, 3, side, side], normalised as the teacher's. Output: `logits`
+    [batch, classes]. Raises ConfigError for an unknown dtype, CapabilityError where a package is
+    missing, PassError when the file cannot be written.
+    """
+    require_dtype(dtype)
+    shape, composer = chain.shape, Composer("classifier", dtype, opset)
+    graph = _Graph(composer)
+    side = shape.image_side
+    state = composer.add_input(INPUT, ("batch", 3, side, side))
+    state = graph.stem(state, chain.stem)
+    for block in plain_blocks(chain):
+        state = graph.residual(state, block)
+    logits = graph.head(state, chain.head)
+    composer.add_output(logits, OUTPUT, ("batch", shape.classes))
+    path = folder / "model.onnx"
+    data_path = save_model(composer.model(), path)
+    return OnnxArtifact(path, data_path, dtype, opset, 0, {})
+
+
+def check_classifier(
+    artifact: OnnxArtifact, chain: ConvChain, pictures: Tensor, *, tolerance: float = 1e-3
+) -> float:
+    """Largest difference of the logits from torch's, on pictures uint8 [batch, 3, side, side], all
+    of them and the first alone. Raises PassError, with the difference, above `tolerance`."""
+    from nas.backends.onnxruntime import OnnxClassifier
+    from nas.chain import normalised
+
+    network, difference = OnnxClassifier(artifact.path), 0.0
+    values = normalised(pictures.cpu(), chain.shape)
+    for batch in (values, values[:1]):
+        said = torch.from_numpy(network.run(batch.numpy()).astype(np.float32))
+        with torch.no_grad():
+            wanted = chain(batch.to(chain.device)).float().cpu()
+        difference = max(difference, float((said - wanted).abs().max()))
+    if not difference <= tolerance:  # so that NaN fails too
+        raise PassError(
+            f"{artifact.path}: logits differ from torch's by up to {difference:.3g}, "
+            f"{tolerance:.3g} is allowed; the file does not compute this network"
+        )
+    return difference
+
+
+def residual_stack(
+    shape: ConvShape,
+    slot_kind: SlotKind,
+    spec: BlockSpec,
+    copies: int,
+    *,
+    dtype: str,
+    seed: int,
+    opset: int,
+    device: str,
+) -> ir.Model:
+    """`copies` of one block in a row, each with its own random weights: `state`
+    [batch, channels, side, side] -> `next_state`. Raises PassError for a skip."""
+    stage, composer = shape.stage(slot_kind), Composer("stack", dtype, opset)
+    dims = ("batch", stage.channels, stage.side, stage.side)
+    state, graph = composer.add_input("state", dims), _Graph(composer)
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        torch.manual_seed(seed)
+        for i in range(copies):
+            block = build_block(shape, slot_kind, spec)
+            if block is None:
+                raise PassError("a skipped slot has no graph; it costs nothing by definition")
+            state = graph.residual(state, slot_block(block, f"copies.{i}"))
+    composer.add_output(state, "next_state", dims)
+    return composer.model()
+
+
+def stem_model(shape: ConvShape, *, dtype: str, seed: int, opset: int, device: str) -> ir.Model:
+    """The stem and every block that opens a stage, one after the other: what stands before the head
+    of a network whose slots are all skipped. `pixel_values` -> `state`."""
+    composer = Composer("prologue", dtype, opset)
+    side, last = shape.image_side, shape.stages[-1]
+    state, graph = composer.add_input(INPUT, ("batch", 3, side, side)), _Graph(composer)
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        torch.manual_seed(seed)
+        half = (shape.stem_kernel - 1) // 2
+        stride = 1 if shape.stem_kernel == 3 else 2
+        stem = nn.Conv2d(3, shape.stem_channels, shape.stem_kernel, stride, half)
+        openings = [one for group in openings_of(shape) for one in group]
+    state = graph.stem(state, stem)
+    for i, opening in enumerate(openings):
+        state = graph.residual(state, opening_block(opening, f"openings.{i}"))
+    composer.add_output(state, "state", ("batch", last.channels, last.side, last.side))
+    return composer.model()
+
+
+def classifier_head_model(
+    shape: ConvShape, *, dtype: str, seed: int, opset: int, device: str
+) -> ir.Model:
+    """`state` [batch, channels, side, side] -> `logits` [batch, classes]."""
+    composer, last = Composer("epilogue", dtype, opset), shape.stages[-1]
+    state = composer.add_input("state", ("batch", last.channels, last.side, last.side))
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        torch.manual_seed(seed)
+        head = nn.Linear(last.channels + 1, shape.classes, bias=False)
+    composer.add_output(_Graph(composer).head(state, head), OUTPUT, ("batch", shape.classes))
+    return composer.model()
+
+
+class _Graph:
+    """Writes the nodes of residual networks. What stands outside the slots is named as a prologue
+    or an epilogue, so that profiles find it."""
+
+    def __init__(self, composer: Composer) -> None:
+        self._composer = composer
+
+    def stem(self, x: ir.Value, stem: nn.Conv2d) -> ir.Value:
+        state = self._relu(self._conv(x, plain_stem(stem), "prologue."), "prologue.stem")
+        if stem.kernel_size[0] == 3:
+            return state
+        sizes = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}
+        return self._op("MaxPool", "prologue.pool", [state], **sizes)
+
+    def residual(self, x: ir.Value, block: Residual) -> ir.Value:
+        prefix = "prologue." if block.slot is None else ""
+        name, branch = f"{prefix}{block.name}", x
+        for conv in block.branch:
+            branch = self._conv(branch, conv, prefix)
+            if conv.relu:
+                branch = self._relu(branch, f"{prefix}{conv.name}")
+        shortcut = x
+        if isinstance(block.shortcut, ConvLayer):
+            shortcut = self._conv(x, block.shortcut, prefix)
+        elif isinstance(block.shortcut, Padded):
+            shortcut = self._padded(x, block.shortcut, name)
+        return self._relu(self._op("Add", f"{name}.add", [branch, shortcut]), f"{name}.add")
+
+    def head(self, state: ir.Value, head: nn.Linear) -> ir.Value:
+        pooled = self._op("ReduceMean", "epilogue.pool", [state, self._numbers(2, 3)], keepdims=0)
+        weight = self._composer.add_weight("epilogue.head.weight", head.weight[:, :-1])
+        bias = self._composer.add_weight("epilogue.head.bias", head.weight[:, -1])
+        return self._op("Gemm", "epilogue.head", [pooled, weight, bias], transB=1)
+
+    def _conv(self, x: ir.Value, conv: ConvLayer, prefix: str) -> ir.Value:
+        name, kernel = f"{prefix}{conv.name}", conv.weight.shape[-1]
+        inputs = [x, self._composer.add_weight(f"{name}.weight", conv.weight)]
+        if conv.bias is not None:
+            inputs.append(self._composer.add_weight(f"{name}.bias", conv.bias))
+        sizes = {
+            "kernel_shape": [kernel] * 2,
+            "strides": [conv.stride] * 2,
+            "pads": [kernel // 2] * 4,
+        }
+        return self._op("Conv", name, inputs, group=conv.groups, **sizes)
+
+    def _padded(self, x: ir.Value, padded: Padded, name: str) -> ir.Value:
+        """Every other pixel, with channels of zeros around its own."""
+        side, step = padded.side, padded.stride
+        bounds = [self._numbers(0, 0), self._numbers(side, side)]
+        steps = [self._numbers(2, 3), self._numbers(step, step)]
+        some = self._op("Slice", f"{name}.slice", [x, *bounds, *steps])
+        pads = self._numbers(0, padded.before, 0, 0, 0, padded.after, 0, 0)
+        return self._op("Pad", f"{name}.pad", [some, pads])
+
+    def _relu(self, x: ir.Value, name: str) -> ir.Value:
+        return self._op("Relu", f"{name}.relu", [x])
+
+    def _numbers(self, *values: int) -> ir.Value:
+        return self._composer.add_numbers(values)
+
+    def _op(self, kind: str, name: str, inputs: list[ir.Value], **attributes: Any) -> ir.Value:
+        return self._composer.add_op(kind, name, inputs, attributes)
