@@ -38,6 +38,11 @@ class SlotData:
     gain: Tensor | None = None
     chunk: int = 8
 
+    @property
+    def tokens_a_sample(self) -> int:
+        """Tokens of a sequence; a picture is one, whatever its pixels."""
+        return self.x.shape[1] // self.shape.pixels(self.slot_kind)
+
     def fitted(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """Chunks (x, y, emphasis) of the sequences to fit on."""
         stop = self.x.shape[0] - self.held_out

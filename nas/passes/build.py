@@ -145,8 +145,8 @@ def build_slot(
     found: dict[str, Tensor] = {}
     for trained in finished:
         found |= _named(trained.built.spec.label, trained.built.block)
-    size = data.x.shape
-    return found, {"tokens": size[0] * size[1], "blocks": [_record(t) for t in finished]}
+    tokens = len(data.x) * data.tokens_a_sample
+    return found, {"tokens": tokens, "blocks": [_record(t) for t in finished]}
 
 
 def _arrays(data: SlotData) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ def _better(before: Built, student: Block, error: float) -> Trained:
 
 def _optimise(data: SlotData, students: list[Block], config: BuildConfig, seed: int) -> None:
     fitted = data.x.shape[0] - data.held_out
-    per_step = max(1, config.batch_tokens // data.x.shape[1])
+    per_step = max(1, config.batch_tokens // data.tokens_a_sample)
     steps = config.epochs * math.ceil(fitted / per_step)
     parameters = [p for student in students for p in student.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
