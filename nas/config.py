@@ -247,6 +247,15 @@ class BuildConfig(Section):
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
 
 
+class ObjectiveConfig(Section):
+    """What of an encoder of texts is kept near the teacher's: 1 - cos of embeddings, plus
+    `similarity_weight` times the squared error of a text's similarities with others, relative to
+    their variance (nearly one less the correlation of all similarities). Scores, refinement, refit
+    and distillation go by it."""
+
+    similarity_weight: float = Field(default=1.0, ge=0)
+
+
 class ScoreConfig(Section):
     """`replace_one`: KL(teacher || teacher with one block swapped), computed from the slot on.
     `one_backward`: the same to second order, for all candidates at once, from `draws` backward
@@ -356,7 +365,7 @@ class EvaluateConfig(Section):
     limit: PositiveInt | None = None
 
 
-BaselineName = Literal["uniform_ffn", "depth_cut", "depth_cut_within"]
+BaselineName = Literal["uniform_ffn", "uniform_ffn_within", "depth_cut", "depth_cut_within"]
 
 
 class RunConfig(Section):
@@ -370,6 +379,7 @@ class RunConfig(Section):
     budgets: BudgetsConfig
     prune: PruneConfig = PruneConfig()
     build: BuildConfig = BuildConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     score: ScoreConfig = ScoreConfig()
     solve: SolveConfig = SolveConfig()
     refine: RefineConfig = RefineConfig()

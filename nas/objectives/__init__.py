@@ -2,7 +2,7 @@
 
 from nas.objectives._base import Divergence, Objective
 from nas.objectives._diswot import relation_loss, semantic_loss
-from nas.objectives._embedding import EmbeddingObjective
+from nas.objectives._embedding import EmbeddingObjective, similarity_metric
 from nas.objectives._head import HeadGoal, head_gradients, head_kl
 from nas.objectives._kl import ReferenceKl, cosine_distance
 from nas.objectives._language import LanguageObjective
@@ -21,4 +21,5 @@ __all__ = [
     "objective_of",
     "relation_loss",
     "semantic_loss",
+    "similarity_metric",
 ]

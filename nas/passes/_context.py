@@ -15,8 +15,12 @@ from nas.progress import Progress, SilentProgress
 from nas.run import RunDirectory, content_key, json_writer
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nas.chain import Chain
     from nas.data import TextData
     from nas.evaluation import Harness
+    from nas.objectives import Objective
     from nas.teachers import Teacher
 
 
@@ -115,6 +119,27 @@ class PassContext:
             text_stamp(self.config.data),
             self.config.seed,
         )
+
+    @cached_property
+    def goal_key(self) -> str:
+        """Key of what students are compared by: text, teacher, and the objective where one can
+        choose."""
+        if self.shape.generates:
+            return self.data_key
+        return content_key("objective", self.data_key, self.config.objective)
+
+    def objective(self, chain: Chain) -> Objective:
+        """How far a network of this run is from the teacher."""
+        from nas.objectives import objective_of
+
+        return objective_of(chain, self.metric)
+
+    @cached_property
+    def metric(self) -> Tensor | None:
+        """How errors of embeddings count, from the training text; None where all count alike."""
+        from nas.passes.similarities import metric
+
+        return metric(self)
 
     @cached_property
     def text(self) -> TextData:

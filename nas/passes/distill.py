@@ -21,7 +21,7 @@ from nas._numerics import autocast
 from nas.chain import Chain
 from nas.config import DistillConfig
 from nas.errors import PassError
-from nas.objectives import cosine_distance, objective_of
+from nas.objectives import Objective, cosine_distance
 from nas.passes._context import PassContext
 from nas.passes.distill_blocks import cosine
 from nas.passes.score import scoring_copy
@@ -46,9 +46,18 @@ class _Goal:
     last: object
 
 
+@dataclass(frozen=True)
+class _Source:
+    """The teacher, and the objective that makes goals of its states."""
+
+    chain: Chain
+    objective: Objective
+
+
 @dataclass
 class _Learner:
     chain: Chain
+    objective: Objective
     optimiser: torch.optim.Optimizer
     curve: Curve
 
@@ -67,7 +76,7 @@ class _Learner:
                 tap=lambda k, s: _keep_layer(states, k, s),
             )
         hidden = self.chain.final_hidden(last)
-        divergence = objective_of(self.chain).loss(hidden, goal.last)
+        divergence = self.objective.loss(hidden, goal.last)
         distances = [cosine_distance(s, t) for s, t in zip(states, goal.states, strict=True)]
         distance = torch.stack(distances).mean()
         loss = share * (config.kl_weight * divergence + config.cosine_weight * distance)
@@ -93,12 +102,15 @@ class _Learner:
 def distill(context: PassContext, students: Mapping[str, Chain], keys: Mapping[str, str]) -> None:
     """Train each student in place and store it as the unit `distill/<name>` with its key."""
     config = context.config.distill
-    learners = {name: _learner(chain, config) for name, chain in students.items()}
+    learners = {
+        name: _learner(chain, context.objective(chain), config) for name, chain in students.items()
+    }
     checkpoint = _Checkpoint(context.run, keys)
     done = checkpoint.restore(learners)
     if done:
         context.progress.say(f"distillation goes on after step {done}")
-    teacher = scoring_copy(context.teacher.chain)
+    chain = scoring_copy(context.teacher.chain)
+    teacher = _Source(chain, context.objective(chain))
     batches = _batches(context.text.train, config, context.config.seed)
     with context.progress.task("distill", config.steps - done) as advance:
         for step, ids in enumerate(batches):
@@ -126,7 +138,7 @@ def load_distilled(context: PassContext, name: str, student: Chain) -> Chain:
     return student.eval().requires_grad_(False)
 
 
-def _learner(chain: Chain, config: DistillConfig) -> _Learner:
+def _learner(chain: Chain, objective: Objective, config: DistillConfig) -> _Learner:
     chain.train().requires_grad_(True)
     if not config.train_embeddings:
         for name, parameter in chain.named_parameters():
@@ -140,7 +152,7 @@ def _learner(chain: Chain, config: DistillConfig) -> _Learner:
         weight_decay=config.weight_decay,
         fused=True,
     )
-    return _Learner(chain, optimiser, Curve())
+    return _Learner(chain, objective, optimiser, Curve())
 
 
 def _batches(train: Tensor, config: DistillConfig, seed: int) -> Iterator[Tensor]:
@@ -159,14 +171,14 @@ def _batches(train: Tensor, config: DistillConfig, seed: int) -> Iterator[Tensor
 
 
 def _step(
-    teacher: Chain, learners: Mapping[str, _Learner], ids: Tensor, config: DistillConfig
+    teacher: _Source, learners: Mapping[str, _Learner], ids: Tensor, config: DistillConfig
 ) -> None:
     """One optimiser step of every learner. The teacher runs once for all of them."""
     for learner in learners.values():
         learner.begin()
     pieces = ids.split(max(1, config.micro_batch_tokens // ids.shape[1]))
     for i, piece in enumerate(pieces):
-        goal = _goal(teacher, piece.to(teacher.device))
+        goal = _goal(teacher, piece.to(teacher.chain.device))
         for learner in learners.values():
             learner.accumulate(goal, len(piece) / len(ids), config)
             if i == len(pieces) - 1:
@@ -174,12 +186,12 @@ def _step(
 
 
 @torch.no_grad()
-def _goal(teacher: Chain, ids: Tensor) -> _Goal:
-    states: list[Tensor] = []
-    last = teacher.run(
-        teacher.embed_tokens(ids), teacher.context(ids), tap=lambda k, s: _keep_layer(states, k, s)
+def _goal(teacher: _Source, ids: Tensor) -> _Goal:
+    chain, states = teacher.chain, list[Tensor]()
+    last = chain.run(
+        chain.embed_tokens(ids), chain.context(ids), tap=lambda k, s: _keep_layer(states, k, s)
     )
-    return _Goal(ids, states, objective_of(teacher).goal(teacher.final_hidden(last)))
+    return _Goal(ids, states, teacher.objective.goal(chain.final_hidden(last)))
 
 
 def _keep_layer(states: list[Tensor], k: int, state: Tensor) -> None:

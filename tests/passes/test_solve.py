@@ -179,3 +179,24 @@ def test_another_latency_budget_is_solved_without_measuring_or_building(
     assert again.solution.objective > first.solution.objective
     assert set(again.context.run.tally.done) <= {"solve"}
     assert again.student_keys.keys() == again.architectures.keys()
+
+
+def test_uniform_widths_stand_on_both_sides_of_the_budget(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    """One has the benefit of the doubt, the other is the widest that meets the budget."""
+    names = ("uniform_ffn", "uniform_ffn_within")
+    view = artefacts(budgets={"speedup": 1.2}, baselines=list(names))
+    shape = view.context.shape
+    teacher = [(slot, KeepTeacher()) for slot in shape.slots()]
+    limit = total_costs(view.context, view.all_costs, teacher)["prefill_ms"] / 1.2
+
+    def cost(name: str) -> float:
+        choice = view.baselines[name].items(shape)
+        return total_costs(view.context, view.all_costs, choice)["prefill_ms"]
+
+    assert tuple(view.baselines) == names
+    assert cost("uniform_ffn_within") <= limit < cost("uniform_ffn")
+    for architecture in view.baselines.values():
+        assert len(set(architecture.choices.values())) == 1
+        assert len(architecture.choices) == shape.layers
