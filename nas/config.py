@@ -251,7 +251,7 @@ class ObjectiveConfig(Section):
     """What of an encoder of texts is kept near the teacher's: 1 - cos of embeddings, plus
     `similarity_weight` times the squared error of a text's similarities with others, relative to
     their variance (nearly one less the correlation of all similarities). Scores, refinement, refit
-    and distillation go by it."""
+    and depth cuts go by it; distillation has a weight of its own."""
 
     similarity_weight: float = Field(default=1.0, ge=0)
 
@@ -322,7 +322,9 @@ class AssembleConfig(Section):
 
 class DistillConfig(Section):
     """Global distillation: `cosine_weight` * mean over layers of (1 - cos) + `kl_weight` * KL. For
-    an encoder the distance of embeddings stands in the place of the KL.
+    an encoder the distance of embeddings stands in the place of the KL; `similarity_weight` is that
+    of the section `objective`, here none by default: the few directions in which texts differ make
+    steep and noisy gradients.
 
     A step's `batch_tokens` pass in pieces of `micro_batch_tokens`, which bounds the memory."""
 
@@ -334,6 +336,7 @@ class DistillConfig(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     cosine_weight: float = Field(default=1.0, ge=0)
     kl_weight: float = Field(default=1.0, ge=0)
+    similarity_weight: float = Field(default=0.0, ge=0)
     clip_norm: PositiveFloat = 1.0
     train_embeddings: bool = False
     checkpoint_every: PositiveInt = 50

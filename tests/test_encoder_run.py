@@ -119,14 +119,18 @@ def test_similarities_are_asked_for_by_scores_and_distillation(
     root = tmp_path / "run"
     plain = config.model_copy(update={"objective": ObjectiveConfig(similarity_weight=0)})
     compile_run(plain, RunDirectory.create(root), stop="distill")
-    before = _loss(root), _scores(root)
+    before = _scores(root)
     outcome = compile_run(config, RunDirectory.open(root), stop="distill")
-    after = _loss(root), _scores(root)
+    after, loss = _scores(root), _loss(root)
     assert not {"build", "measure"} & outcome.done.keys()
     assert {"score", "assemble", "distill"} <= outcome.done.keys()
     # A term is added, and none is taken away.
-    assert all(after[1][name] > before[1][name] for name in before[1])
-    assert after[0] > before[0]
+    assert all(after[name] > before[name] for name in before)
+    distill = config.distill.model_copy(update={"similarity_weight": 1.0})
+    again = config.model_copy(update={"distill": distill})
+    outcome = compile_run(again, RunDirectory.open(root), stop="distill")
+    assert not {"score", "assemble"} & outcome.done.keys()
+    assert _loss(root) > loss
 
 
 def test_a_pool_scores_similarities_to_the_same_bytes(config: RunConfig, tmp_path: Path) -> None:

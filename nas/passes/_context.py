@@ -128,18 +128,29 @@ class PassContext:
             return self.data_key
         return content_key("objective", self.data_key, self.config.objective)
 
-    def objective(self, chain: Chain) -> Objective:
-        """How far a network of this run is from the teacher."""
+    def objective(self, chain: Chain, similarity_weight: float | None = None) -> Objective:
+        """How far a network of this run is from the teacher; `similarity_weight` by default that
+        of the section `objective`."""
         from nas.objectives import objective_of
 
-        return objective_of(chain, self.metric)
+        return objective_of(chain, self.metric(similarity_weight))
+
+    def metric(self, similarity_weight: float | None = None) -> Tensor | None:
+        """How errors of embeddings count; None of a language model, or where all count alike."""
+        from nas.objectives import similarity_metric
+
+        weight = similarity_weight
+        if weight is None:
+            weight = self.config.objective.similarity_weight
+        if self.shape.generates or weight == 0:
+            return None
+        return similarity_metric(self._embeddings, weight)
 
     @cached_property
-    def metric(self) -> Tensor | None:
-        """How errors of embeddings count, from the training text; None where all count alike."""
-        from nas.passes.similarities import metric
+    def _embeddings(self) -> Tensor:
+        from nas.passes.similarities import embeddings
 
-        return metric(self)
+        return embeddings(self)
 
     @cached_property
     def text(self) -> TextData:

@@ -102,15 +102,17 @@ class _Learner:
 def distill(context: PassContext, students: Mapping[str, Chain], keys: Mapping[str, str]) -> None:
     """Train each student in place and store it as the unit `distill/<name>` with its key."""
     config = context.config.distill
+    weight = config.similarity_weight
     learners = {
-        name: _learner(chain, context.objective(chain), config) for name, chain in students.items()
+        name: _learner(student, context.objective(student, weight), config)
+        for name, student in students.items()
     }
     checkpoint = _Checkpoint(context.run, keys)
     done = checkpoint.restore(learners)
     if done:
         context.progress.say(f"distillation goes on after step {done}")
     chain = scoring_copy(context.teacher.chain)
-    teacher = _Source(chain, context.objective(chain))
+    teacher = _Source(chain, context.objective(chain, weight))
     batches = _batches(context.text.train, config, context.config.seed)
     with context.progress.task("distill", config.steps - done) as advance:
         for step, ids in enumerate(batches):

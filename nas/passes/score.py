@@ -93,7 +93,7 @@ def scoring_copy(chain: Chain) -> Chain:
 
 def library_network(context: PassContext) -> MixedNetwork:
     """The run's teacher and library in the processor's fast format."""
-    return _network(context.teacher.chain, context.run.root, context.metric)
+    return _network(context.teacher.chain, context.run.root, context.metric())
 
 
 def _network(teacher: Chain, root: Path, metric: Tensor | None) -> MixedNetwork:
@@ -278,8 +278,9 @@ def _resident(context: PassContext, scorer: SlotScorer) -> Resident:
         "batch": scorer.batch,
     }
     tensors = {"ids": scorer.ids, "reference": scorer.reference}
-    if context.metric is not None:
-        tensors["metric"] = context.metric
+    metric = context.metric()
+    if metric is not None:
+        tensors["metric"] = metric
     return Resident(f"{__name__}:load_scorer", tensors, facts, lambda: scorer)
 
 

@@ -40,7 +40,8 @@ def _texts() -> torch.Tensor:
 
 def _measure(student: torch.Tensor, teacher: torch.Tensor, weight: float) -> torch.Tensor:
     """Of each text: 1 - cos, and what its similarities with all of `_texts` miss."""
-    texts, found = _texts(), torch.nn.functional.normalize(student.mean(1), dim=-1)
+    texts = _texts().to(student.dtype)
+    found = torch.nn.functional.normalize(student.mean(1), dim=-1)
     wanted = torch.nn.functional.normalize(teacher.mean(1), dim=-1)
     apart = (texts @ texts.T)[~torch.eye(40, dtype=torch.bool)]
     missed = (found @ texts.T - wanted @ texts.T).pow(2).mean(-1) / apart.var(correction=0)
@@ -79,7 +80,7 @@ def test_draws_have_the_curvature_of_both_terms(weighed: EmbeddingObjective, wei
     teacher, change = _states(), 1e-3 * _states(seed=2)
     rows = weighed.gradients(teacher, None, 4000, torch.Generator().manual_seed(0))
     second = 0.5 * torch.einsum("rsth,sth->rs", rows, change).pow(2).mean(0) / 5
-    exact = _measure((teacher + change).double(), teacher.double(), weight)
+    exact = _measure(teacher.double() + change.double(), teacher.double(), weight)
     torch.testing.assert_close(second.double(), exact.double(), rtol=0.1, atol=0)
 
 
