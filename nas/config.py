@@ -271,6 +271,15 @@ class BuildConfig(Section):
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
 
 
+class ObjectiveConfig(Section):
+    """What of an encoder of texts is kept near the teacher's: 1 - cos of embeddings, plus
+    `similarity_weight` times the squared error of a text's similarities with others, relative to
+    their variance (nearly one less the correlation of all similarities). Scores, refinement, refit
+    and depth cuts go by it; distillation has a weight of its own."""
+
+    similarity_weight: float = Field(default=1.0, ge=0)
+
+
 class ScoreConfig(Section):
     """`replace_one`: KL(teacher || teacher with one block swapped), computed from the slot on.
     `one_backward`: the same to second order, for all candidates at once, from `draws` backward
@@ -337,7 +346,13 @@ class AssembleConfig(Section):
 
 class DistillConfig(Section):
     """Global distillation: `cosine_weight` * mean over layers of (1 - cos) + `kl_weight` * KL. For
-    an encoder the distance of embeddings stands in the place of the KL.
+    an encoder the distance of embeddings stands in the place of the KL; `similarity_weight` is that
+    of the section `objective`, here none by default: the few directions in which texts differ make
+    steep and noisy gradients.
+
+    Of a classifier of pictures: `temperature` softens both sides of the KL; `standardised` brings
+    logits to mean 0 and deviation 1 first; `relation_weight` and `semantic_weight` are those of
+    DisWOT's metrics of the last feature maps. Pictures are moved and mirrored at random.
 
     A step's `batch_tokens` pass in pieces of `micro_batch_tokens`, which bounds the memory."""
 
@@ -349,6 +364,11 @@ class DistillConfig(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     cosine_weight: float = Field(default=1.0, ge=0)
     kl_weight: float = Field(default=1.0, ge=0)
+    similarity_weight: float = Field(default=0.0, ge=0)
+    temperature: PositiveFloat = 1.0
+    standardised: bool = False
+    relation_weight: float = Field(default=0.0, ge=0)
+    semantic_weight: float = Field(default=0.0, ge=0)
     clip_norm: PositiveFloat = 1.0
     train_embeddings: bool = False
     checkpoint_every: PositiveInt = 50
@@ -383,7 +403,7 @@ class EvaluateConfig(Section):
     limit: PositiveInt | None = None
 
 
-BaselineName = Literal["uniform_ffn", "depth_cut", "depth_cut_within"]
+BaselineName = Literal["uniform_ffn", "uniform_ffn_within", "depth_cut", "depth_cut_within"]
 
 
 class RunConfig(Section):
@@ -397,6 +417,7 @@ class RunConfig(Section):
     budgets: BudgetsConfig
     prune: PruneConfig = PruneConfig()
     build: BuildConfig = BuildConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     score: ScoreConfig = ScoreConfig()
     solve: SolveConfig = SolveConfig()
     refine: RefineConfig = RefineConfig()

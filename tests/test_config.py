@@ -105,7 +105,10 @@ def test_names_of_overrides_are_paths_where_such_a_file_is_typed(
         ({"target": {"dtype": "float16"}}, "target.dtype"),
         ({"data": {"sources": 3}}, "data.sources: Input should be a valid"),
         ({"teacher": 3}, "teacher: Input should be a valid"),
-        ({"baselines": ["uniform"]}, "baselines[0]: Input should be 'uniform_ffn', 'depth_cut' or"),
+        (
+            {"baselines": ["uniform"]},
+            "baselines[0]: Input should be 'uniform_ffn', 'uniform_ffn_within'",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(change: dict[str, object], message: str) -> None:

@@ -12,8 +12,9 @@ import torch
 
 from nas.backends.onnxruntime import OnnxEncoder
 from nas.compiler import compile_run, make_plan
-from nas.config import RunConfig, validate_config
+from nas.config import ObjectiveConfig, RunConfig, validate_config
 from nas.errors import ConfigError
+from nas.executors import ProcessPool
 from nas.report import load_summary
 from nas.run import RunDirectory
 from tests.encoders import save_tiny_encoder
@@ -109,6 +110,49 @@ def test_student_files_agree_with_each_other(finished: Path) -> None:
 
 def test_a_second_run_does_nothing(config: RunConfig, finished: Path) -> None:
     assert compile_run(config, RunDirectory.open(finished)).nothing_to_do
+
+
+def test_similarities_are_asked_for_by_scores_and_distillation(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    """With and without them the same run differs from the scores on, and is not taken for done."""
+    root = tmp_path / "run"
+    plain = config.model_copy(update={"objective": ObjectiveConfig(similarity_weight=0)})
+    compile_run(plain, RunDirectory.create(root), stop="distill")
+    before = _scores(root)
+    outcome = compile_run(config, RunDirectory.open(root), stop="distill")
+    after, loss = _scores(root), _loss(root)
+    assert not {"build", "measure"} & outcome.done.keys()
+    assert {"score", "assemble", "distill"} <= outcome.done.keys()
+    # A term is added, and none is taken away.
+    assert all(after[name] > before[name] for name in before)
+    distill = config.distill.model_copy(update={"similarity_weight": 1.0})
+    again = config.model_copy(update={"distill": distill})
+    outcome = compile_run(again, RunDirectory.open(root), stop="distill")
+    assert not {"score", "assemble"} & outcome.done.keys()
+    assert _loss(root) > loss
+
+
+def test_a_pool_scores_similarities_to_the_same_bytes(config: RunConfig, tmp_path: Path) -> None:
+    compile_run(config, RunDirectory.create(tmp_path / "here"), stop="score")
+    pool = ProcessPool(2, threads=1)
+    compile_run(config, RunDirectory.create(tmp_path / "there"), stop="score", executor=pool)
+    assert _scores(tmp_path / "here") == _scores(tmp_path / "there")
+
+
+def _loss(root: Path) -> float:
+    """Of the student's first step."""
+    record = RunDirectory.open(root).require("distill/student")
+    return float(record.data["kl"][0])
+
+
+def _scores(root: Path) -> dict[str, float]:
+    """Mean of every candidate."""
+    run, found = RunDirectory.open(root), dict[str, float]()
+    for path in (root / "units" / "score").glob("*.json"):
+        means = run.require(f"score/{path.stem}").data["means"]
+        found |= {f"{path.stem}/{label}": value for label, value in means.items()}
+    return found
 
 
 def test_a_plan_needs_no_weights(config: RunConfig) -> None:

@@ -27,11 +27,12 @@ class Objective(ABC):
         """A function from changed states to the measure of each sequence [sequences]."""
 
     @abstractmethod
-    def goal(self, hidden: Tensor) -> object:
-        """What `loss` needs of the teacher's states, made once for all students."""
+    def goal(self, hidden: Tensor, state: Tensor | None = None) -> object:
+        """What `loss` needs of the teacher's states, made once for all students. `state`: the last
+        one, as the chain left it, of which some objectives see more than `hidden` shows."""
 
     @abstractmethod
-    def loss(self, hidden: Tensor, goal: object) -> Tensor:
+    def loss(self, hidden: Tensor, goal: object, state: Tensor | None = None) -> Tensor:
         """The mean measure, differentiable in the states."""
 
     @abstractmethod

@@ -22,10 +22,10 @@ class LanguageObjective(Objective):
     def divergence(self, reference: Tensor) -> Divergence:
         return ReferenceKl(reference, self._head)
 
-    def goal(self, hidden: Tensor) -> HeadGoal:
+    def goal(self, hidden: Tensor, state: Tensor | None = None) -> object:
         return HeadGoal.of(hidden.flatten(0, 1), self._head.weight)
 
-    def loss(self, hidden: Tensor, goal: object) -> Tensor:
+    def loss(self, hidden: Tensor, goal: object, state: Tensor | None = None) -> Tensor:
         assert isinstance(goal, HeadGoal)
         return head_kl(hidden.flatten(0, 1), self._head.weight, goal)
 

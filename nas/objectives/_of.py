@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from nas.chain import Chain, ConvChain, DecoderChain, EncoderChain
 from nas.objectives._base import Objective
+from nas.objectives._classes import ClassObjective, Lesson
 from nas.objectives._embedding import EmbeddingObjective
 from nas.objectives._language import LanguageObjective
 
 
-def objective_of(chain: Chain) -> Objective:
-    """What the use of this network asks to be kept."""
+def lesson_for(chain: Chain, lesson: Lesson, metric: Tensor | None = None) -> Objective:
+    """The objective that a network is taught by: of classes as the lesson says, of others
+    `objective_of`."""
+    if isinstance(chain, ConvChain):
+        return ClassObjective(chain.head, lesson)
+    return objective_of(chain, metric)
+
+
+def objective_of(chain: Chain, metric: Tensor | None = None) -> Objective:
+    """What the use of this network asks to be kept; `metric`: of embeddings, see
+    `EmbeddingObjective`."""
     if isinstance(chain, (DecoderChain, ConvChain)):
         return LanguageObjective(chain.head)
     assert isinstance(chain, EncoderChain)
-    return EmbeddingObjective(chain.pool)
+    return EmbeddingObjective(chain.pool, metric)

@@ -161,7 +161,7 @@ class Artefacts:
         """What the student is compared with, under the same budgets."""
         from nas.passes.baselines import baseline_architectures
 
-        return baseline_architectures(self.context, self.costs, self._with_uniform[1])
+        return baseline_architectures(self.context, self.costs)
 
     @cached_property
     def architectures(self) -> dict[str, Architecture]:

@@ -15,8 +15,12 @@ from nas.progress import Progress, SilentProgress
 from nas.run import RunDirectory, content_key, json_writer
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nas.chain import Chain
     from nas.data import TextData
     from nas.evaluation import Harness
+    from nas.objectives import Objective
     from nas.teachers import Teacher
 
 
@@ -116,6 +120,48 @@ class PassContext:
             text_stamp(self.config.data),
             self.config.seed,
         )
+
+    @cached_property
+    def goal_key(self) -> str:
+        """Key of what students are compared by: text, teacher, and the objective where one can
+        choose."""
+        if self.shape.generates:
+            return self.data_key
+        return content_key("objective", self.data_key, self.config.objective)
+
+    def objective(self, chain: Chain, similarity_weight: float | None = None) -> Objective:
+        """How far a network of this run is from the teacher; `similarity_weight` by default that
+        of the section `objective`."""
+        from nas.objectives import objective_of
+
+        return objective_of(chain, self.metric(similarity_weight))
+
+    def lesson(self, chain: Chain) -> Objective:
+        """What global distillation teaches a network of this run."""
+        from nas.objectives import Lesson, lesson_for
+
+        config = self.config.distill
+        lesson = Lesson(
+            config.temperature, config.standardised, config.relation_weight, config.semantic_weight
+        )
+        return lesson_for(chain, lesson, self.metric(config.similarity_weight))
+
+    def metric(self, similarity_weight: float | None = None) -> Tensor | None:
+        """How errors of embeddings count; None of a language model, or where all count alike."""
+        from nas.objectives import similarity_metric
+
+        weight = similarity_weight
+        if weight is None:
+            weight = self.config.objective.similarity_weight
+        if self.shape.generates or self.shape.reads_pictures or weight == 0:
+            return None
+        return similarity_metric(self._embeddings, weight)
+
+    @cached_property
+    def _embeddings(self) -> Tensor:
+        from nas.passes.similarities import embeddings
+
+        return embeddings(self)
 
     @cached_property
     def text(self) -> TextData:

@@ -18,7 +18,6 @@ from nas.chain import Chain, make_chain
 from nas.data import tokens_a_sample
 from nas.errors import PassError
 from nas.ir import Architecture, KeepTeacher
-from nas.objectives import objective_of
 from nas.passes._context import PassContext
 from nas.passes.build import load_block
 from nas.passes.refit import refit
@@ -90,7 +89,7 @@ def _keys(
             f"{slot}/{spec.label}": block_keys.get(f"{slot}/{spec.label}", spec.label)
             for slot, spec in architecture.choices.items()
         }
-        keys[name] = content_key("assemble", context.data_key, refitted, blocks)
+        keys[name] = content_key("assemble", context.goal_key, refitted, blocks)
     return keys
 
 
@@ -106,7 +105,7 @@ def _refit(
         refit(teacher, students, windows, config.ridge, advance)
     after = _divergences(context, students)
     share = (time.perf_counter() - started) / len(students)
-    measure = objective_of(teacher).measure
+    measure = context.objective(teacher).measure
     for name, student in students.items():
         kept = after[name] < before[name]
         layers = _output_layers(student) if kept else {}
@@ -125,7 +124,7 @@ def _divergences(context: PassContext, chains: Mapping[str, Chain]) -> dict[str,
     teacher = scoring_copy(context.teacher.chain)
     ids = context.text.score.to(teacher.device)
     pieces = ids.split(context.config.score.batch_sequences)
-    divergence = objective_of(teacher).divergence(_last_hidden(teacher, pieces))
+    divergence = context.objective(teacher).divergence(_last_hidden(teacher, pieces))
     return {
         name: float(divergence(_last_hidden(scoring_copy(chain), pieces)).mean())
         for name, chain in chains.items()

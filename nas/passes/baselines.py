@@ -7,7 +7,7 @@ grace, plus one step, so that the student is compared at equal or lower cost.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 
@@ -21,7 +21,6 @@ from nas.ir import (
     as_transformer,
 )
 from nas.meters import CostTable
-from nas.objectives import objective_of
 from nas.passes._context import PassContext
 from nas.passes.measure import measure_requests, total_costs
 from nas.passes.score import scoring_copy
@@ -34,8 +33,9 @@ _GRACE = 1.03
 """Predictions of unlike networks err by a few per cent against each other; baselines get it."""
 
 
-def uniform_width(context: PassContext, table: CostTable) -> int | None:
-    """The narrowest uniform width above the budgets; None where even the teacher's meets them.
+def uniform_width(context: PassContext, table: CostTable, within: bool = False) -> int | None:
+    """The narrowest uniform width above the budgets, or the widest that meets them without grace
+    (`within`); None where even the teacher's meets them, or no width does.
 
     Latency between measured widths is interpolated; the width that is found is measured itself.
     """
@@ -44,15 +44,18 @@ def uniform_width(context: PassContext, table: CostTable) -> int | None:
     if context.config.target.meter == "table":  # it cannot measure a width that it does not hold
         tables = (table, *table.scenarios.values())
         widths = [w for w in widths if all(f"ffn/w{w}" in one.entries for one in tables)]
-    fits = [w for w in widths if _meets(context, _with_width(context, table, w), w)]
-    if _meets(context, table, shape.ffn_width):
+    grace = 1.0 if within else _GRACE
+    fits = [w for w in widths if _meets(context, _with_width(context, table, w), w, grace)]
+    if _meets(context, table, shape.ffn_width, grace):
         return None
+    if within:
+        return max(fits, default=None)
     above = [w for w in widths if not fits or w > max(fits)]
     return above[0] if above else shape.ffn_width
 
 
 def uniform_table(context: PassContext, table: CostTable, width: int) -> CostTable:
-    """The cost table with the uniform width measured, in the run of its own neighbours.
+    """The cost table with a uniform width measured, in the run of its own neighbours.
 
     Anchors on both sides are measured again beside it, and the new width is put on the table's
     scale by their ratio, so that drift of the machine between two measurements cancels.
@@ -112,7 +115,7 @@ def cut_architecture(context: PassContext, start: int, removed: int) -> Architec
 
 @torch.no_grad()
 def _best_start(context: PassContext, removed: int) -> int:
-    key = content_key("baseline", "depth_cut", context.data_key, removed)
+    key = content_key("baseline", "depth_cut", context.goal_key, removed)
     unit = f"solve/depth_cut-{removed}"
     record = context.run.fetch(unit, key)
     if record is not None:
@@ -122,7 +125,7 @@ def _best_start(context: PassContext, removed: int) -> int:
     ids = context.text.score.to(chain.device)
     rotary, state = chain.context(ids), chain.embed_tokens(ids)
     reference = chain.exact_hidden(chain.run(state, rotary))
-    divergence = objective_of(chain).divergence(reference)
+    divergence = context.objective(chain).divergence(reference)
     losses, each = [], context.shape.slots_per_layer
     for start in range(context.shape.layers - removed + 1):
         cut = state
@@ -138,13 +141,13 @@ def _best_start(context: PassContext, removed: int) -> int:
     return best
 
 
-def _meets(context: PassContext, table: CostTable, width: int) -> bool:
+def _meets(context: PassContext, table: CostTable, width: int, grace: float) -> bool:
     shape = as_transformer(context.shape)
     spec = shape.ffn(width) if width < shape.ffn_width else KeepTeacher()
     choice = [
         (slot, spec if slot.kind == "ffn" else KeepTeacher()) for slot in context.shape.slots()
     ]
-    return _within(context, table, total_costs(context, table, choice))
+    return _within(context, table, total_costs(context, table, choice), grace)
 
 
 def _fits_cut(context: PassContext, table: CostTable, removed: int) -> bool:
@@ -152,8 +155,10 @@ def _fits_cut(context: PassContext, table: CostTable, removed: int) -> bool:
     return _within(context, table, total_costs(context, table, choice))
 
 
-def _within(context: PassContext, table: CostTable, costs: dict[str, float]) -> bool:
-    return all(costs[b.cost] <= _GRACE * b.limit for b in make_budgets(context, table))
+def _within(
+    context: PassContext, table: CostTable, costs: dict[str, float], grace: float = _GRACE
+) -> bool:
+    return all(costs[b.cost] <= grace * b.limit for b in make_budgets(context, table))
 
 
 def _with_width(context: PassContext, table: CostTable, width: int) -> CostTable:
@@ -195,51 +200,74 @@ def baseline_candidates(
     context: PassContext, table: CostTable
 ) -> tuple[CostTable, tuple[Candidate, ...]]:
     """The blocks that the uniform baseline needs, and the table that knows their cost."""
-    if "uniform_ffn" not in context.config.baselines:
-        return table, ()
     if isinstance(context.shape, ConvShape):
-        return table, uniform_convolutions(context, table, context.shape)
-    width = uniform_width(context, table)
-    if width is None or width >= as_transformer(context.shape).ffn_width:
-        return table, ()
-    return uniform_table(context, table, width), uniform_candidates(context, width)
+        choices = _uniform_convolutions(context, table, context.shape).values()
+        return table, tuple(dict.fromkeys(c for choice in choices for c in choice))
+    widths = sorted(set(_uniform_widths(context, table).values()))
+    for width in widths:
+        table = uniform_table(context, table, width)
+    return table, tuple(c for width in widths for c in uniform_candidates(context, width))
 
 
-def uniform_convolutions(
+def _uniform_widths(context: PassContext, table: CostTable) -> dict[str, int]:
+    """The width of each uniform baseline that is narrower than the teacher."""
+    found = {
+        name: uniform_width(context, table, within=name.endswith("_within"))
+        for name in _uniform_names(context)
+    }
+    full = as_transformer(context.shape).ffn_width
+    return {name: w for name, w in found.items() if w and w < full}
+
+
+def _uniform_choices(context: PassContext, table: CostTable) -> dict[str, tuple[Candidate, ...]]:
+    """The blocks of each uniform baseline that differs from the teacher."""
+    if isinstance(context.shape, ConvShape):
+        return _uniform_convolutions(context, table, context.shape)
+    widths = _uniform_widths(context, table)
+    return {name: uniform_candidates(context, width) for name, width in widths.items()}
+
+
+def _uniform_names(context: PassContext) -> list[str]:
+    return [name for name in context.config.baselines if name.startswith("uniform_ffn")]
+
+
+def _uniform_convolutions(
     context: PassContext, table: CostTable, shape: ConvShape
-) -> tuple[Candidate, ...]:
+) -> dict[str, tuple[Candidate, ...]]:
     """The same share of the teacher's channels in every block: the largest of the space's
-    `width_percent` within the budgets, or the smallest. Nothing where the teacher meets them."""
-    if _within(context, table, total_costs(context, table, Architecture().items(shape))):
-        return ()
+    `width_percent` within the budgets, or the smallest; without `within` baselines get their grace.
+    Nothing where the teacher meets them."""
+    found = {}
+    for name in _uniform_names(context):
+        grace = 1.0 if name.endswith("_within") else _GRACE
+        found[name] = _uniform_share(context, table, shape, grace)
+    return {name: choice for name, choice in found.items() if choice}
+
+
+def _uniform_share(
+    context: PassContext, table: CostTable, shape: ConvShape, grace: float
+) -> tuple[Candidate, ...]:
     found: tuple[Candidate, ...] = ()
     space = load_space(context.config.space).residual
-    for percent in sorted(space.width_percent, reverse=True):
-        specs = {kind: space.narrower(shape, kind, percent) for kind in _kinds(shape)}
+    for percent in sorted({100.0, *space.width_percent}, reverse=True):
+        specs = {s.kind: space.narrower(shape, s.kind, percent) for s in shape.slots()}
         found = tuple(Candidate(slot=s, spec=specs[s.kind]) for s in shape.slots())
         choice = [(c.slot, c.spec) for c in found]
-        if _within(context, table, total_costs(context, table, choice)):
+        if _within(context, table, total_costs(context, table, choice), grace):
             break
     return tuple(c for c in found if c.spec != shape.resolve(c.slot, KeepTeacher()))
 
 
-def _kinds(shape: ConvShape) -> set[str]:
-    return {slot.kind for slot in shape.slots()}
-
-
-def baseline_architectures(
-    context: PassContext, table: CostTable, uniform: Iterable[Candidate]
-) -> dict[str, Architecture]:
+def baseline_architectures(context: PassContext, table: CostTable) -> dict[str, Architecture]:
     """Name -> architecture of every baseline that differs from the teacher."""
     found: dict[str, Architecture] = {}
-    choices = {c.slot.id: c.spec for c in uniform}
+    for name, candidates in _uniform_choices(context, table).items():
+        found[name] = Architecture(choices={c.slot.id: c.spec for c in candidates})
     makers: dict[str, Callable[[], Architecture | None]] = {
-        "uniform_ffn": lambda: Architecture(choices=choices) if choices else None,
         "depth_cut": lambda: depth_cut(context, table),
         "depth_cut_within": lambda: depth_cut(context, table, within=True),
     }
-    for name in context.config.baselines:
-        architecture = makers[name]()
-        if architecture is not None:
+    for name, make in makers.items():
+        if name in context.config.baselines and (architecture := make()) is not None:
             found[name] = architecture
-    return found
+    return {name: found[name] for name in context.config.baselines if name in found}

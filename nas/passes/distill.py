@@ -22,7 +22,7 @@ from nas.chain import Chain
 from nas.config import DistillConfig
 from nas.data import augmented, tokens_a_sample
 from nas.errors import PassError
-from nas.objectives import cosine_distance, objective_of
+from nas.objectives import Objective, cosine_distance
 from nas.passes._context import PassContext
 from nas.passes.distill_blocks import cosine
 from nas.passes.score import scoring_copy
@@ -47,9 +47,18 @@ class _Goal:
     last: object
 
 
+@dataclass(frozen=True)
+class _Source:
+    """The teacher, and the objective that makes goals of its states."""
+
+    chain: Chain
+    objective: Objective
+
+
 @dataclass
 class _Learner:
     chain: Chain
+    objective: Objective
     optimiser: torch.optim.Optimizer
     curve: Curve
 
@@ -68,7 +77,7 @@ class _Learner:
                 tap=_keep_layers(self.chain, states),
             )
         hidden = self.chain.final_hidden(last)
-        divergence = objective_of(self.chain).loss(hidden, goal.last)
+        divergence = self.objective.loss(hidden, goal.last, last)
         distances = [cosine_distance(s, t) for s, t in zip(states, goal.states, strict=True)]
         distance = torch.stack(distances).mean()
         loss = share * (config.kl_weight * divergence + config.cosine_weight * distance)
@@ -94,12 +103,16 @@ class _Learner:
 def distill(context: PassContext, students: Mapping[str, Chain], keys: Mapping[str, str]) -> None:
     """Train each student in place and store it as the unit `distill/<name>` with its key."""
     config = context.config.distill
-    learners = {name: _learner(chain, config) for name, chain in students.items()}
+    learners = {
+        name: _learner(student, context.lesson(student), config)
+        for name, student in students.items()
+    }
     checkpoint = _Checkpoint(context.run, keys)
     done = checkpoint.restore(learners)
     if done:
         context.progress.say(f"distillation goes on after step {done}")
-    teacher = scoring_copy(context.teacher.chain)
+    chain = scoring_copy(context.teacher.chain)
+    teacher = _Source(chain, context.lesson(chain))
     batches = _batches(context.text.train, config, context.config.seed)
     with context.progress.task("distill", config.steps - done) as advance:
         for step, ids in enumerate(batches):
@@ -127,7 +140,7 @@ def load_distilled(context: PassContext, name: str, student: Chain) -> Chain:
     return student.eval().requires_grad_(False)
 
 
-def _learner(chain: Chain, config: DistillConfig) -> _Learner:
+def _learner(chain: Chain, objective: Objective, config: DistillConfig) -> _Learner:
     chain.train().requires_grad_(True)
     if not config.train_embeddings:
         for name, parameter in chain.named_parameters():
@@ -141,7 +154,7 @@ def _learner(chain: Chain, config: DistillConfig) -> _Learner:
         weight_decay=config.weight_decay,
         fused=True,
     )
-    return _Learner(chain, optimiser, Curve())
+    return _Learner(chain, objective, optimiser, Curve())
 
 
 def _batches(train: Tensor, config: DistillConfig, seed: int) -> Iterator[Tensor]:
@@ -160,14 +173,14 @@ def _batches(train: Tensor, config: DistillConfig, seed: int) -> Iterator[Tensor
 
 
 def _step(
-    teacher: Chain, learners: Mapping[str, _Learner], ids: Tensor, config: DistillConfig
+    teacher: _Source, learners: Mapping[str, _Learner], ids: Tensor, config: DistillConfig
 ) -> None:
     """One optimiser step of every learner. The teacher runs once for all of them."""
     for learner in learners.values():
         learner.begin()
     pieces = ids.split(max(1, config.micro_batch_tokens // tokens_a_sample(ids)))
     for i, piece in enumerate(pieces):
-        goal = _goal(teacher, piece.to(teacher.device))
+        goal = _goal(teacher, piece.to(teacher.chain.device))
         for learner in learners.values():
             learner.accumulate(goal, len(piece) / len(ids), config)
             if i == len(pieces) - 1:
@@ -175,12 +188,10 @@ def _step(
 
 
 @torch.no_grad()
-def _goal(teacher: Chain, ids: Tensor) -> _Goal:
-    states: list[Tensor] = []
-    last = teacher.run(
-        teacher.embed_tokens(ids), teacher.context(ids), tap=_keep_layers(teacher, states)
-    )
-    return _Goal(ids, states, objective_of(teacher).goal(teacher.final_hidden(last)))
+def _goal(teacher: _Source, ids: Tensor) -> _Goal:
+    chain, states = teacher.chain, list[Tensor]()
+    last = chain.run(chain.embed_tokens(ids), chain.context(ids), tap=_keep_layers(chain, states))
+    return _Goal(ids, states, teacher.objective.goal(chain.final_hidden(last), last))
 
 
 def _keep_layers(chain: Chain, states: list[Tensor]) -> Callable[[int, Tensor], None]:

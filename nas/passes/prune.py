@@ -50,7 +50,7 @@ def prune(
     budgets = context.config.budgets.model_dump(mode="json")
     if "prune" in run.closed:
         budgets = run.require("prune/survivors").data["budgets"]
-    parts = (context.data_key, config, context.config.build, context.config.seed, table)
+    parts = (context.goal_key, config, context.config.build, context.config.seed, table)
     key = content_key("prune", *parts, [c.id for c in candidates], budgets)
     record = run.fetch("prune/survivors", key)
     if record is None:
@@ -213,7 +213,8 @@ def _draft_network(context: PassContext, drafts: Drafts) -> MixedNetwork:
         built = drafts(Candidate(slot=slot, spec=spec))
         return built.block if built else None
 
-    return MixedNetwork(scoring_copy(context.teacher.chain), block_of)
+    chain = scoring_copy(context.teacher.chain)
+    return MixedNetwork(chain, block_of, context.objective(chain))
 
 
 def _problem(

@@ -134,7 +134,7 @@ class _Race:
         run, made = self._context.run, {}
         for slot, group in wanted.items():
             blocks = [self._block_keys[c.id] for c in group]
-            made[slot] = content_key("heat", self._context.data_key, blocks, start, stop)
+            made[slot] = content_key("heat", self._context.goal_key, blocks, start, stop)
         missing = {
             s: g for s, g in wanted.items() if run.fetch(_heat_unit(s, made[s]), made[s]) is None
         }

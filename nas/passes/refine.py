@@ -38,7 +38,7 @@ def refine(
     config = context.config.refine
     candidates = tuple(candidates)
     keys = sorted(block_keys[c.id] for c in candidates)
-    shared = (context.data_key, context.config.seed, keys)
+    shared = (context.goal_key, context.config.seed, keys)
     key = content_key("refine", problem, solution.choice, solution.duals, config, *shared)
     record = context.run.fetch("refine", key)
     if record is None:

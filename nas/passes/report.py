@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 _DESCRIPTIONS = {
     "student": "chosen by the search",
     "uniform_ffn": "the same feed-forward width in every layer",
+    "uniform_ffn_within": "the same feed-forward width in every layer, within the budgets",
     "depth_cut": "a contiguous run of layers removed",
     "depth_cut_within": "a contiguous run of layers removed, within the budgets",
 }
@@ -289,7 +290,7 @@ def _latency(
 
 def _describe(context: PassContext, name: str, architecture: Architecture) -> str:
     text = _DESCRIPTIONS.get(name, "")
-    if name == "uniform_ffn":
+    if name.startswith("uniform_ffn"):
         labels = {spec.label for spec in architecture.choices.values()}
         return f"{text} ({', '.join(sorted(labels))})"
     if name.startswith("depth_cut"):

@@ -77,7 +77,7 @@ def slot_key(
     keys = sorted(block_keys[c.id] for c in candidates)
     config = context.config.score
     draws = (config.draws,) if config.method != "replace_one" else ()
-    return content_key("score", context.data_key, config.method, keys, *draws)
+    return content_key("score", context.goal_key, config.method, keys, *draws)
 
 
 def read_scores(path: Path, slot: Slot) -> dict[str, np.ndarray]:
@@ -93,13 +93,17 @@ def scoring_copy(chain: Chain) -> Chain:
 
 def library_network(context: PassContext) -> MixedNetwork:
     """The run's teacher and library in the processor's fast format."""
-    return _network(context.teacher.chain, context.run.root)
+    return _network(context.teacher.chain, context.run.root, context.metric())
 
 
-def _network(teacher: Chain, root: Path) -> MixedNetwork:
+def _network(teacher: Chain, root: Path, metric: Tensor | None) -> MixedNetwork:
     chain = scoring_copy(teacher)
     device, shape = str(chain.device), chain.shape
-    return MixedNetwork(chain, lambda slot, spec: load_block(root, shape, slot, spec, device))
+    return MixedNetwork(
+        chain,
+        lambda slot, spec: load_block(root, shape, slot, spec, device),
+        objective_of(chain, metric),
+    )
 
 
 def one_backward(
@@ -182,7 +186,7 @@ class SlotScorer:
             state = chain.run(chain.embed_tokens(self.ids), self.rotary)
             reference = chain.exact_hidden(state)
         self.reference = reference
-        self._divergence = objective_of(chain).divergence(reference)
+        self._divergence = network.objective.divergence(reference)
 
     @torch.no_grad()
     def states(self, wanted: Mapping[Slot, object]) -> Iterator[tuple[int, Slot, Tensor]]:
@@ -274,6 +278,9 @@ def _resident(context: PassContext, scorer: SlotScorer) -> Resident:
         "batch": scorer.batch,
     }
     tensors = {"ids": scorer.ids, "reference": scorer.reference}
+    metric = context.metric()
+    if metric is not None:
+        tensors["metric"] = metric
     return Resident(f"{__name__}:load_scorer", tensors, facts, lambda: scorer)
 
 
@@ -282,7 +289,7 @@ def load_scorer(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Slot
     from nas.teachers import load_teacher
 
     teacher = load_teacher(TeacherConfig.model_validate(facts["teacher"]))
-    network = _network(teacher.chain, Path(facts["root"]))
+    network = _network(teacher.chain, Path(facts["root"]), tensors.get("metric"))
     reference = tensors["reference"].to(network.teacher.device)
     root = Path(facts["root"])
     return SlotScorer(network, tensors["ids"], facts["batch"], reference, root)

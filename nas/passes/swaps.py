@@ -53,7 +53,7 @@ class Swaps:
         return f"swap/{self._of}/{name}"
 
     def _key(self, name: str) -> str:
-        return content_key("swap", self._context.data_key, self._keys[name])
+        return content_key("swap", self._context.goal_key, self._keys[name])
 
     def _run(self, missing: Sequence[Candidate]) -> None:
         began = time.perf_counter()

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from nas.data import tokens_a_sample
 from nas.ir import Architecture, BlockSpec, KeepTeacher
-from nas.objectives import objective_of
 from nas.sensitivity._network import MixedNetwork
 from nas.sensitivity._shrinkage import shrunk_products
 from nas.sensitivity._streamed import expand_streamed
@@ -155,8 +154,7 @@ def _boundary_gradients(
     if any(not isinstance(s, KeepTeacher) for s in present.choices.values()):
         with torch.no_grad():
             goal = network.hidden(Architecture(), ids)
-    objective = objective_of(network.teacher)
-    seeds = objective.gradients(hidden.detach(), goal, draws, generator)
+    seeds = network.objective.gradients(hidden.detach(), goal, draws, generator)
     kept = network.teacher.dtype
     kept = torch.float32 if kept == torch.float16 else kept  # which would lose small gradients
     gradients = [s.new_empty((len(seeds), *s.shape), dtype=kept) for s in sums]

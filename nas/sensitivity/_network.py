@@ -11,17 +11,21 @@ from torch import Tensor
 from nas.blocks import Block, BlockContext
 from nas.chain import Chain
 from nas.ir import Architecture, BlockSpec, KeepTeacher, Slot
-from nas.objectives import objective_of
+from nas.objectives import Objective, objective_of
 
 Loader = Callable[[Slot, BlockSpec], Block | None]
 _KEPT_BYTES = 2**28
 
 
 class MixedNetwork:
-    """Runs architectures. `load` reads a block; 256 MiB of those last used are kept."""
+    """Runs architectures. `load` reads a block; 256 MiB of those last used are kept.
 
-    def __init__(self, teacher: Chain, load: Loader) -> None:
+    `objective`: what says how far a network is from the teacher; by default that of the chain.
+    """
+
+    def __init__(self, teacher: Chain, load: Loader, objective: Objective | None = None) -> None:
         self.teacher, self._load = teacher, load
+        self.objective = objective or objective_of(teacher)
         self._blocks: OrderedDict[str, Block | None] = OrderedDict()
         self._kept_bytes = 0
 
@@ -81,7 +85,7 @@ class Realiser:
     @torch.no_grad()
     def __init__(self, network: MixedNetwork, ids: Tensor, batch_sequences: int = 8) -> None:
         self._network, self._pieces = network, ids.split(batch_sequences)
-        self._divergence = objective_of(network.teacher).divergence(self._hidden(Architecture()))
+        self._divergence = network.objective.divergence(self._hidden(Architecture()))
 
     @torch.no_grad()
     def __call__(self, architecture: Architecture) -> Tensor:

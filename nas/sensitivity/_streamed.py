@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from nas.ir import BlockSpec, KeepTeacher
-from nas.objectives import objective_of
 from nas.sensitivity._network import MixedNetwork
 from nas.streaming import mapped_like
 
@@ -88,7 +87,7 @@ def _head(
     with torch.enable_grad():
         last = state.detach().requires_grad_()
         hidden = network.teacher.exact_hidden(last)
-    seeds = objective_of(network.teacher).gradients(hidden.detach(), None, draws, generator)
+    seeds = network.objective.gradients(hidden.detach(), None, draws, generator)
     found = mapped_like(seeds, folder, state.dtype)
     for held, seed in zip(found, seeds, strict=True):
         held.copy_(torch.autograd.grad(hidden, last, seed, retain_graph=True)[0])

@@ -179,3 +179,27 @@ def test_another_latency_budget_is_solved_without_measuring_or_building(
     assert again.solution.objective > first.solution.objective
     assert set(again.context.run.tally.done) <= {"solve"}
     assert again.student_keys.keys() == again.architectures.keys()
+
+
+def test_uniform_widths_stand_on_both_sides_of_the_budget(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    """One has the benefit of the doubt, the other is the widest that meets the budget."""
+    names, target = ("uniform_ffn", "uniform_ffn_within"), {"hardware": "apple-m2"}
+    any_view = artefacts(target=target)
+    shape = any_view.context.shape
+    everything = [(slot, KeepTeacher()) for slot in shape.slots()]
+    whole = total_costs(any_view.context, any_view.costs, everything)["params_m"]
+    limit = whole - 0.0055  # 16 channels of the feed-forwards are 0.003 million
+
+    view = artefacts(budgets={"params_m": limit}, baselines=list(names), target=target)
+
+    def cost(name: str) -> float:
+        choice = view.baselines[name].items(shape)
+        return total_costs(view.context, view.all_costs, choice)["params_m"]
+
+    assert tuple(view.baselines) == names
+    assert cost("uniform_ffn_within") <= limit < cost("uniform_ffn")
+    for architecture in view.baselines.values():
+        assert len(set(architecture.choices.values())) == 1
+        assert len(architecture.choices) == shape.layers
