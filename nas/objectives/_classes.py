@@ -16,10 +16,10 @@ from nas.objectives._language import LanguageObjective
 class Lesson:
     """How classes are taught.
 
-    `temperature` T divides the logits, and the loss is taken T^2 times, which keeps the gradient's scale
-    (Hinton et al., arXiv 1503.02531). `standardised`: logits are brought to mean 0 and deviation 1 first, so
-    that the student need not match the teacher's magnitudes (Sun et al., arXiv 2403.01427).
-    `relation`, `semantic`: weights of DisWOT's metrics of the last feature maps.
+    `temperature` T divides the logits, and the loss is taken T^2 times, which keeps the scale of
+    the gradient (Hinton et al., arXiv 1503.02531). `standardised`: logits are brought to mean 0 and
+    deviation 1 first, so that the student need not match the teacher's magnitudes (Sun et al.,
+    arXiv 2403.01427). `relation`, `semantic`: weights of DisWOT's metrics of the last feature maps.
     """
 
     temperature: float = 1.0

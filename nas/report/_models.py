@@ -117,6 +117,11 @@ class Quality(Record):
         return self.kl_nats is not None
 
     @property
+    def classes(self) -> bool:
+        """Whether it is of a classifier, whose KL has no perplexity beside it."""
+        return self.language and self.perplexity is None
+
+    @property
     def distance(self) -> float:
         """How far from the teacher, by the measure of its kind."""
         value = self.kl_nats if self.language else self.cosine_distance

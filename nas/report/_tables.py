@@ -12,6 +12,7 @@ from nas.report.summary import Summary
 
 _LANGUAGE = ("KL nats", "perplexity", "top-1")
 _EMBEDDING = ("1 - cos", "Spearman", "recall@10")
+_CLASSES = ("KL nats", "top-1")
 
 
 def summary_table(summary: Summary) -> Table:
@@ -20,9 +21,11 @@ def summary_table(summary: Summary) -> Table:
     table.add_column("model")
     phases = [phase for phase in summary.phases if _has(summary, phase)]
     for phase in phases:
-        table.add_column(f"{phase} tok/s", justify="right")
+        rate = "pictures/s" if summary.pictures else f"{phase} tok/s"
+        table.add_column(rate, justify="right")
         table.add_column("speed-up", justify="right")
-    measures = _LANGUAGE if summary.language else _EMBEDDING
+    measures: tuple[str, ...] = _LANGUAGE if summary.language else _EMBEDDING
+    measures = _CLASSES if summary.pictures else measures
     for column in ("params M", "memory MiB", *measures):
         table.add_column(column, justify="right")
     for model in summary.models:
@@ -32,7 +35,7 @@ def summary_table(summary: Summary) -> Table:
             *(text for speed in speeds for text in _speed(model, speed)),
             fixed(model.params_m, 1),
             fixed(model.memory_mib, 1),
-            *_quality(model),
+            *_quality(model, len(measures)),
         )
     return table
 
@@ -103,11 +106,13 @@ def _speed(model: ModelSummary, latency: PhaseLatency | None) -> tuple[str, str]
     return fixed(rate, 0 if rate is None or rate >= 100 else 1), speedup
 
 
-def _quality(model: ModelSummary) -> tuple[str, str, str]:
+def _quality(model: ModelSummary, columns: int) -> tuple[str, ...]:
     quality = model.quality
     if quality is None:
-        return NOTHING, NOTHING, NOTHING
+        return (NOTHING,) * columns
     distance = "0" if model.role == "teacher" else fixed(quality.distance, 3)
+    if quality.classes:
+        return distance, percent(quality.top1_agreement)
     if quality.language:
         return distance, fixed(quality.perplexity), percent(quality.top1_agreement)
     return distance, fixed(quality.similarity_spearman, 3), percent(quality.recall_at_10)

@@ -74,7 +74,7 @@ def conditions_in_words(summary: Summary) -> str:
         c.dtype,
         f"{c.threads} thread{'s' if c.threads != 1 else ''}",
         f"batch {c.batch}",
-        f"{count(c.prompt_tokens)} prompt tokens",
+        *([] if summary.pictures else [f"{count(c.prompt_tokens)} prompt tokens"]),
     ]
     return " \N{MIDDLE DOT} ".join(parts)
 
@@ -186,7 +186,7 @@ def _quality_figures(quality: Quality, reference: Quality | None) -> list[Figure
                 f"with the teacher's; recall@10 {recall}",
             )
         )
-    error, unit = quality.distance_stderr, "nats a token" if quality.language else "1 - cos"
+    error, unit = quality.distance_stderr, _unit(quality)
     found.append(
         Figure(
             significant(quality.distance),
@@ -239,3 +239,9 @@ def _speed_against(summary: Summary, rivals: list[ModelSummary]) -> str:
     if any(median is None or median < mine.measured_median_ms for median in medians):
         return ""
     return f" at no more measured {phase} time"
+
+
+def _unit(quality: Quality) -> str:
+    if not quality.language:
+        return "1 - cos"
+    return "nats a picture" if quality.classes else "nats a token"

@@ -78,6 +78,11 @@ class Summary(Record):
         return self.student.quality is None or self.student.quality.language
 
     @property
+    def pictures(self) -> bool:
+        """Whether the networks take pictures, each of which counts as a token."""
+        return any(slot.kind not in ("attention", "ffn") for slot in self.slots)
+
+    @property
     def phases(self) -> tuple[Phase, ...]:
         """The phases that the target's conditions name, prefill first."""
         return tuple(phase for phase in _PHASES if self.target.conditions_of(phase))
