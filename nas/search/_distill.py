@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from nas._numerics import autocast
 from nas.data import ImageSet
 from nas.errors import ConfigError
 from nas.networks import ImageNetwork, seeded
@@ -114,10 +115,15 @@ def distill(
 def _loss(
     student: ImageNetwork, teacher: ImageNetwork, pictures: Tensor, labels: Tensor, recipe: Recipe
 ) -> Tensor:
-    with torch.no_grad():
-        shown = teacher.features(pictures)
-        target = teacher.head(shown.mean(dim=(2, 3)))
-    features = student.features(pictures)
+    # Channels innermost, and the processor's fast format: gradients of few channels take a tenth
+    # of the time in it.
+    pictures = pictures.contiguous(memory_format=torch.channels_last)
+    with autocast(pictures.device.type):
+        with torch.no_grad():
+            shown = teacher.features(pictures)
+        features = student.features(pictures)
+    shown, features = shown.float(), features.float()
+    target = teacher.head(shown.mean(dim=(2, 3))).detach()
     logits = student.head(features.mean(dim=(2, 3)))
     heat = recipe.temperature
     # The square keeps the gradient's scale as the temperature rises (Hinton et al. 2015).

@@ -90,7 +90,7 @@ def expand(
     generator = torch.Generator(device=ids.device).manual_seed(seed)
     swaps = {k: specs for k, specs in swaps.items() if specs}
     tokens, most = tokens_a_sample(ids), network.teacher.samples_at_once
-    few = most if tokens == 1 else max(1, batch_tokens // tokens)
+    few = most if network.teacher.shape.reads_pictures else max(1, batch_tokens // tokens)
     pieces, parts = ids.split(few), []
     if isinstance(network.teacher, StreamedChain) and present == Architecture():
         parts = expand_streamed(network, swaps, pieces, draws, generator, advance, folder)

@@ -53,7 +53,7 @@ def local_path(source: str) -> Path | None:
     path = Path(source).expanduser()
     if path.exists():
         return path
-    if path.suffix.lower() == ".gguf" or not _HUB_ID.fullmatch(source):
+    if path.suffix.lower() in (".gguf", ".safetensors") or not _HUB_ID.fullmatch(source):
         raise ConfigError(f"teacher.source {source!r}: no such file or folder; check the path")
     return None
 

@@ -85,7 +85,7 @@ def wave(layer: int, kind: str, step: float = 1.0) -> float:
 
 
 def option_loss(layer: int, kind: SlotKind, block: BlockSpec) -> float:
-    kept = width_kept(block, SHAPE)
+    kept = width_kept(block, SHAPE, "ffn")
     if isinstance(block, KeepTeacher):
         return 0.0
     edge = 4.0 * math.exp(-layer / 1.2) + 0.8 * math.exp((layer - LAYERS + 1) / 2.0)
@@ -95,7 +95,7 @@ def option_loss(layer: int, kind: SlotKind, block: BlockSpec) -> float:
 
 
 def option_costs(block: BlockSpec, kind: SlotKind) -> dict[str, float]:
-    kept = width_kept(block, SHAPE)
+    kept = width_kept(block, SHAPE, "ffn")
     if isinstance(block, Skip):
         return dict.fromkeys(Costs.model_fields, 0.0)
     if isinstance(block, LinearMap):
@@ -129,7 +129,7 @@ def option(layer: int, kind: SlotKind, block: BlockSpec) -> OptionSummary:
     return OptionSummary.of(
         Option(variant=block.label, loss=loss, costs=option_costs(block, kind)),
         block,
-        width_kept(block, SHAPE),
+        width_kept(block, SHAPE, "ffn"),
         loss_stderr=0.06 * loss,
         local_error=0.0 if teacher else min(1.0, 1.9 * loss / (0.4 + loss)),
     )

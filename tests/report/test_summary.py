@@ -246,7 +246,7 @@ def test_width_kept() -> None:
         LinearMap(),
     )
     shape = tiny_shape(query_heads=8, kv_heads=4, ffn_width=1536)
-    assert [width_kept(block, shape) for block in blocks] == [1.0, 0.25, 0.5, 0.5, 0.0]
+    assert [width_kept(block, shape, "ffn") for block in blocks] == [1.0, 0.25, 0.5, 0.5, 0.0]
 
 
 def test_this_environment_lists_only_what_is_installed() -> None:
