@@ -7,8 +7,12 @@ from nas.ir.blocks import (
     GroupedQueryAttention,
     KeepTeacher,
     LinearMap,
+    Precision,
     Skip,
+    in_float,
+    in_precision,
     parse_spec,
+    precision_of,
 )
 from nas.ir.latency import Conditions, Latency, Phase
 from nas.ir.network import (
@@ -40,12 +44,16 @@ __all__ = [
     "LinearMap",
     "Option",
     "Phase",
+    "Precision",
     "Problem",
     "RefineStep",
     "Skip",
     "Slot",
     "SlotKind",
     "Solution",
+    "in_float",
+    "in_precision",
     "parse_shape",
     "parse_spec",
+    "precision_of",
 ]

@@ -14,6 +14,7 @@ from nas.ir import (
     LinearMap,
     Phase,
     SlotKind,
+    precision_of,
 )
 from nas.report._choice import OptionSummary, SlotCertaintySummary, SlotSummary
 from nas.report._format import block_in_words, percent, significant
@@ -35,7 +36,8 @@ class Bar:
 
 @dataclass(frozen=True)
 class Cell:
-    """One slot's cell: `style` is the kind of block, `fill` the share kept in per cent."""
+    """One slot's cell: `style` is the kind of block, `fill` the share kept in per cent. A small 8
+    behind the label: eight bits."""
 
     style: str
     fill: float
@@ -106,6 +108,8 @@ def _cell(slot: SlotSummary | None) -> Cell | None:
         label = str(block.query_heads or block.kv_heads)
     elif isinstance(block, (GatedFeedForward, FeedForward)):
         label = f"{100 * kept:.0f}"
+    if precision_of(block) != "float":
+        label += "\N{SUBSCRIPT EIGHT}"
     return Cell(block_style(block), round(100 * kept, 2), label, _tip(slot))
 
 
