@@ -8,7 +8,7 @@ TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
 .PHONY: demo test check bench-smollm2 bench-minilm bench-solver bench-uncertainty bench-additivity \
 	bench-focused bench-tables bench-latency bench-proxies bench-pruning bench-search bench-chaos \
-	bench-streaming bench-speed bench-executors bench-autodistil bench-cifar clean
+	bench-streaming bench-speed bench-executors bench-autodistil bench-cifar bench-precision clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -89,6 +89,9 @@ bench-tables: $(VENV)/.dev
 
 bench-latency: $(VENV)/.demo
 	$(BIN)/python benchmarks/latency.py
+
+bench-precision: $(VENV)/.demo
+	$(BIN)/python benchmarks/precision.py --text $(TEXT) --output runs/precision-benchmark
 
 clean:
 	rm -rf $(VENV) runs

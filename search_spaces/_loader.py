@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from nas.errors import ConfigError
 from nas.ir import (
@@ -14,37 +15,64 @@ from nas.ir import (
     ChainShape,
     ConvShape,
     GroupedQueryAttention,
+    KeepTeacher,
     LinearMap,
     LowRankConvolution,
+    Precision,
     SeparableConvolution,
     Skip,
+    Slot,
     SlotKind,
     TransformerShape,
+    as_transformer,
+    in_precision,
 )
 from search_spaces._files import names, read
 
 Percent = Annotated[float, Field(gt=0, le=100)]
 
 
+def _listed(value: object) -> object:
+    """One name stands for a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
+_FLOAT: tuple[Precision, ...] = ("float",)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class AttentionSpace(_Section):
+class _Slots(_Section):
+    """`precision`: what matrices may be computed in. Each block is a candidate in each of them, the
+    teacher's own too; in `float` that is always a choice."""
+
+    precision: Annotated[tuple[Precision, ...], BeforeValidator(_listed)] = Field(
+        default=_FLOAT, min_length=1, exclude_if=lambda value: value == _FLOAT
+    )
+    linear: bool = True
+    skip: bool = True
+
+    def in_precisions(self, specs: Iterable[BlockSpec], own: BlockSpec) -> Iterator[BlockSpec]:
+        """`specs` in each precision, and `own`, the teacher's block, in those that are not its."""
+        structures = list(specs)
+        for precision in dict.fromkeys(self.precision):
+            every = structures if precision == "float" else [own, *structures]
+            yield from (in_precision(spec, precision) for spec in every)
+
+
+class AttentionSpace(_Slots):
     """`kv_heads`: all query heads on fewer, pooled KV heads. `query_heads_percent`: fewer query
     heads on each KV head. `groups_percent`: fewer KV heads, each with all of its query heads."""
 
     kv_heads: Literal["divisors"] | tuple[int, ...] = "divisors"
     query_heads_percent: tuple[Percent, ...] = ()
     groups_percent: tuple[Percent, ...] = ()
-    linear: bool = True
-    skip: bool = True
 
 
-class FeedForwardSpace(_Section):
+class FeedForwardSpace(_Slots):
     width_percent: tuple[Percent, ...] = ()
-    linear: bool = True
-    skip: bool = True
 
 
 class ConvolutionSpace(_Section):
@@ -69,8 +97,8 @@ class ConvolutionSpace(_Section):
         kept = self._rounded(inner, (percent,))
         return shape.narrower(kind, kept[0] if kept else inner)
 
-    def specs(self, shape: ConvShape, kind: SlotKind) -> list[BlockSpec]:
-        """All but linear and skip, each once; the teacher's own width is no candidate."""
+    def specs(self, shape: ConvShape, kind: SlotKind) -> tuple[BlockSpec, ...]:
+        """Each once; the teacher's own block is no candidate."""
         channels, inner = shape.state_width(kind), shape.inner_width(kind)
         own = shape.narrower(kind, inner)
         specs: list[BlockSpec] = [
@@ -83,8 +111,10 @@ class ConvolutionSpace(_Section):
             *(LowRankConvolution(rank=r) for r in self._rounded(channels, self.rank_percent)),
             *(SeparableConvolution(multiplier=m) for m in self.separable),
             *([LowRankConvolution()] if self.conv else []),
+            *([LinearMap()] if self.linear else []),
+            *([Skip()] if self.skip else []),
         ]
-        return [spec for spec in dict.fromkeys(specs) if spec != own]
+        return tuple(spec for spec in dict.fromkeys(specs) if spec != own)
 
     def _rounded(self, total: int, percents: tuple[float, ...]) -> list[int]:
         each = self.multiple
@@ -100,19 +130,21 @@ class SearchSpace(_Section):
     residual: ConvolutionSpace = ConvolutionSpace()
     layers: tuple[int, ...] | None = Field(default=None, description="only these layers")
 
+    @property
+    def quantised(self) -> bool:
+        """Whether any block may be in eight bits."""
+        return {*self.attention.precision, *self.ffn.precision} != {"float"}
+
     def specs(
         self, shape: ChainShape, kind: SlotKind, width_multiple: int
     ) -> tuple[BlockSpec, ...]:
         """Specifications for a slot of `kind`, without the teacher's own block."""
-        section: AttentionSpace | FeedForwardSpace | ConvolutionSpace
-        specs: list[BlockSpec]
         if isinstance(shape, ConvShape):
-            section, specs = self.residual, self.residual.specs(shape, kind)
-        elif not isinstance(shape, TransformerShape):
-            raise TypeError(f"no space for a {type(shape).__name__}")
-        elif kind == "attention":
-            section = self.attention
-            specs = [
+            return self.residual.specs(shape, kind)
+        shape = as_transformer(shape)
+        if kind == "attention":
+            section: AttentionSpace | FeedForwardSpace = self.attention
+            specs: list[BlockSpec] = [
                 *(GroupedQueryAttention(kv_heads=heads) for heads in self._kv_heads(shape)),
                 *self._fewer_queries(shape),
             ]
@@ -121,9 +153,9 @@ class SearchSpace(_Section):
             specs = [shape.ffn(w) for w in self._widths(shape, width_multiple)]
         if section.linear:
             specs.append(LinearMap())
-        if section.skip:
-            specs.append(Skip())
-        return tuple(specs)
+        own = shape.resolve(Slot(layer=0, kind=kind), KeepTeacher())
+        found = tuple(section.in_precisions(specs, own))
+        return (*found, Skip()) if section.skip else found
 
     def candidates(self, shape: ChainShape, width_multiple: int = 1) -> tuple[Candidate, ...]:
         """Every candidate of every slot, in the order of the slots."""

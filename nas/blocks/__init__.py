@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from functools import lru_cache
 from typing import Any
+
+import torch
 
 from nas.blocks._base import Block, BlockContext, BlockKind, CachedBlock, KeyValue
 from nas.blocks._data import Built, SlotData
+from nas.blocks._quantised import (
+    QuantisedLinear,
+    bytes_of,
+    convert,
+    converted_parameters,
+    dequantised,
+    quantise,
+    quantised_layers,
+    settle_on_levels,
+    weight_levels,
+    with_exact_inputs,
+)
 from nas.blocks.basic_convolution import BasicConvolutionBlock, BasicConvolutionKind
 from nas.blocks.bottleneck_convolution import (
     BottleneckConvolutionBlock,
@@ -24,7 +40,7 @@ from nas.blocks.separable_convolution import (
     SeparableConvolutionKind,
 )
 from nas.blocks.skip import SkipKind
-from nas.ir import BlockSpec, ChainShape, SlotKind
+from nas.ir import BlockSpec, ChainShape, SlotKind, parse_shape, precision_of
 
 KINDS: dict[str, BlockKind[Any, Any]] = {
     "gqa": GroupedQueryAttentionKind(),
@@ -41,7 +57,26 @@ KINDS: dict[str, BlockKind[Any, Any]] = {
 
 def build_block(shape: ChainShape, slot_kind: SlotKind, spec: BlockSpec) -> Block | None:
     """A fresh module for a resolved specification (`ChainShape.resolve`); None for a skip."""
-    return KINDS[spec.kind].module(shape, slot_kind, spec)
+    block = KINDS[spec.kind].module(shape, slot_kind, spec)
+    precision = precision_of(spec)
+    if block is not None and precision != "float":
+        quantise(block, precision)
+    return block
+
+
+def stored_bytes(shape: ChainShape, slot_kind: SlotKind, spec: BlockSpec, float_bytes: int) -> int:
+    """Bytes of the weights of a resolved specification, without the slot's norm, as a runtime
+    stores them; numbers that are not of eight bits take `float_bytes`."""
+    if precision_of(spec) == "float":
+        return KINDS[spec.kind].parameters(shape, slot_kind, spec) * float_bytes
+    return _quantised_bytes(shape.model_dump_json(), slot_kind, spec, float_bytes)
+
+
+@lru_cache(maxsize=1024)
+def _quantised_bytes(shape: str, slot_kind: SlotKind, spec: BlockSpec, float_bytes: int) -> int:
+    with torch.device("meta"):
+        block = build_block(parse_shape(json.loads(shape)), slot_kind, spec)
+    return 0 if block is None else bytes_of(block, float_bytes)
 
 
 __all__ = [
@@ -59,7 +94,16 @@ __all__ = [
     "KeyValue",
     "LinearMapBlock",
     "LowRankConvolutionBlock",
+    "QuantisedLinear",
     "SeparableConvolutionBlock",
     "SlotData",
     "build_block",
+    "convert",
+    "converted_parameters",
+    "dequantised",
+    "quantised_layers",
+    "settle_on_levels",
+    "stored_bytes",
+    "weight_levels",
+    "with_exact_inputs",
 ]

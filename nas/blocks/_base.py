@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from nas.ir import BlockSpec, ChainShape, SlotKind
@@ -78,10 +79,10 @@ class CachedBlock(Block):
         """As `forward`, with `past` before the tokens; also returns the extended cache."""
         raise TypeError(f"{type(self).__name__} does not define forward_cached")
 
-    def empty_cache(self, batch: int) -> KeyValue:
+    def empty_cache(self, batch: int, dtype: torch.dtype) -> KeyValue:
         """A cache of no tokens."""
         weight = next(self.parameters())
-        none = weight.new_zeros(batch, self.kv_heads, 0, self.head_dim)
+        none = weight.new_zeros(batch, self.kv_heads, 0, self.head_dim, dtype=dtype)
         return KeyValue(none, none)
 
 

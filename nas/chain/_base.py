@@ -14,7 +14,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from nas.blocks import Block, BlockContext
+from nas.blocks import Block, BlockContext, converted_parameters
 from nas.chain._slot import SlotModule
 from nas.errors import PassError
 from nas.ir import Architecture, ChainShape
@@ -86,10 +86,7 @@ class Chain(nn.Module):
         if self.dtype == dtype:
             return self
         # Each weight is copied once, in its new format: a copy in the old one may not fit.
-        weights: dict[int, Any] = {
-            id(p): nn.Parameter(p.detach().to(dtype), requires_grad=p.requires_grad)
-            for p in self.parameters()
-        }
+        weights: dict[int, Any] = dict(converted_parameters(self, dtype))
         converted = copy.deepcopy(self, weights)
         converted.residual_dtype = torch.float32
         return converted

@@ -97,7 +97,7 @@ class DecoderChain(Chain):
         for k in range(len(self.slots)):
             slot = self.slot(k)
             if slot.caches:
-                entries.append(slot.cached_branch.empty_cache(batch))
+                entries.append(slot.cached_branch.empty_cache(batch, self.dtype))
         return entries
 
     def forward_cached(

@@ -10,9 +10,13 @@ from nas.ir.blocks import (
     KeepTeacher,
     LinearMap,
     LowRankConvolution,
+    Precision,
     SeparableConvolution,
     Skip,
+    in_float,
+    in_precision,
     parse_spec,
+    precision_of,
 )
 from nas.ir.latency import Conditions, Latency, Phase
 from nas.ir.network import (
@@ -52,6 +56,7 @@ __all__ = [
     "LowRankConvolution",
     "Option",
     "Phase",
+    "Precision",
     "Problem",
     "RefineStep",
     "SeparableConvolution",
@@ -62,6 +67,9 @@ __all__ = [
     "Stage",
     "TransformerShape",
     "as_transformer",
+    "in_float",
+    "in_precision",
     "parse_shape",
     "parse_spec",
+    "precision_of",
 ]

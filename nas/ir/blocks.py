@@ -6,9 +6,35 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+Precision = Literal["float", "int8", "int8_dynamic"]
+"""What a block's matrices are computed in: the target's own floating-point format; weights of eight
+bits; or these and activations of eight bits, whose range is taken as they come."""
+
 
 class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Weighted(_Spec):
+    """A block with weight matrices. In its JSON form `float` is left out, so that what was written
+    before there was a choice is read, and hashed, as it was."""
+
+    precision: Precision = Field(default="float", exclude_if=lambda value: value == "float")
+
+    @property
+    def label(self) -> str:
+        """Such as `w768` or `w768-int8`."""
+        if self.precision == "float":
+            return self._structure
+        return f"{self._structure}-{self.precision}"
+
+    @property
+    def _structure(self) -> str:
+        raise NotImplementedError
+
+    def at(self, precision: Precision) -> Self:
+        """The same block in another precision."""
+        return self.model_copy(update={"precision": precision})
 
 
 class KeepTeacher(_Spec):
@@ -21,7 +47,7 @@ class KeepTeacher(_Spec):
         return "teacher"
 
 
-class GroupedQueryAttention(_Spec):
+class GroupedQueryAttention(_Weighted):
     """Attention with `kv_heads` key-value heads; `query_heads` None: as many as the teacher has."""
 
     kind: Literal["gqa"] = "gqa"
@@ -37,30 +63,30 @@ class GroupedQueryAttention(_Spec):
         return self
 
     @property
-    def label(self) -> str:
+    def _structure(self) -> str:
         queries = "" if self.query_heads is None else f"h{self.query_heads}"
         return f"{queries}kv{self.kv_heads}"
 
 
-class GatedFeedForward(_Spec):
+class GatedFeedForward(_Weighted):
     """Gated feed-forward with `width` intermediate channels."""
 
     kind: Literal["gated_ffn"] = "gated_ffn"
     width: int = Field(gt=0)
 
     @property
-    def label(self) -> str:
+    def _structure(self) -> str:
         return f"w{self.width}"
 
 
-class FeedForward(_Spec):
+class FeedForward(_Weighted):
     """Feed-forward of two layers with `width` channels between them."""
 
     kind: Literal["ffn"] = "ffn"
     width: int = Field(gt=0)
 
     @property
-    def label(self) -> str:
+    def _structure(self) -> str:
         return f"w{self.width}"
 
 
@@ -109,13 +135,13 @@ class LowRankConvolution(_Spec):
         return "conv" if self.rank is None else f"r{self.rank}"
 
 
-class LinearMap(_Spec):
+class LinearMap(_Weighted):
     """One linear layer, hidden to hidden, with a bias; on pictures a convolution of 1x1."""
 
     kind: Literal["linear"] = "linear"
 
     @property
-    def label(self) -> str:
+    def _structure(self) -> str:
         return "linear"
 
 
@@ -149,3 +175,18 @@ _ADAPTER: TypeAdapter[BlockSpec] = TypeAdapter(BlockSpec)
 def parse_spec(data: object) -> BlockSpec:
     """Read a specification back from its JSON form; raises pydantic's ValidationError."""
     return _ADAPTER.validate_python(data)
+
+
+def precision_of(spec: BlockSpec) -> Precision:
+    """The precision of a block; `float` where there is nothing to choose."""
+    return spec.precision if isinstance(spec, _Weighted) else "float"
+
+
+def in_precision(spec: BlockSpec, precision: Precision) -> BlockSpec:
+    """The same structure in a precision; what has no matrices stays as it is."""
+    return spec.at(precision) if isinstance(spec, _Weighted) else spec
+
+
+def in_float(spec: BlockSpec) -> BlockSpec:
+    """The same structure in the target's own format."""
+    return in_precision(spec, "float")

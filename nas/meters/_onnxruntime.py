@@ -133,13 +133,12 @@ def stack_copies(
 ) -> tuple[int, ...]:
     """N and 2N for a block, N copies of `least_bytes` of weights together and `most` at most; 1 for
     the parts outside the slots, which stand alone."""
-    from nas.blocks import KINDS
+    from nas.blocks import stored_bytes
 
     if request.block is None:
         return (1,)
-    slot_kind, spec = request.block
-    parameters = KINDS[spec.kind].parameters(shape, slot_kind, spec)
-    wanted = math.ceil(least_bytes / (_BYTES[dtype] * max(1, parameters)))
+    stored = stored_bytes(shape, *request.block, _BYTES[dtype])
+    wanted = math.ceil(least_bytes / max(1, stored))
     copies = min(max(_COPIES, wanted), most)
     return (copies, 2 * copies)
 

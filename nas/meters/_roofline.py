@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hardware_profiles import HardwareProfile, with_measured_figures
 from nas.config import TargetConfig
+from nas.errors import ConfigError
 from nas.ir import (
     BlockSpec,
     ChainShape,
@@ -16,6 +17,7 @@ from nas.ir import (
     Phase,
     SlotKind,
     TransformerShape,
+    precision_of,
 )
 from nas.meters._base import Meter, Part, Request
 from nas.meters._calibration import Calibration
@@ -39,10 +41,11 @@ def least_work(config: TargetConfig, shape: ChainShape, request: Request) -> Lea
     prompt, width = config.prompt_tokens, _BYTES[config.dtype]
     tokens, past = (prompt, 0) if request.phase == "prefill" else (1, prompt)
     if request.block is not None:
-        flops, values = _block(config, shape, *request.block, tokens, past)
+        flops, moved = _block(config, shape, *request.block, tokens, past)
     else:
         flops, values = _part(config, shape, request.part, tokens)
-    return LeastWork(flops, values * width)
+        moved = values * width
+    return LeastWork(flops, moved)
 
 
 def _block(
@@ -53,15 +56,16 @@ def _block(
     tokens: int,
     past: int,
 ) -> tuple[float, float]:
-    """Operations, and numbers moved."""
-    from nas.blocks import KINDS
+    """Operations, and bytes moved."""
+    from nas.blocks import KINDS, stored_bytes
 
-    kind, batch = KINDS[spec.kind], config.batch
+    kind, batch, width = KINDS[spec.kind], config.batch, _BYTES[config.dtype]
     seen = seen_tokens(shape, tokens, past)
-    parameters = kind.parameters(shape, slot_kind, spec) + shape.norm_parameters
+    weights = stored_bytes(shape, slot_kind, spec, width) + shape.norm_parameters * width
     cached = batch * (past + 2 * tokens) * kind.cached_values_per_token(shape, spec)
     state = 2 * batch * tokens * shape.state_width(slot_kind) * shape.pixels(slot_kind)
-    return batch * kind.flops(shape, slot_kind, spec, tokens, seen), parameters + cached + state
+    flops = batch * kind.flops(shape, slot_kind, spec, tokens, seen)
+    return flops, weights + (cached + state) * width
 
 
 def _part(config: TargetConfig, shape: ChainShape, part: Part, tokens: int) -> tuple[float, float]:
@@ -85,8 +89,10 @@ class RooflineMeter(Meter):
     """max(operations / reachable peak, bytes / bandwidth) + kernels * launch overhead.
 
     Operations and bytes are those of `least_work`. It orders blocks well and is no measurement:
-    `source` is `roofline`. With a calibration, which knows what was measured on the device, the
-    block's operators are added up under the efficiencies fitted.
+    `source` is `roofline`. Blocks of eight bits move less and are computed at the rate of the
+    target's dtype: no profile states another. With a calibration, which knows what was measured on
+    the device, the block's operators are added up under the efficiencies fitted; it knows of no
+    eight bits.
     """
 
     def __init__(
@@ -124,6 +130,12 @@ class RooflineMeter(Meter):
 
     def _forecast(self, request: Request) -> Latency:
         if self.calibration is not None:
+            if request.spec is not None and precision_of(request.spec) != "float":
+                raise ConfigError(
+                    f"target.calibration: its efficiencies are of {self.config.dtype}, and "
+                    f"{request.key} is in eight bits; measure with the meter onnxruntime or table, "
+                    f"or set precision: float in the search space"
+                )
             ms = self.calibration.curve.milliseconds(decoder_work(self.config, self.shape, request))
             return Latency.of([ms], self.conditions(request.phase), "roofline")
         work = least_work(self.config, self.shape, request)

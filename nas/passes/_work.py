@@ -22,6 +22,7 @@ from nas.ir import (
     LinearMap,
     Slot,
     TransformerShape,
+    in_float,
 )
 
 MIB = 2**20
@@ -176,13 +177,19 @@ class Work:
         return made + self.config.prune.keep * self.training
 
     @cached_property
+    def _structures(self) -> list[tuple[Slot, BlockSpec]]:
+        """What is made and trained: every structure once, whatever its precisions."""
+        every = ((c.slot, self.shape.resolve(c.slot, in_float(c.spec))) for c in self.candidates)
+        teacher = KeepTeacher()
+        return [(s, b) for s, b in dict.fromkeys(every) if b != self.shape.resolve(s, teacher)]
+
+    @cached_property
     def closed_forms(self) -> Gflop:
         """Of all candidates: features, their Gram matrices, factorisations, held-out errors."""
         total = Gflop()
         by_slot: dict[Slot, list[BlockSpec]] = {}
-        for candidate in self.candidates:
-            resolved = self.shape.resolve(candidate.slot, candidate.spec)
-            by_slot.setdefault(candidate.slot, []).append(resolved)
+        for slot, spec in self._structures:
+            by_slot.setdefault(slot, []).append(spec)
         known: dict[tuple[str, tuple[BlockSpec, ...]], Gflop] = {}
         for slot, specs in by_slot.items():
             key = (slot.kind, tuple(specs))
@@ -214,7 +221,7 @@ class Work:
 
     @property
     def training(self) -> Gflop:
-        each = sum(self._flops(c.slot, c.spec) for c in self.candidates)
+        each = sum(self._flops(slot, spec) for slot, spec in self._structures)
         return Gflop(low=3.0 * self.config.build.epochs * self.config.build.tokens * each / 1e9)
 
     @property

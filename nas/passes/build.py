@@ -25,6 +25,12 @@ from nas.ir import BlockSpec, Candidate, ChainShape, KeepTeacher, Slot, SlotKind
 from nas.passes._context import PassContext
 from nas.passes.activations import slot_activations
 from nas.passes.distill_blocks import Trained, train_blocks
+from nas.passes.quantise import (
+    finished_in_eight_bits,
+    float_sources,
+    is_quantised,
+    quantised,
+)
 from nas.run import Writer, content_key, json_writer
 
 
@@ -99,13 +105,20 @@ def _jobs(
 ) -> Iterator[Job]:
     """A job a slot, drawn while the teacher is walked: it runs once, whoever does the jobs."""
     for slot, data in slot_activations(context, missing):
-        tensors, found = _arrays(data), dict[str, Any]()
-        for candidate in missing[slot]:
-            draft = drafts(candidate) if drafts else None
+        tensors, found, finished = _arrays(data), dict[str, Any](), dict[str, Any]()
+        sources = float_sources(context.shape, missing[slot])
+        for candidate in (*missing[slot], *sources):
+            label, draft = candidate.spec.label, drafts(candidate) if drafts else None
             if draft is not None:
-                label = candidate.spec.label
                 tensors |= _named(f"draft/{label}", draft.block)
                 found[label] = {"error": draft.error, "sliced_error": draft.sliced_error}
+        for candidate in sources:
+            record = _finished(context, candidate)
+            if record is not None:
+                label = candidate.spec.label
+                block = load_block(context.run.root, context.shape, slot, candidate.spec)
+                tensors |= _named(f"finished/{label}", block)
+                finished[label] = {"sliced_error": record["sliced_error"]}
         facts = {
             "shape": data.shape.model_dump(mode="json"),
             "causal": data.context.causal,
@@ -114,6 +127,7 @@ def _jobs(
             "config": context.config.build.model_dump(mode="json"),
             "seed": context.config.seed,
             "drafts": found,
+            "finished": finished,
         }
         device = str(data.x.device)
         del data  # the activations go with the job
@@ -129,24 +143,44 @@ def build_slot(
     candidates = [Candidate.model_validate(c) for c in facts["candidates"]]
     data = _slot_data(tensors, facts, candidates[0].slot, config)
 
-    def draft(candidate: Candidate) -> Built | None:
-        label = candidate.spec.label
-        known = facts["drafts"].get(label)
-        if known is None:
-            return None
-        return Built(
-            candidate.spec,
-            _filled(tensors, f"draft/{label}", data.shape, data.slot_kind, candidate.spec),
-            **known,
-        )
+    def given(group: str, candidate: Candidate, **known: float) -> Built:
+        prefix, spec = f"{group}/{candidate.spec.label}", candidate.spec
+        return Built(spec, _filled(tensors, prefix, data.shape, data.slot_kind, spec), **known)
 
-    built = closed_forms(data, candidates, draft)
-    finished = train_blocks(data, built, config, facts["seed"])
+    def draft(candidate: Candidate) -> Built | None:
+        known = facts["drafts"].get(candidate.spec.label)
+        return None if known is None else given("draft", candidate, **known)
+
+    sources: dict[BlockSpec, Built] = {}
+    wanted = [c for c in candidates if not is_quantised(c)]
+    for candidate in float_sources(data.shape, candidates):
+        known = facts["finished"].get(candidate.spec.label)
+        if known is None:
+            wanted.append(candidate)
+        else:
+            sources[candidate.spec] = given("finished", candidate, error=0.0, **known)
+    made = train_blocks(data, closed_forms(data, wanted, draft), config, facts["seed"])
+    by_spec = {trained.built.spec: trained for trained in made}
+    sources |= {spec: trained.built for spec, trained in by_spec.items()}
+    results = [
+        finished_in_eight_bits(data, c.spec, sources) if is_quantised(c) else by_spec[c.spec]
+        for c in candidates
+    ]
     found: dict[str, Tensor] = {}
-    for trained in finished:
+    for trained in results:
         found |= _named(trained.built.spec.label, trained.built.block)
     tokens = len(data.x) * data.tokens_a_sample
-    return found, {"tokens": tokens, "blocks": [_record(t) for t in finished]}
+    return found, {"tokens": tokens, "blocks": [_record(t) for t in results]}
+
+
+def _finished(context: PassContext, candidate: Candidate) -> Any:
+    """What is known of a block that lies in the library already; None where it does not."""
+    key = block_keys(context, [candidate])[candidate.id]
+    for unit in (f"build/{candidate.id}", f"solve/uniform/{candidate.id}"):
+        record = context.run.fetch(unit, key)
+        if record is not None:
+            return record.data
+    return None
 
 
 def _arrays(data: SlotData) -> dict[str, Tensor]:
@@ -214,13 +248,20 @@ def _record(trained: Trained) -> dict[str, Any]:
 def closed_forms(
     data: SlotData, candidates: Sequence[Candidate], drafts: FindDraft | None = None
 ) -> list[Built]:
-    """Closed forms of all `candidates` at one slot, in their order; drafts are taken as found."""
+    """Closed forms of all `candidates` at one slot, in their order; drafts are taken as found.
+    Those of eight bits are made from the closed forms of their structure."""
     made = {c: block for c in candidates if (block := drafts and drafts(c))}
-    for kind in dict.fromkeys(c.spec.kind for c in candidates if c not in made):
-        same = [c for c in candidates if c not in made and c.spec.kind == kind]
+    wanted = [*candidates, *float_sources(data.shape, [c for c in candidates if c not in made])]
+    floats = [c for c in wanted if c not in made and not is_quantised(c)]
+    for kind in dict.fromkeys(c.spec.kind for c in floats):
+        same = [c for c in floats if c.spec.kind == kind]
         built = KINDS[kind].initialise(data, tuple(c.spec for c in same))
         by_spec = {b.spec: b for b in built}
         made |= {c: by_spec[c.spec] for c in same}
+    sources = {c.spec: built for c, built in made.items()}
+    for candidate in candidates:
+        if candidate not in made:
+            made[candidate] = quantised(data, candidate.spec, sources)
     return [made[c] for c in candidates]
 
 

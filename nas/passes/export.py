@@ -117,12 +117,14 @@ def _gate_ids(context: PassContext) -> torch.Tensor:
 
 def _huggingface(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
     from nas.backends.huggingface import check_huggingface, export_huggingface
+    from nas.blocks import dequantised
 
     if isinstance(chain, EncoderChain):
         return _sentence_transformers(context, chain, folder)
     if isinstance(chain, ConvChain):
         return _plain_folder(context, chain, folder)
     assert isinstance(chain, DecoderChain)
+    chain = dequantised(chain)
     tokens = context.config.export.greedy_tokens
     title = context.config.name
     artifact = export_huggingface(chain, context.teacher.tokenizer, folder, name=title)
@@ -139,7 +141,6 @@ def _huggingface(context: PassContext, chain: Chain, folder: Path) -> dict[str, 
 def _onnx(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
     from nas.backends.onnx import (
         check_classifier,
-        check_encoder,
         export_classifier,
         export_encoder,
         export_onnx,
@@ -153,9 +154,9 @@ def _onnx(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
         return {"gates": [_gate("logits", difference, limit)]}
     if isinstance(chain, EncoderChain):
         artifact = export_encoder(chain, folder, dtype="float32")
-        difference = check_encoder(artifact, chain, _gate_ids(context), tolerance=_ONNX_TOLERANCE)
+        gates = _check_encoder(context, artifact, chain, _ONNX_TOLERANCE)
         context.teacher.tokenizer.save_pretrained(str(folder))
-        return {"gates": [_gate("embeddings", difference, _ONNX_TOLERANCE)]}
+        return {"gates": gates}
     assert isinstance(chain, DecoderChain)
     artifact = export_onnx(chain, folder, dtype="float32")
     gates = _check_onnx(context, artifact, chain, _ONNX_TOLERANCE)
@@ -177,7 +178,9 @@ def _sentence_transformers(
     context: PassContext, chain: EncoderChain, folder: Path
 ) -> dict[str, Any]:
     from nas.backends.huggingface import check_encoder_folder, export_encoder_folder
+    from nas.blocks import dequantised
 
+    chain = dequantised(chain)
     export_encoder_folder(chain, context.teacher.tokenizer, folder, name=context.config.name)
     ids = _gate_ids(context)
     difference = check_encoder_folder(folder, chain, ids, tolerance=_HUGGINGFACE_TOLERANCE)
@@ -210,7 +213,6 @@ def _engine_source(
     """
     from nas.backends.onnx import (
         check_classifier,
-        check_encoder,
         export_classifier,
         export_encoder,
         export_onnx,
@@ -227,9 +229,7 @@ def _engine_source(
         artifact = export_encoder(chain, folder, dtype=dtype)
         if dtype == "bfloat16":
             return artifact.path, []
-        limit = _LOW_PRECISION_TOLERANCE
-        difference = check_encoder(artifact, chain, _gate_ids(context), tolerance=limit)
-        return artifact.path, [_gate("embeddings", difference, limit)]
+        return artifact.path, _check_encoder(context, artifact, chain, _LOW_PRECISION_TOLERANCE)
     assert isinstance(chain, DecoderChain)
     artifact = export_onnx(chain, folder, dtype=dtype)
     if dtype == "bfloat16":
@@ -263,7 +263,17 @@ def _check_onnx(
     report = check_onnx(
         artifact, chain, _gate_ids(context), greedy_tokens=tokens, tolerance=tolerance
     )
-    return _gates(report.max_logits_difference, tolerance, tokens)
+    return _gates(report.max_logits_difference, report.limit, tokens)
+
+
+def _check_encoder(
+    context: PassContext, artifact: Any, chain: EncoderChain, tolerance: float
+) -> list[dict[str, Any]]:
+    from nas.backends.onnx import check_encoder, encoder_limit
+
+    ids = _gate_ids(context)
+    difference = check_encoder(artifact, chain, ids, tolerance=tolerance)
+    return [_gate("embeddings", difference, encoder_limit(chain, ids, tolerance))]
 
 
 def compute_capabilities(context: PassContext) -> tuple[int, ...]:

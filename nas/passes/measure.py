@@ -89,21 +89,22 @@ def option_costs(
 def _option(
     context: PassContext, target: TargetConfig, table: CostTable, slot: Slot, spec: BlockSpec
 ) -> dict[str, float]:
-    from nas.blocks import KINDS
+    from nas.blocks import KINDS, stored_bytes
 
     shape = context.shape
     resolved = shape.resolve(slot, spec)
-    kind = KINDS[resolved.kind]
+    kind, width = KINDS[resolved.kind], _BYTES[target.dtype]
     weights = kind.parameters(shape, slot.kind, resolved)
+    stored = stored_bytes(shape, slot.kind, resolved, width)
     if resolved.kind != "skip" or not shape.pre_norm:
         weights += shape.norm_parameters
-    width = _BYTES[target.dtype]
+        stored += shape.norm_parameters * width
     tokens = target.prompt_tokens + target.output_tokens
     cached = kind.cached_values_per_token(shape, resolved) if shape.generates else 0
     kv_mib = cached * tokens * width / _MIB
     costs = {
         "params_m": weights / 1e6,
-        "memory_mib": weights * width / _MIB + kv_mib * target.batch,
+        "memory_mib": stored / _MIB + kv_mib * target.batch,
         "kv_mib_per_sequence": kv_mib,
     }
     for phase in table.phases:

@@ -27,6 +27,7 @@ def preflight(context: PassContext, passes: Collection[str]) -> None:
     """
     create_solver(context.config.solve.solver)
     _require_kind(context)
+    _require_precisions(context)
     if "evaluate" in passes:
         _require_tasks(context)
     if "export" in passes and context.run.record("export/tensorrt_rtx-student") is None:
@@ -40,6 +41,26 @@ def _require_engines(context: PassContext) -> None:
         from nas.passes.export import compute_capabilities
 
         compute_capabilities(context)
+
+
+def _require_precisions(context: PassContext) -> None:
+    """Raise ConfigError for blocks of eight bits where what is asked for has none."""
+    from search_spaces import load_space
+
+    config = context.config
+    if not load_space(config.space).quantised:
+        return
+    if "tensorrt_rtx" in config.export.formats:
+        raise ConfigError(
+            f"export.formats: tensorrt_rtx takes no blocks of eight bits whose range is found as "
+            f"they run; an engine would need Q/DQ pairs with ranges from a calibration. Set "
+            f"precision: float in the space {config.space}, or leave tensorrt_rtx out"
+        )
+    if config.target.dtype != "float32":
+        raise ConfigError(
+            f"target.dtype: blocks of eight bits stand in float32 networks alone, not in "
+            f"{config.target.dtype}; set precision: float in the space {config.space}"
+        )
 
 
 def _require_tasks(context: PassContext) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat
 
 from hardware_profiles import HardwareProfile
 from nas.config import TargetConfig
-from nas.ir import Architecture, ChainShape, Phase, Skip
+from nas.ir import Architecture, ChainShape, Phase, Skip, precision_of
 from nas.meters import LeastWork, Request, least_work
 from nas.profiling._nodes import NodeTime
 
@@ -79,6 +79,8 @@ def by_layer(
         operators[node.operator] = operators.get(node.operator, 0.0) + node.ms
     total = sum(ms for operators in times.values() for ms in operators.values())
     order = {name: i for i, name in enumerate(work)}
+    # No profile states a peak for them.
+    eight_bits = {s.id for s, b in architecture.items(shape) if precision_of(b) == "int8_dynamic"}
     rows = []
     for parts, operators in times.items():
         known = sorted({_NAMES.get(p, p) for p in parts} & work.keys(), key=order.__getitem__)
@@ -93,7 +95,9 @@ def by_layer(
             share=ms / total if total else 0.0,
             flops=flops,
             bytes_moved=moved,
-            roof_share=_roof_share(hardware, target.dtype, flops, moved, ms),
+            roof_share=None
+            if any(name in eight_bits for name in held)
+            else _roof_share(hardware, target.dtype, flops, moved, ms),
             operators=dict(sorted(operators.items(), key=lambda item: -item[1])),
         )
         rows.append((order.get(known[0], len(order)) if known else len(order), row))

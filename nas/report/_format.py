@@ -16,6 +16,7 @@ from nas.ir import (
     LinearMap,
     LowRankConvolution,
     SeparableConvolution,
+    precision_of,
 )
 
 NOTHING = "\N{EN DASH}"
@@ -106,8 +107,19 @@ def title_of(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+_IN_WORDS = {
+    "float": "",
+    "int8": ", weights of eight bits",
+    "int8_dynamic": ", in eight bits",
+}
+
+
 def block_in_words(block: BlockSpec, kept: float) -> str:
     """What a block is, for people."""
+    return _structure_in_words(block, kept) + _IN_WORDS[precision_of(block)]
+
+
+def _structure_in_words(block: BlockSpec, kept: float) -> str:
     if isinstance(block, KeepTeacher):
         return "the teacher's block"
     if isinstance(block, GroupedQueryAttention):

@@ -17,6 +17,7 @@ from nas.ir import (
     Phase,
     Skip,
     SlotKind,
+    precision_of,
 )
 from nas.report._choice import OptionSummary, SlotCertaintySummary, SlotSummary
 from nas.report._format import block_in_words, percent, significant
@@ -37,7 +38,8 @@ class Bar:
 
 @dataclass(frozen=True)
 class Cell:
-    """One slot's cell: `style` is the kind of block, `fill` the share kept in per cent."""
+    """One slot's cell: `style` is the kind of block, `fill` the share kept in per cent. A small 8
+    behind the label: eight bits."""
 
     style: str
     fill: float
@@ -112,6 +114,8 @@ def _cell(slot: SlotSummary | None) -> Cell | None:
         label = f"{100 * kept:.0f}"
     elif block_style(block) == "narrow":
         label = block.label
+    if precision_of(block) != "float":
+        label += "\N{SUBSCRIPT EIGHT}"
     return Cell(block_style(block), round(100 * kept, 2), label, _tip(slot))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from nas.blocks import Block, BlockContext
+from nas.blocks import Block, BlockContext, convert
 from nas.chain import Chain
 from nas.ir import Architecture, BlockSpec, KeepTeacher, Slot
 from nas.objectives import Objective, objective_of
@@ -37,8 +37,9 @@ class MixedNetwork:
         name = f"{slot.id}/{spec.label}"
         if name not in self._blocks:
             block = self._load(slot, spec)
-            dtype = self.teacher.dtype
-            self._blocks[name] = None if block is None else block.to(dtype)
+            if block is not None:
+                convert(block, self.teacher.dtype)
+            self._blocks[name] = block
             self._kept_bytes += _bytes(self._blocks[name])
             while self._kept_bytes > _KEPT_BYTES and len(self._blocks) > 1:
                 self._kept_bytes -= _bytes(self._blocks.popitem(last=False)[1])

@@ -10,12 +10,18 @@ import pytest
 import torch
 
 from nas.backends.huggingface import check_encoder_folder, export_encoder_folder
-from nas.backends.onnx import block_stack, check_encoder, export_encoder, save_model
+from nas.backends.onnx import (
+    block_stack,
+    check_encoder,
+    encoder_limit,
+    export_encoder,
+    save_model,
+)
 from nas.backends.onnxruntime import OnnxEncoder
-from nas.blocks import BlockContext
+from nas.blocks import BlockContext, dequantised
 from nas.chain import EncoderChain
 from nas.errors import PassError
-from nas.ir import Architecture, Slot
+from nas.ir import Architecture, FeedForward, GroupedQueryAttention, Slot
 from tests.encoders import MIXED_ENCODER, encoder_shape, encoder_tokenizer, tiny_encoder
 
 IDS = torch.randint(4, 200, (3, 9), generator=torch.Generator().manual_seed(0))
@@ -58,6 +64,27 @@ def test_the_onnx_gate_names_the_difference(tmp_path: Path) -> None:
     artifact = export_encoder(tiny_encoder(), tmp_path)
     with pytest.raises(PassError, match="does not compute this network"):
         check_encoder(artifact, tiny_encoder(seed=1), IDS)
+
+
+def test_blocks_of_eight_bits_pass_the_gate_and_lie_in_the_folder_in_float(tmp_path: Path) -> None:
+    eight_bits = Architecture(
+        choices={
+            "layers.0.attention": GroupedQueryAttention(kv_heads=4, precision="int8_dynamic"),
+            "layers.0.ffn": FeedForward(width=20, precision="int8_dynamic"),
+            "layers.1.ffn": FeedForward(width=20, precision="int8"),
+        }
+    )
+    chain = tiny_encoder(encoder_shape(), eight_bits)
+    artifact = export_encoder(chain, tmp_path / "onnx")
+    limit = encoder_limit(chain, IDS, 1e-6)
+    assert limit > 1e-3
+    assert check_encoder(artifact, chain, IDS, tolerance=1e-6) < 0.5 * limit
+    other = tiny_encoder(encoder_shape(), eight_bits, seed=1)
+    with pytest.raises(PassError, match="does not compute this network"):
+        check_encoder(artifact, other, IDS)
+    plain, folder = dequantised(chain), tmp_path / "folder"
+    export_encoder_folder(plain, encoder_tokenizer(), folder, name="eight bits")
+    assert check_encoder_folder(folder, plain, IDS) < 1e-5
 
 
 def test_float16_keeps_what_padding_hides(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ SHAPE = tiny_shape(layers=4)
 STUDENT = Architecture(
     choices={
         "layers.0.attention": Skip(),
+        "layers.0.ffn": GatedFeedForward(width=20, precision="int8"),
+        "layers.1.attention": GroupedQueryAttention(kv_heads=2, precision="int8_dynamic"),
         "layers.1.ffn": GatedFeedForward(width=20),
         "layers.2.ffn": LinearMap(),
         "layers.3.ffn": GatedFeedForward(width=20),

@@ -33,7 +33,9 @@ this file; it needs torch and transformers >= 5.15.
 
 `teacher`: as in the teacher ({kv_heads} KV heads, feed-forward width {ffn_width}); `kvN`: N KV
 heads; `hMkvN`: M query heads on N KV heads; `wN`: feed-forward width N;
-`linear`: one linear layer; `skip`: nothing.
+`linear`: one linear layer; `skip`: nothing. `-int8`: weights of eight bits in ONNX Runtime;
+`-int8_dynamic`: activations too. Here the weights of such blocks lie on these levels and all is
+computed in floating point, so that logits differ by what rounding activations changes.
 
 | layer | attention | feed-forward |
 | --- | --- | --- |
@@ -66,7 +68,8 @@ The code that `trust_remote_code` allows is in `modeling_nas_encoder.py` and
 
 `teacher`: as in the teacher ({heads} heads, feed-forward width {ffn_width}); `kvN`: all query heads
 on N key-value heads; `hNkvN`: N heads; `wN`: feed-forward width N; `linear`: one linear layer;
-`skip`: the norm alone.
+`skip`: the norm alone. `-int8`: weights of eight bits in ONNX Runtime; `-int8_dynamic`: activations
+too. Here the weights of such blocks lie on these levels and all is computed in floating point.
 
 | layer | attention | feed-forward |
 | --- | --- | --- |

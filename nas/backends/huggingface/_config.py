@@ -14,6 +14,8 @@ from nas.ir import (
     LinearMap,
     Skip,
     Slot,
+    in_float,
+    precision_of,
 )
 
 if TYPE_CHECKING:
@@ -55,14 +57,22 @@ def to_config(
         dtype=dtype,
         architectures=["NasForCausalLM"],
         per_layer_config=_overrides(shape, architecture) or None,
+        runtime_precision=_precisions(shape, architecture) or None,
     )
+
+
+def _precisions(shape: DecoderShape, architecture: Architecture) -> dict[str, str]:
+    """Precision of the blocks that are in eight bits in ONNX Runtime; here their weights lie on the
+    levels, and the rest is floating point."""
+    found = {slot.id: precision_of(spec) for slot, spec in architecture.items(shape)}
+    return {slot: precision for slot, precision in found.items() if precision != "float"}
 
 
 def _overrides(shape: DecoderShape, architecture: Architecture) -> dict[int, dict[str, Any]]:
     """What each layer has that the teacher's layers have not."""
     layers: dict[int, dict[str, Any]] = {}
     for slot, spec in architecture.items(shape):
-        resolved, teacher = shape.resolve(slot, spec), shape.resolve(slot, KeepTeacher())
+        resolved, teacher = in_float(shape.resolve(slot, spec)), shape.resolve(slot, KeepTeacher())
         if resolved == teacher:
             continue
         layer = layers.setdefault(slot.layer, {})
@@ -83,7 +93,8 @@ def _overrides(shape: DecoderShape, architecture: Architecture) -> dict[int, dic
 def from_config(data: dict[str, Any]) -> tuple[DecoderShape, Architecture]:
     """Read a complete configuration dictionary back.
 
-    Raises KeyError, TypeError or ValueError (pydantic's included) where it is not ours.
+    All blocks are float ones, as transformers computes them. Raises KeyError, TypeError or
+    ValueError (pydantic's included) where it is not ours.
     """
     eos = data.get("eos_token_id")
     shape = DecoderShape(

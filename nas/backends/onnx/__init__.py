@@ -12,7 +12,7 @@ Only operators of the ONNX standard are used, so that other runtimes and TensorR
 
 from nas.backends.onnx._convolutional import check_classifier, export_classifier
 from nas.backends.onnx._encoder import export_encoder
-from nas.backends.onnx._encoder_gate import check_encoder
+from nas.backends.onnx._encoder_gate import check_encoder, encoder_limit
 from nas.backends.onnx._export import OnnxArtifact, export_onnx
 from nas.backends.onnx._files import save_model, save_structure
 from nas.backends.onnx._gate import GateReport, check_onnx
@@ -26,6 +26,7 @@ __all__ = [
     "check_classifier",
     "check_encoder",
     "check_onnx",
+    "encoder_limit",
     "epilogue_model",
     "export_classifier",
     "export_encoder",

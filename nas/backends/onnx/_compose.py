@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from nas._imports import require
+from nas.backends.onnx._int8 import Int8Products, Int8Weight, Weight
 from nas.backends.onnx._template import DTYPES, Dims, Template
 from nas.errors import PassError
 
@@ -65,14 +66,24 @@ class Composer:
 
     def add_weight(self, name: str, tensor: Tensor, transpose: bool = False) -> ir.Value:
         """An initializer in the model's type, read from `tensor` only when the file is written."""
-        adapters = require("onnx_ir.tensor_adapters", extra="cpu")
-        shape = self._ir.Shape(tensor.T.shape if transpose else tensor.shape)
 
-        def read() -> ir.TensorProtocol:
+        def read() -> Tensor:
             source = tensor.detach().T if transpose else tensor.detach()
-            return adapters.TorchTensor(source.to("cpu", self._dtype).contiguous(), name=name)
+            return source.to("cpu", self._dtype).contiguous()
 
-        lazy = self._ir.LazyTensor(read, dtype=self._kind(None), shape=shape, name=name)
+        return self.add_lazy(name, read, tensor.T.shape if transpose else tensor.shape)
+
+    def add_lazy(
+        self, name: str, read: Callable[[], Tensor], shape: Sequence[int], kind: str | None = None
+    ) -> ir.Value:
+        """An initializer of ONNX type `kind` (by default the model's), read when it is written."""
+        adapters = require("onnx_ir.tensor_adapters", extra="cpu")
+        lazy = self._ir.LazyTensor(
+            lambda: adapters.TorchTensor(read(), name=name),
+            dtype=self._kind(kind),
+            shape=self._ir.Shape(shape),
+            name=name,
+        )
         return self._register(name, lazy)
 
     def instantiate(
@@ -80,11 +91,12 @@ class Composer:
         template: Template,
         prefix: str,
         inputs: Sequence[ir.Value],
-        weights: Mapping[str, Tensor | ir.Value],
+        weights: Mapping[str, Weight | ir.Value],
     ) -> list[ir.Value]:
         """Copy a template's nodes. `weights` are tensors, or values that are in the graph already.
 
-        A weight that the template only transposes is stored transposed.
+        A weight that the template only transposes is stored transposed; one of eight bits brings
+        the operators that multiply by it.
         """
         if template.opset != self._opset:
             raise PassError(f"{prefix}: opset {template.opset} in a graph of {self._opset}")
@@ -123,6 +135,20 @@ class Composer:
         """Whole numbers, such as the axes of a node."""
         return self.add_constant(self._ir.tensor(list(numbers), dtype=self._ir.DataType.INT64))
 
+    def add_operator(
+        self,
+        operator: str,
+        name: str,
+        inputs: Sequence[ir.Value],
+        outputs: int,
+        attributes: Mapping[str, Any],
+    ) -> list[ir.Value]:
+        """A new node of ONNX's own domain; its outputs."""
+        values = [self._ir.Value(name=f"{name}:{i}") for i in range(outputs)]
+        given = self._ir.convenience.convert_attributes(attributes)
+        self._graph.append(self._ir.Node("", operator, inputs, given, outputs=values, name=name))
+        return values
+
     def add_constant(self, tensor: ir.TensorProtocol) -> ir.Value:
         """A small constant, shared by all instances that use an equal one."""
         array = tensor.numpy()
@@ -152,20 +178,30 @@ class _Scope:
         composer: Composer,
         prefix: str,
         bound: Mapping[str, ir.Value],
-        weights: Mapping[str, Tensor | ir.Value],
+        weights: Mapping[str, Weight | ir.Value],
     ) -> None:
         self._composer, self._prefix = composer, prefix
         self._bound, self._weights = dict(bound), weights
         self._copied: dict[ir.Value, ir.Value] = {}
+        self._int8, self._products = dict[Any, str](), Int8Products(composer, prefix)
 
     def copy(self, node: ir.Node) -> None:
         """Add a copy of `node`, or nothing where it only transposes a weight of this instance."""
         if node.op_type == "Transpose" and node.inputs[0].is_graph_input():
             tensor = self._weights.get(node.inputs[0].name)
+            if isinstance(tensor, Int8Weight):
+                self._int8[node.outputs[0]] = node.inputs[0].name
+                return
             if isinstance(tensor, Tensor):
                 name = f"{self._prefix}{node.inputs[0].name}.T"
                 self._copied[node.outputs[0]] = self._composer.add_weight(name, tensor, True)
                 return
+        if node.op_type == "MatMul" and node.inputs[1] in self._int8:
+            name, x = self._int8[node.inputs[1]], self.resolve(node.inputs[0])
+            weight = self._weights[name]
+            assert isinstance(weight, Int8Weight)
+            self._copied[node.outputs[0]] = self._products.product(x, name, weight)
+            return
         inputs = [None if value is None else self.resolve(value) for value in node.inputs]
         copy = self._composer.add_node(node, f"{self._prefix}{node.name}", inputs)
         self._copied.update(zip(node.outputs, copy.outputs, strict=True))
@@ -178,6 +214,8 @@ class _Scope:
             return self._composer.add_constant(value.const_value)
         if value.name not in self._bound:
             weight = self._weights[value.name]
+            if isinstance(weight, Int8Weight) or value in self._int8:
+                raise PassError(f"{self._prefix}{value.name}: no product to put in eight bits")
             name = f"{self._prefix}{value.name}"
             self._bound[value.name] = (
                 self._composer.add_weight(name, weight) if isinstance(weight, Tensor) else weight

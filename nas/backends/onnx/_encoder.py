@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nas.backends.onnx._compose import Composer
 from nas.backends.onnx._export import OnnxArtifact, require_dynamic
 from nas.backends.onnx._files import save_model
+from nas.backends.onnx._int8 import weights_of
 from nas.backends.onnx._library import (
     DEFAULT_OPSET,
     block_template,
@@ -57,7 +58,7 @@ def compose_encoder(chain: EncoderChain, dtype: str, opset: int) -> ir.Model:
             continue
         template = block_template(shape, slot.kind, spec, dtype, opset)
         inputs = [state, *([mask] if context_inputs(shape, spec) else ())]
-        weights = dict(chain.slot(k).named_parameters())
+        weights = weights_of(chain.slot(k))
         (state,) = composer.instantiate(template, f"{slot.id}.", inputs, weights)
     composer.add_output(state, "last_hidden_state", ("batch", "sequence_length", shape.hidden_size))
     epilogue = epilogue_template(shape, dtype, opset)

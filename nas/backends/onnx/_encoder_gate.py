@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nas.backends.onnx._export import OnnxArtifact
+from nas.backends.onnx._rounding import limit_of, rounds
 from nas.chain import EncoderChain
 from nas.errors import PassError
 
@@ -17,26 +18,45 @@ def check_encoder(
     """Largest difference from torch over states of tokens and embeddings, on `ids` [batch, tokens].
 
     Two batches of different sizes: the rows as they are, and the first beside one that is padded on
-    the right. Raises PassError, with the difference, when it is above `tolerance`.
+    the right; row by row where layers round their inputs. Raises PassError, with the difference,
+    when it is above `encoder_limit`.
     """
     from nas.backends.onnxruntime import OnnxEncoder
 
-    encoder, ids = OnnxEncoder(artifact.path), ids.cpu().long()
-    difference = max(_difference(encoder, chain, *batch) for batch in _batches(ids))
-    if not difference <= tolerance:  # so that NaN fails too
+    encoder, limit = OnnxEncoder(artifact.path), encoder_limit(chain, ids, tolerance)
+    difference = max(_difference(encoder, chain, *batch) for batch in _batches(chain, ids))
+    if not difference <= limit:  # so that NaN fails too
         raise PassError(
             f"{artifact.path}: states or embeddings differ from torch's by up to "
-            f"{difference:.3g}, {tolerance:.3g} is allowed; the file does not compute this network"
+            f"{difference:.3g}, {limit:.3g} is allowed; the file does not compute this network"
         )
     return difference
 
 
-def _batches(ids: Tensor) -> list[tuple[Tensor, Tensor]]:
+def encoder_limit(chain: EncoderChain, ids: Tensor, tolerance: float) -> float:
+    """What a file may differ by: `tolerance`, or what rounding to eight bits changes."""
+    return limit_of(chain, _batches(chain, ids), _results, tolerance)
+
+
+def _results(chain: EncoderChain, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """States of tokens, and the embedding, one after the other."""
+    ids, mask = batch
+    hidden = chain(ids.to(chain.device), mask.to(chain.device)).float().cpu()
+    return torch.cat([hidden[mask.bool()].flatten(), chain.pool(hidden, mask).flatten()])
+
+
+def _batches(chain: EncoderChain, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
+    ids = ids.cpu().long()
     short = ids[:1, : max(1, ids.shape[1] - 3)]
     padded = torch.cat([short, short])
     mask = torch.ones_like(padded)
     mask[1, short.shape[1] // 2 + 1 :] = 0
-    return [(ids, torch.ones_like(ids)), (padded, mask)]
+    batches = [(ids, torch.ones_like(ids)), (padded, mask)]
+    if rounds(chain):
+        return [
+            (row[None], seen[None]) for batch in batches for row, seen in zip(*batch, strict=True)
+        ]
+    return batches
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nas.backends.onnx._compose import Composer
 from nas.backends.onnx._files import save_model
+from nas.backends.onnx._int8 import weights_of
 from nas.backends.onnx._library import (
     DEFAULT_OPSET,
     block_template,
@@ -114,7 +115,7 @@ class _Decoder:
             self.kv_heads[slot.layer] = spec.kv_heads
             past = self._composer.add_past(slot.layer, self._past_dims(slot.layer))
             inputs += [*self._context, *past]
-        weights = dict(module.named_parameters())
+        weights = weights_of(module)
         self._state, *present = self._composer.instantiate(template, f"{slot.id}.", inputs, weights)
         if present:
             self._presents[slot.layer] = present

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nas.backends.onnx._export import OnnxArtifact
+from nas.backends.onnx._rounding import limit_of, rounds
 from nas.errors import PassError
 
 if TYPE_CHECKING:
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 class GateReport:
     """Largest absolute difference of the logits, and how many greedy tokens agreed.
 
-    `ties` counts tokens that torch rates within the tolerance of its own first choice.
+    `ties` counts tokens that torch rates within the tolerance of its own first choice. `limit` is
+    that tolerance: what was asked for, or what rounding to eight bits allows.
     """
 
     max_logits_difference: float
+    limit: float
     greedy_tokens: int
     ties: int
 
@@ -41,21 +44,32 @@ def check_onnx(
 
     Logits: of two unpadded rows and of one row padded on the left, where tokens stand. Greedy:
     `greedy_tokens` tokens through the cache after half of the prompt, for an unpadded and a padded
-    row at once; each must be torch's own choice after the same text. Raises PassError, with the
-    difference, when either does not hold.
+    row at once; each must be torch's own choice after the same text. Where layers round their
+    inputs, rows are run one by one, for the runtime takes the range of a whole batch, and the
+    tolerance is at least what that rounding changes. Raises PassError, with the difference, when
+    either does not hold.
     """
     from nas.backends.onnxruntime import OnnxDecoder
 
     decoder, ids = OnnxDecoder(artifact.path), ids.cpu().long()
     with torch.no_grad():
-        difference = max(_logits_difference(decoder, chain, *batch) for batch in _batches(ids))
-        if not difference <= tolerance:  # so that NaN fails too
+        batches = list(_batches(ids))
+        if rounds(chain):
+            batches = [(i[None], m[None]) for batch in batches for i, m in zip(*batch, strict=True)]
+        limit = limit_of(chain, batches, _shown_logits, tolerance)
+        difference = max(_logits_difference(decoder, chain, *batch) for batch in batches)
+        if not difference <= limit:  # so that NaN fails too
             raise PassError(
                 f"{artifact.path}: logits differ from torch's by up to {difference:.3g}, "
-                f"{tolerance:.3g} is allowed; the file does not compute this network"
+                f"{limit:.3g} is allowed; the file does not compute this network"
             )
-        ties = _compare_greedy(artifact, decoder, chain, ids, greedy_tokens, tolerance)
-    return GateReport(difference, greedy_tokens, ties)
+        ties = _compare_greedy(artifact, decoder, chain, ids, greedy_tokens, limit)
+    return GateReport(difference, limit, greedy_tokens, ties)
+
+
+def _shown_logits(chain: DecoderChain, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Logits where tokens stand [tokens, vocab]."""
+    return _torch_logits(chain, *batch)[batch[1].bool()]
 
 
 def _batches(ids: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -96,14 +110,12 @@ def _compare_greedy(
 ) -> int:
     """Ties among the tokens.
 
-    Torch reads the text that ONNX Runtime wrote, in one pass: if each token is torch's choice after
-    those before it, torch alone writes the same text.
+    Torch reads the text that ONNX Runtime wrote: if each token is torch's choice after those before
+    it, torch alone writes the same text.
     """
     prompt, mask = _padded(ids[0, : max(2, ids.shape[1] // 2)])
-    chosen = torch.from_numpy(decoder.greedy(prompt.numpy(), tokens, mask.numpy()))
-    text = torch.cat([prompt, chosen], dim=1)[:, :-1]
-    mask = torch.cat([mask, torch.ones_like(chosen)], dim=1)[:, :-1]
-    logits = _torch_logits(chain, text, mask)[:, -tokens:]
+    write = _written_by_rows if rounds(chain) else _written
+    chosen, logits = write(decoder, chain, prompt, mask, tokens)
     best, favourite = logits.max(-1)
     gap = best - logits.gather(-1, chosen[..., None])[..., 0]
     if not bool((gap <= tolerance).all()):
@@ -114,3 +126,39 @@ def _compare_greedy(
             f"({float(gap[row, step]):.3g} apart in logits, {tolerance:.3g} counts as a tie)"
         )
     return int((chosen != favourite).sum())
+
+
+def _written(
+    decoder: OnnxDecoder, chain: DecoderChain, prompt: Tensor, mask: Tensor, tokens: int
+) -> tuple[Tensor, Tensor]:
+    """Tokens that ONNX Runtime writes [batch, tokens], and torch's logits before each."""
+    chosen = torch.from_numpy(decoder.greedy(prompt.numpy(), tokens, mask.numpy()))
+    text = torch.cat([prompt, chosen], dim=1)[:, :-1]
+    mask = torch.cat([mask, torch.ones_like(chosen)], dim=1)[:, :-1]
+    return chosen, _torch_logits(chain, text, mask)[:, -tokens:]
+
+
+def _written_by_rows(
+    decoder: OnnxDecoder, chain: DecoderChain, prompt: Tensor, mask: Tensor, tokens: int
+) -> tuple[Tensor, Tensor]:
+    """The same, a row and a token at a time: a range holds for all that is run at once."""
+    rows = [
+        _written_row(decoder, chain, row, shown, tokens)
+        for row, shown in zip(prompt.split(1), mask.split(1), strict=True)
+    ]
+    chosen, logits = zip(*rows, strict=True)
+    return torch.cat(chosen), torch.cat(logits)
+
+
+def _written_row(
+    decoder: OnnxDecoder, chain: DecoderChain, row: Tensor, mask: Tensor, tokens: int
+) -> tuple[Tensor, Tensor]:
+    chosen = torch.from_numpy(decoder.greedy(row.numpy(), tokens, mask.numpy()))
+    past, found, ids = chain.empty_cache(1), [], row
+    mask = torch.cat([mask, torch.ones_like(chosen)], dim=1)
+    for step in range(tokens):
+        shown = mask[:, : row.shape[1] + step]
+        logits, past = chain.forward_cached(ids.to(chain.device), shown.to(chain.device), past)
+        found.append(logits[:, -1:].float().cpu())
+        ids = chosen[:, step : step + 1]
+    return chosen, torch.cat(found, dim=1)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
+from nas.backends.onnx._int8 import require_float32
 from nas.backends.onnx._modules import (
     CachedBlock,
     EncoderEpilogue,
@@ -36,6 +37,7 @@ from nas.ir import (
     Skip,
     SlotKind,
     TransformerShape,
+    in_float,
 )
 
 DEFAULT_OPSET = 20
@@ -163,10 +165,14 @@ def block_template(
     """norm + block + residual of a resolved `spec`: `state` -> `next_state`.
 
     Attention also takes its `context_inputs`, and where it caches `past_key`, `past_value`, for
-    which it gives `present_key`, `present_value`. Raises PassError for a skip that leaves nothing.
+    which it gives `present_key`, `present_value`. One graph serves all precisions: the composer
+    puts products of eight bits in. Raises PassError for a skip that leaves nothing, CapabilityError
+    for eight bits in another `dtype` than float32.
     """
     if isinstance(spec, Skip) and shape.pre_norm:
         raise PassError("a skipped slot has no graph; it costs nothing by definition")
+    require_float32(spec, dtype)
+    spec = in_float(spec)
     if isinstance(spec, (GatedFeedForward, FeedForward)):
         spec = shape.ffn(_SMALL)
     small = _reduced(shape, _fields_of(spec))

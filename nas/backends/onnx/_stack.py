@@ -8,6 +8,7 @@ import torch
 
 from nas.backends.onnx._compose import Composer
 from nas.backends.onnx._convolutional import classifier_head_model, residual_stack, stem_model
+from nas.backends.onnx._int8 import weights_of
 from nas.backends.onnx._library import (
     DEFAULT_OPSET,
     IDS,
@@ -78,7 +79,7 @@ def block_stack(
     context = [composer.add_input(name, dims) for name, dims in beside.items()]
     for i, slot in enumerate(stack_slots(shape, slot_kind, resolved, copies, seed, device)):
         inputs = [state, *context, *(composer.add_past(i, past) if past else ())]
-        weights = dict(slot.named_parameters())
+        weights = weights_of(slot)
         state, *present = composer.instantiate(template, f"copies.{i}.", inputs, weights)
         presents.append(present)
     composer.add_output(state, "next_state", hidden)

@@ -18,6 +18,8 @@ class NasConfig(PreTrainedConfig):  # type: ignore[misc]
     `attention_block`: `gqa` or `linear`; `mlp_block`: `gated` or `linear` (one linear layer with a
     bias in place of the block). `attention_bias` concerns the query, key and value projections,
     `attention_output_bias` the output projection. `qk_norm` normalises queries and keys by head.
+    `runtime_precision` names the blocks (`layers.3.ffn`) that were chosen for eight bits: their
+    weights lie on the 255 levels of each output channel, and are computed in floating point here.
     """
 
     model_type = "nas_decoder"
@@ -49,6 +51,7 @@ class NasConfig(PreTrainedConfig):  # type: ignore[misc]
     sliding_window: int | None = None
     attention_dropout: float = 0.0
     teacher_family: str = "llama"
+    runtime_precision: dict[str, str] | None = None
 
     def validate_architecture(self) -> None:
         """Raise ValueError for a block that the model file does not define."""

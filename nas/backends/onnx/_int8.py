@@ -1,0 +1,96 @@
+"""Matrices of eight bits in a composed graph.
+
+Dynamic: `DynamicQuantizeLinear`, `MatMulInteger` and the two steps, which ONNX Runtime fuses into
+one operator. Weights alone: `DequantizeLinear` and `MatMul`, which it turns into `MatMulNBits`; the
+file itself holds standard operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.blocks import quantised_layers, weight_levels
+from nas.errors import CapabilityError
+from nas.ir import BlockSpec, Precision, precision_of
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from nas.backends.onnx._compose import Composer
+
+
+@dataclass(frozen=True)
+class Int8Weight:
+    """The weight [out, in] of a layer of eight bits, in floating point."""
+
+    weight: Tensor
+    precision: Precision
+
+    def levels(self) -> Tensor:
+        """Whole numbers [in, out], as they are stored."""
+        return weight_levels(self.weight.detach())[0].to("cpu", torch.int8).T.contiguous()
+
+    def steps(self) -> Tensor:
+        """The step of each output channel [out]."""
+        return weight_levels(self.weight.detach())[1].to("cpu", torch.float32)
+
+
+Weight = Tensor | Int8Weight
+
+
+def weights_of(module: nn.Module) -> dict[str, Weight]:
+    """All parameters of a slot by name, those of layers of eight bits as such."""
+    found: dict[str, Weight] = dict(module.named_parameters())
+    for name, layer in quantised_layers(module).items():
+        found[f"{name}.weight"] = Int8Weight(layer.weight, layer.precision)
+    return found
+
+
+def require_float32(spec: BlockSpec, dtype: str) -> None:
+    """Raise CapabilityError for a block of eight bits in a network that is not float32."""
+    if precision_of(spec) != "float" and dtype != "float32":
+        raise CapabilityError(
+            f"a block of precision {precision_of(spec)} stands in float32 networks alone, not in "
+            f"{dtype}; set precision: float in the search space"
+        )
+
+
+class Int8Products:
+    """Products with weights of eight bits, in one instance of a template."""
+
+    def __init__(self, composer: Composer, prefix: str) -> None:
+        self._composer, self._prefix = composer, prefix
+        self._inputs: dict[ir.Value, Mapping[str, ir.Value]] = {}
+
+    def product(self, x: ir.Value, name: str, weight: Int8Weight) -> ir.Value:
+        """`x @ weight.T`; `name` is the weight's."""
+        name, composer = f"{self._prefix}{name}", self._composer
+        levels = composer.add_lazy(f"{name}.int8", weight.levels, weight.weight.T.shape, "INT8")
+        steps = composer.add_lazy(f"{name}.step", weight.steps, weight.weight.shape[:1], "FLOAT")
+        if weight.precision == "int8":
+            (wide,) = self._node("DequantizeLinear", name, [levels, steps], axis=1)
+            return self._node("MatMul", name, [x, wide])[0]
+        entered = self._entered(x, name)
+        (whole,) = self._node("MatMulInteger", name, [entered["levels"], levels, entered["zero"]])
+        (wide,) = self._node("Cast", name, [whole], to=1)  # 1: float32
+        (step,) = self._node("Mul", f"{name}/step", [entered["step"], steps])
+        return self._node("Mul", name, [wide, step])[0]
+
+    def _entered(self, x: ir.Value, name: str) -> Mapping[str, ir.Value]:
+        """`x` in whole numbers, once for all products that it enters."""
+        if x not in self._inputs:
+            values = self._node("DynamicQuantizeLinear", name, [x], outputs=3)
+            self._inputs[x] = dict(zip(("levels", "step", "zero"), values, strict=True))
+        return self._inputs[x]
+
+    def _node(
+        self, operator: str, name: str, inputs: list[ir.Value], outputs: int = 1, **attributes: Any
+    ) -> list[ir.Value]:
+        return self._composer.add_operator(
+            operator, f"{name}/{operator}", inputs, outputs, attributes
+        )
