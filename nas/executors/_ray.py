@@ -128,6 +128,7 @@ class _Crew:
         self.cluster, self.ray = cluster, ray
         self.idle: list[Any] = []
         self.busy: dict[Any, _Busy] = {}
+        self.failed_starts = 0
         self.actor = ray.remote(RayWorker).options(
             num_cpus=cluster.threads,
             num_gpus=1 if gpu else 0,
@@ -187,10 +188,14 @@ class _Crew:
         except self.ray.exceptions.RayError as error:
             why = str(error).strip().splitlines()[0]
             if task is None:
+                self.failed_starts += 1
+                if self.failed_starts < _TRIES:
+                    return  # another is started, as no worker is idle
                 raise PassError(f"no worker could be started in the Ray cluster: {why}") from error
             yield from self._again(task, f"its worker was lost ({why})", waiting)
             return
         if task is None:
+            self.failed_starts = 0
             self.idle.append(ended.actor)
             return
         facts, arrays = json.loads(answer[0]), answer[1]
