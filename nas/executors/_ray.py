@@ -72,6 +72,8 @@ class RayCluster(Executor):
         """Ray, connected. Raises CapabilityError where it is missing, PassError where the cluster
         does not answer."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nas tells nobody of its runs
+        if self.address is None:  # Ray's own choice, 15, leaves them what nobody else wants
+            os.environ.setdefault("RAY_worker_niceness", "0")
         ray = require("ray", extra="ray")
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self.address is None:

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from nas._numerics import compute_dtype
+from nas.errors import ConfigError
 from nas.sharding._base import Ranks, Task
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class TorchrunRanks(Ranks):
         return dist.PrefixStore(f"nas-{self._attempt}", store)
 
     def _connect(self, device: str) -> None:
+        if torch.device(device).index is not None:
+            raise ConfigError(
+                f"teacher.device: {device} would be every process's; write "
+                f"{torch.device(device).type}, and each takes the one that torchrun gives it"
+            )
         self._device = torch.device(device).type
         if dist.is_initialized():
             return

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from nas.compiler import compile_run
 from nas.config import RunConfig
+from nas.errors import ConfigError
 from nas.run import RunDirectory
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +35,7 @@ def assembled(
     """A run with a student and a baseline that are to be distilled."""
     root = tmp_path_factory.mktemp("sharding") / "run"
     distill = {"steps": STEPS, "batch_tokens": 120, "micro_batch_tokens": 72}
-    config = small_config(distill=distill, budgets={"params_m": 0.03})
+    config = small_config(distill=distill, budgets={"params_m": 0.026})
     compile_run(config, RunDirectory.create(root), stop="assemble")
     return root
 
@@ -103,6 +104,14 @@ def test_embeddings_are_sharded_where_they_are_trained(assembled: Path, tmp_path
     expected = _distil(_copy(assembled, tmp_path / "alone"), 1, setting)
     found = _distil(_copy(assembled, tmp_path / "both"), 2, setting)
     _assert_close(found, expected, TOLERANCE)
+
+
+def test_a_numbered_gpu_for_all_processes_is_refused() -> None:
+    from nas.sharding._torchrun import TorchrunRanks
+
+    ranks = TorchrunRanks(rank=0, size=2, local=0, address="127.0.0.1", port=0, attempt="0")
+    with pytest.raises(ConfigError, match=r"teacher\.device: cuda:1 .* write cuda"):
+        ranks._connect("cuda:1")
 
 
 def test_a_killed_distillation_goes_on(assembled: Path, tmp_path: Path) -> None:
