@@ -8,7 +8,8 @@ TEXT ?= ../shared/data/text/wikitext2_valid.txt
 
 .PHONY: demo test check bench-smollm2 bench-minilm bench-solver bench-uncertainty bench-additivity \
 	bench-focused bench-tables bench-latency bench-proxies bench-pruning bench-search bench-chaos \
-	bench-streaming bench-speed bench-executors bench-autodistil bench-cifar bench-precision clean
+	bench-streaming bench-speed bench-executors bench-sharding bench-autodistil bench-cifar \
+	bench-precision clean
 
 demo: $(VENV)/.demo
 	$(BIN)/nas run examples/smollm2-demo.yaml --output runs/smollm2-demo
@@ -45,6 +46,9 @@ bench-streaming: $(VENV)/.dev
 bench-executors: $(VENV)/.demo
 	$(PIP) -e '.[demo,ray]'
 	$(BIN)/python benchmarks/executors.py
+
+bench-sharding: $(VENV)/.demo
+	$(BIN)/python benchmarks/sharding.py
 
 bench-speed: $(VENV)/.demo
 	$(BIN)/python benchmarks/speed.py

@@ -263,11 +263,12 @@ def run(
 
     The same command goes on where an earlier one stopped; finished units are never redone.
     """
-    from nas.compiler import compile_run
+    from nas.compiler import compile_run, join_run
     from nas.config import load_config
     from nas.console import print_outcome
     from nas.executors import create_executor
     from nas.run import RunDirectory
+    from nas.sharding import join_ranks
 
     workers = create_executor(executor, unit_timeout)
     settings = load_config(config, overrides)
@@ -279,17 +280,22 @@ def run(
         session.emit(make_plan(settings), "table", plan_tables)
         session.say(f"would write to {root}")
         return
-    directory = RunDirectory.create(root)
-    session.works_on(root, resumable=True)
-    outcome = compile_run(
-        settings,
-        directory,
-        session.progress,
-        start=start,
-        stop=stop,
-        executor=workers,
-        continue_on_error=continue_on_error,
-    )
+    with join_ranks() as ranks:
+        if not ranks.first:
+            join_run(settings, RunDirectory(root), ranks)
+            return
+        directory = RunDirectory.create(root)
+        session.works_on(root, resumable=True)
+        outcome = compile_run(
+            settings,
+            directory,
+            session.progress,
+            start=start,
+            stop=stop,
+            executor=workers,
+            continue_on_error=continue_on_error,
+            ranks=ranks,
+        )
     print_outcome(session, root, outcome)
 
 
@@ -306,14 +312,21 @@ def _pass_verb(name: str, title: str) -> None:
 
 
 def _one_pass(session: Session, run: Path, overrides: tuple[str, ...], name: str) -> None:
-    from nas.compiler import compile_run
+    from nas.compiler import compile_run, join_run
     from nas.console import print_outcome
     from nas.readers import open_run, read_config
+    from nas.sharding import join_ranks
 
     directory = open_run(run)
     config = read_config(directory, overrides)
-    session.works_on(run, resumable=True)
-    outcome = compile_run(config, directory, session.progress, start=name, stop=name)
+    with join_ranks() as ranks:
+        if not ranks.first:
+            join_run(config, directory, ranks)
+            return
+        session.works_on(run, resumable=True)
+        outcome = compile_run(
+            config, directory, session.progress, start=name, stop=name, ranks=ranks
+        )
     print_outcome(session, run, outcome)
 
 

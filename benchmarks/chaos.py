@@ -26,8 +26,12 @@ def report() -> int:
     print(f"{found.kills} kills of {found.runs} runs, {found.attempts} attempts, {minutes:.1f} min")
     print(f"{found.workers} of the kills hit a worker, the others the process that owns the run")
     print(f"an undisturbed run takes {found.undisturbed_seconds:.1f} s")
+    executors = list(found.by_executor)
+    print("| pass | " + " | ".join(executors) + " |")
+    print("|---" * (1 + len(executors)) + "|")
     for step in PASSES:
-        print(f"  {step.name:<10} {found.by_pass[step.name]:>4} kills")
+        kills = (str(found.by_executor[name][step.name]) for name in executors)
+        print(f"| {step.name} | " + " | ".join(kills) + " |")
     wrong = 0
     for what, files in (
         ("files that differ from those of an undisturbed run", found.differing),

@@ -133,7 +133,7 @@ def _child(root: Path, settings: dict[str, Any], limit_mib: int) -> None:
     if limit_mib:
         limit = limit_mib * _MIB
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    peak, over = [0.0], threading.Event()
+    peak, over = [0.0, 0.0], threading.Event()
     sampler = threading.Thread(target=_sample, args=(peak, over), daemon=True)
     sampler.start()
     run = RunDirectory.create(root)
@@ -143,6 +143,7 @@ def _child(root: Path, settings: dict[str, Any], limit_mib: int) -> None:
     made = [*root.glob("library/*/*/*.safetensors"), *root.glob("scores/*.parquet")]
     result = {
         "anonymous_mib": peak[0],
+        "data_mib": peak[1],
         "resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "build_s": outcome.seconds["build"],
         "score_s": outcome.seconds["score"],
@@ -155,8 +156,8 @@ def _sample(peak: list[float], over: threading.Event) -> None:
     status = Path("/proc/self/status")
     while not over.wait(0.01):
         text = status.read_text(encoding="ascii")
-        anonymous = int(text.split("RssAnon:")[1].split()[0]) / 1024
-        peak[0] = max(peak[0], anonymous)
+        for i, name in enumerate(("RssAnon:", "VmData:")):
+            peak[i] = max(peak[i], int(text.split(name)[1].split()[0]) / 1024)
 
 
 def _save_teacher(folder: Path, layers: int) -> float:

@@ -20,6 +20,7 @@ from nas.passes.plan import Plan, PlanRow, make_plan
 from nas.passes.preflight import preflight
 from nas.progress import Progress
 from nas.run import RunDirectory, write_atomically
+from nas.sharding import Ranks
 from nas.uncertainty import JudgedSolution, Scrutiny
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "PlanRow",
     "calibrate_target",
     "compile_run",
+    "join_run",
     "make_plan",
     "pack_blocks",
     "solve_again",
@@ -97,13 +99,15 @@ def compile_run(
     stop: str | None = None,
     executor: Executor | None = None,
     continue_on_error: bool = False,
+    ranks: Ranks | None = None,
 ) -> Outcome:
     """Run the passes from `start` to `stop`, both included. Finished units are never redone.
 
     Passes before `start` must be up to date, else ArtifactError says which to run. What a pass
     would refuse for its configuration, text or tasks is refused before the first of them. Units
     that are independent are made by `executor` (in this process by default); with
-    `continue_on_error` those that fail are left out, and `Outcome.failed` names them.
+    `continue_on_error` those that fail are left out, and `Outcome.failed` names them. `ranks`, of
+    which this process is the first, distil together; the others call `join_run`.
     """
     names = [p.name for p in PASSES]
     first = _index(names, start, 0)
@@ -114,7 +118,12 @@ def compile_run(
     with run.locked():
         run.closed = frozenset(names[:first])
         context = PassContext(
-            config, run, progress, executor=executor, continue_on_error=continue_on_error
+            config,
+            run,
+            progress,
+            executor=executor,
+            continue_on_error=continue_on_error,
+            ranks=ranks,
         )
         artefacts = Artefacts(context)
         for step in PASSES[:first]:
@@ -129,6 +138,13 @@ def compile_run(
         if run.path("report", path).exists():
             setattr(outcome, name, run.path("report", path))
     return outcome
+
+
+def join_run(config: RunConfig, run: RunDirectory, ranks: Ranks) -> None:
+    """Take part in what the first of the ranks asks for while it compiles; it alone writes."""
+    from nas.passes.students import take_part
+
+    take_part(PassContext(config, run, ranks=ranks))
 
 
 def solve_again(config: RunConfig, run: RunDirectory, progress: Progress | None = None) -> Solution:

@@ -72,6 +72,8 @@ class RayCluster(Executor):
         """Ray, connected. Raises CapabilityError where it is missing, PassError where the cluster
         does not answer."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nas tells nobody of its runs
+        if self.address is None:  # Ray's own choice, 15, leaves them what nobody else wants
+            os.environ.setdefault("RAY_worker_niceness", "0")
         ray = require("ray", extra="ray")
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self.address is None:
@@ -128,6 +130,7 @@ class _Crew:
         self.cluster, self.ray = cluster, ray
         self.idle: list[Any] = []
         self.busy: dict[Any, _Busy] = {}
+        self.failed_starts = 0
         self.actor = ray.remote(RayWorker).options(
             num_cpus=cluster.threads,
             num_gpus=1 if gpu else 0,
@@ -187,10 +190,14 @@ class _Crew:
         except self.ray.exceptions.RayError as error:
             why = str(error).strip().splitlines()[0]
             if task is None:
+                self.failed_starts += 1
+                if self.failed_starts < _TRIES:
+                    return  # another is started, as no worker is idle
                 raise PassError(f"no worker could be started in the Ray cluster: {why}") from error
             yield from self._again(task, f"its worker was lost ({why})", waiting)
             return
         if task is None:
+            self.failed_starts = 0
             self.idle.append(ended.actor)
             return
         facts, arrays = json.loads(answer[0]), answer[1]

@@ -13,6 +13,7 @@ from nas.executors import Executor, InProcess, Job, Outcome, Resident
 from nas.ir import ChainShape, parse_shape
 from nas.progress import Progress, SilentProgress
 from nas.run import RunDirectory, content_key, json_writer
+from nas.sharding import Alone, Ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,12 +40,14 @@ class PassContext:
         *,
         executor: Executor | None = None,
         continue_on_error: bool = False,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config = config
         self.run = run
         self.progress: Progress = progress or SilentProgress()
         self.executor = executor or InProcess()
         self.continue_on_error = continue_on_error
+        self.ranks = ranks or Alone()
         self.failed: list[str] = []
 
     def work(
@@ -81,6 +84,10 @@ class PassContext:
         if isinstance(teacher.chain, StreamedChain):
             self.progress.say("its weights stay in their files; one slot is read at a time")
         return teacher
+
+    def release_teacher(self) -> None:
+        """Let go of the teacher's weights; who asks for them again waits for them."""
+        self.__dict__.pop("teacher", None)
 
     @cached_property
     def teacher_key(self) -> str:

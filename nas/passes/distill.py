@@ -2,18 +2,19 @@
 
 Student and baselines learn in lockstep from the same batches, so the teacher runs once for all of
 them and each has seen exactly the same tokens. The state is written every few steps: an interrupted
-distillation goes on where the last checkpoint stands.
+distillation goes on where the last checkpoint stands. Under torchrun each process takes a part of
+every batch and holds a part of every network (`nas.sharding`).
 """
 
 from __future__ import annotations
 
-import json
+import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -26,7 +27,9 @@ from nas.objectives import Objective, cosine_distance
 from nas.passes._context import PassContext
 from nas.passes.distill_blocks import cosine
 from nas.passes.score import scoring_copy
-from nas.run import RunDirectory, install
+from nas.sharding import Ranks
+from nas.sharding.checkpoint import Saved, ShardedCheckpoint
+from nas.streaming import StreamedChain
 
 
 @dataclass
@@ -47,28 +50,34 @@ class _Goal:
     last: object
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The teacher, and the objective that makes goals of its states."""
+class _Teacher(nn.Module):
+    """The teacher of a distillation. A module, as `_Network` is, since calling it gathers what is
+    sharded."""
 
-    chain: Chain
-    objective: Objective
+    def __init__(self, chain: Chain, objective: Objective) -> None:
+        super().__init__()
+        self.chain, self.objective = chain, objective
+
+    @torch.no_grad()
+    def forward(self, ids: Tensor) -> _Goal:
+        states: list[Tensor] = []
+        last = self.chain.run(
+            self.chain.embed_tokens(ids),
+            self.chain.context(ids),
+            tap=_keep_layers(self.chain, states),
+        )
+        return _Goal(ids, states, self.objective.goal(self.chain.final_hidden(last), last))
 
 
-@dataclass
-class _Learner:
-    chain: Chain
-    objective: Objective
-    optimiser: torch.optim.Optimizer
-    curve: Curve
+class _Network(nn.Module):
+    """A student with the terms of its loss."""
 
-    def begin(self) -> None:
-        self.curve.kl.append(0.0)
-        self.curve.cosine.append(0.0)
+    def __init__(self, chain: Chain, objective: Objective) -> None:
+        super().__init__()
+        self.chain, self.objective = chain, objective
 
-    def accumulate(self, goal: _Goal, share: float, config: DistillConfig) -> None:
-        """Add the gradient of a piece that is `share` of the step's batch."""
-        started = time.perf_counter()
+    def forward(self, goal: _Goal) -> tuple[Tensor, Tensor]:
+        """Divergence and mean distance of the states."""
         states: list[Tensor] = []
         with autocast(goal.ids.device.type):
             last = self.chain.run(
@@ -79,11 +88,30 @@ class _Learner:
         hidden = self.chain.final_hidden(last)
         divergence = self.objective.loss(hidden, goal.last, last)
         distances = [cosine_distance(s, t) for s, t in zip(states, goal.states, strict=True)]
-        distance = torch.stack(distances).mean()
+        return divergence, torch.stack(distances).mean()
+
+
+@dataclass
+class _Learner:
+    network: _Network
+    optimiser: torch.optim.Optimizer
+    curve: Curve
+    ranks: Ranks
+
+    @property
+    def chain(self) -> Chain:
+        return self.network.chain
+
+    def begin(self) -> None:
+        self.curve.kl.append(0.0)
+        self.curve.cosine.append(0.0)
+
+    def accumulate(self, goal: _Goal, share: float, config: DistillConfig) -> None:
+        """Add the gradient of a piece that is `share` of the step's batch."""
+        started = time.perf_counter()
+        divergence, distance = self.network(goal)
         loss = share * (config.kl_weight * divergence + config.cosine_weight * distance)
-        if not torch.isfinite(loss):
-            raise PassError("the distillation loss is not finite; lower distill.learning_rate")
-        loss.backward()
+        (self.ranks.size * loss).backward()  # the ranks' gradients are averaged
         self.curve.kl[-1] += share * float(divergence.detach())
         self.curve.cosine[-1] += share * float(distance.detach())
         self.curve.seconds += time.perf_counter() - started
@@ -91,6 +119,11 @@ class _Learner:
     def finish(self, config: DistillConfig) -> None:
         """Clip, step, and free the gradients: with one piece a step, no two learners hold them."""
         started = time.perf_counter()
+        self.curve.kl[-1], self.curve.cosine[-1] = self.ranks.total(
+            (self.curve.kl[-1], self.curve.cosine[-1])
+        )
+        if not math.isfinite(self.curve.kl[-1] + self.curve.cosine[-1]):
+            raise PassError("the distillation loss is not finite; lower distill.learning_rate")
         step, warmup = len(self.curve.kl) - 1, max(1, round(config.warmup_fraction * config.steps))
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * cosine(step, warmup, config.steps)
@@ -101,18 +134,22 @@ class _Learner:
 
 
 def distill(context: PassContext, students: Mapping[str, Chain], keys: Mapping[str, str]) -> None:
-    """Train each student in place and store it as the unit `distill/<name>` with its key."""
-    config = context.config.distill
+    """Train each student in place and store it as the unit `distill/<name>` with its key.
+
+    Collective, as everything below: `context.ranks` train together, and the first of them stores.
+    """
+    config, ranks = context.config.distill, context.ranks
+    teacher = _teacher(scoring_copy(context.teacher.chain), context.lesson, ranks)
     learners = {
-        name: _learner(student, context.lesson(student), config)
-        for name, student in students.items()
+        name: _learner(chain, context.lesson(chain), config, ranks)
+        for name, chain in students.items()
     }
-    checkpoint = _Checkpoint(context.run, keys)
-    done = checkpoint.restore(learners)
+    if ranks.size > 1:
+        context.release_teacher()
+    checkpoint = ShardedCheckpoint(context.run.path("checkpoints", "distill"), ranks)
+    done = _restore(context, checkpoint, learners, keys)
     if done:
         context.progress.say(f"distillation goes on after step {done}")
-    chain = scoring_copy(context.teacher.chain)
-    teacher = _Source(chain, context.lesson(chain))
     batches = _batches(context.text.train, config, context.config.seed)
     with context.progress.task("distill", config.steps - done) as advance:
         for step, ids in enumerate(batches):
@@ -120,10 +157,10 @@ def distill(context: PassContext, students: Mapping[str, Chain], keys: Mapping[s
                 continue
             if step >= config.steps:
                 break
-            _step(teacher, learners, ids, config)
+            _step(teacher, learners, ids, config, ranks)
             advance(1)
             if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
-                checkpoint.save(learners, step + 1)
+                _save(checkpoint, learners, keys, step + 1)
     for name, learner in learners.items():
         learner.chain.eval().requires_grad_(False)
         _store(context, name, keys[name], learner)
@@ -140,12 +177,13 @@ def load_distilled(context: PassContext, name: str, student: Chain) -> Chain:
     return student.eval().requires_grad_(False)
 
 
-def _learner(chain: Chain, objective: Objective, config: DistillConfig) -> _Learner:
+def _learner(chain: Chain, objective: Objective, config: DistillConfig, ranks: Ranks) -> _Learner:
     chain.train().requires_grad_(True)
     if not config.train_embeddings:
-        for name, parameter in chain.named_parameters():
-            if name.startswith(chain.outside):
-                parameter.requires_grad_(False)
+        for parameter in _outside(chain):
+            parameter.requires_grad_(False)
+    network = _Network(chain, objective)
+    ranks.shard(network, _layers(chain), [p for p in _outside(chain) if not p.requires_grad])
     trained = [p for p in chain.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
         trained,
@@ -154,7 +192,32 @@ def _learner(chain: Chain, objective: Objective, config: DistillConfig) -> _Lear
         weight_decay=config.weight_decay,
         fused=True,
     )
-    return _Learner(chain, objective, optimiser, Curve())
+    return _Learner(network, optimiser, Curve(), ranks)
+
+
+def _teacher(chain: Chain, lesson: Callable[[Chain], Objective], ranks: Ranks) -> _Teacher:
+    """Of whose slots each rank holds a part; one that is streamed holds one slot."""
+    if ranks.size == 1 or isinstance(chain, StreamedChain):
+        return _Teacher(chain, lesson(chain))
+    # Modules of its own, since the run may go on with this chain.
+    own = copy.deepcopy(chain, {id(p): p for p in chain.parameters()})
+    teacher, layers = _Teacher(own, lesson(own)), _layers(own)
+    grouped = {id(p) for group in layers for module in group for p in module.parameters()}
+    ranks.shard(teacher, layers, [p for p in own.parameters() if id(p) not in grouped])
+    return teacher
+
+
+def _layers(chain: Chain) -> list[list[nn.Module]]:
+    """The linear layers of each slot: nearly all weights, and autocast's to convert. None of a
+    network over pictures: it is small, and reads weights that it does not call."""
+    if chain.shape.reads_pictures:
+        return []
+    slots = (chain.slot(k) for k in range(len(chain.slots)))
+    return [[m for m in slot.modules() if isinstance(m, nn.Linear)] for slot in slots]
+
+
+def _outside(chain: Chain) -> list[nn.Parameter]:
+    return [p for name, p in chain.named_parameters() if name.startswith(chain.outside)]
 
 
 def _batches(train: Tensor, config: DistillConfig, seed: int) -> Iterator[Tensor]:
@@ -173,25 +236,22 @@ def _batches(train: Tensor, config: DistillConfig, seed: int) -> Iterator[Tensor
 
 
 def _step(
-    teacher: _Source, learners: Mapping[str, _Learner], ids: Tensor, config: DistillConfig
+    teacher: _Teacher,
+    learners: Mapping[str, _Learner],
+    ids: Tensor,
+    config: DistillConfig,
+    ranks: Ranks,
 ) -> None:
     """One optimiser step of every learner. The teacher runs once for all of them."""
     for learner in learners.values():
         learner.begin()
-    pieces = ids.split(max(1, config.micro_batch_tokens // tokens_a_sample(ids)))
-    for i, piece in enumerate(pieces):
-        goal = _goal(teacher, piece.to(teacher.chain.device))
+    pieces = ranks.pieces(ids, max(1, config.micro_batch_tokens // tokens_a_sample(ids)))
+    for i, (piece, share) in enumerate(pieces):
+        goal = teacher(piece.to(teacher.chain.device))
         for learner in learners.values():
-            learner.accumulate(goal, len(piece) / len(ids), config)
+            learner.accumulate(goal, share, config)
             if i == len(pieces) - 1:
                 learner.finish(config)
-
-
-@torch.no_grad()
-def _goal(teacher: _Source, ids: Tensor) -> _Goal:
-    chain, states = teacher.chain, list[Tensor]()
-    last = chain.run(chain.embed_tokens(ids), chain.context(ids), tap=_keep_layers(chain, states))
-    return _Goal(ids, states, teacher.objective.goal(chain.final_hidden(last), last))
 
 
 def _keep_layers(chain: Chain, states: list[Tensor]) -> Callable[[int, Tensor], None]:
@@ -206,10 +266,15 @@ def _keep_layers(chain: Chain, states: list[Tensor]) -> Callable[[int, Tensor], 
 
 
 def _store(context: PassContext, name: str, key: str, learner: _Learner) -> None:
-    trained = {n: p.detach() for n, p in learner.chain.named_parameters()}
-    if not context.config.distill.train_embeddings:
-        outside = learner.chain.outside
-        trained = {n: p for n, p in trained.items() if not n.startswith(outside)}
+    outside = () if context.config.distill.train_embeddings else learner.chain.outside
+    trained = {}
+    for parameter_name, parameter in learner.chain.named_parameters():
+        if not (outside and parameter_name.startswith(outside)):
+            whole = learner.ranks.whole(parameter.detach())
+            if learner.ranks.first:
+                trained[parameter_name] = whole.cpu()
+    if not learner.ranks.first:
+        return
     curve = vars(learner.curve)
     context.run.store(
         f"distill/{name}",
@@ -220,65 +285,62 @@ def _store(context: PassContext, name: str, key: str, learner: _Learner) -> None
     )
 
 
-class _Checkpoint:
-    """Weights, optimiser moments and loss curves of all learners after some step."""
+def _save(
+    checkpoint: ShardedCheckpoint,
+    learners: Mapping[str, _Learner],
+    keys: Mapping[str, str],
+    step: int,
+) -> None:
+    """Weights, optimiser moments and loss curves of all learners."""
+    tensors: dict[str, Tensor] = {}
+    for name, learner in learners.items():
+        for index, parameter in enumerate(_trained(learner)):
+            tensors[f"{name}/{index}/value"] = parameter
+            for moment, value in learner.optimiser.state[parameter].items():
+                tensors[f"{name}/{index}/{moment}"] = value
+    curves = {name: vars(learner.curve) for name, learner in learners.items()}
+    checkpoint.save(step, tensors, {"keys": dict(keys), "curves": curves})
 
-    def __init__(self, run: RunDirectory, keys: Mapping[str, str]) -> None:
-        self.run = run
-        self.path = run.path("checkpoints", "distill.safetensors")
-        self.keys = dict(keys)
 
-    def save(self, learners: Mapping[str, _Learner], step: int) -> None:
-        """Write beside the previous checkpoint, then take its place."""
-        tensors: dict[str, Tensor] = {}
+def _restore(
+    context: PassContext,
+    checkpoint: ShardedCheckpoint,
+    learners: Mapping[str, _Learner],
+    keys: Mapping[str, str],
+) -> int:
+    """Load the checkpoint of the very same units, and perhaps of others that were stored since;
+    returns the steps done (0: none).
+
+    A torn checkpoint is named in the events, and distillation starts anew.
+    """
+    try:
+        saved = checkpoint.load()
+        if saved is None or any(saved.facts["keys"].get(n) != key for n, key in keys.items()):
+            return 0
         for name, learner in learners.items():
             for index, parameter in enumerate(_trained(learner)):
-                tensors[f"{name}/{index}/value"] = parameter.detach()
-                for moment, value in learner.optimiser.state[parameter].items():
-                    tensors[f"{name}/{index}/{moment}"] = value
-        curves = {name: vars(learner.curve) for name, learner in learners.items()}
-        metadata = {"step": str(step), "keys": json.dumps(self.keys), "curves": json.dumps(curves)}
-        install(self.path, lambda path: save_file(tensors, path, metadata))
-
-    def restore(self, learners: Mapping[str, _Learner]) -> int:
-        """Load the checkpoint of the very same units, and perhaps of others that were stored since;
-        returns the steps done (0: none).
-
-        A torn checkpoint is named in the events, and distillation starts anew.
-        """
-        if not self.path.exists():
-            return 0
-        try:
-            return self._load(learners)
-        except (SafetensorError, KeyError, ValueError) as error:
-            self.run.event("damaged", unit="distill", file=str(self.path), error=str(error))
-            return 0
-
-    def _load(self, learners: Mapping[str, _Learner]) -> int:
-        with safe_open(self.path, framework="pt") as file:
-            metadata = file.metadata()
-            stored = json.loads(metadata["keys"])
-            if any(stored.get(name) != key for name, key in self.keys.items()):
-                return 0
-            step = int(metadata["step"])
-            for name, learner in learners.items():
-                for index, parameter in enumerate(_trained(learner)):
-                    _restore_parameter(file, f"{name}/{index}/", learner, parameter)
-                learner.curve = Curve(**json.loads(metadata["curves"])[name])
-        return step
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+                _restore_parameter(saved, f"{name}/{index}/", learner, parameter)
+            learner.curve = Curve(**saved.facts["curves"][name])
+    except (KeyError, TypeError, ValueError) as error:
+        if context.ranks.first:
+            file = str(checkpoint.index)
+            context.run.event("damaged", unit="distill", file=file, error=str(error))
+        return 0
+    return saved.step
 
 
 def _trained(learner: _Learner) -> list[Tensor]:
     return [p for group in learner.optimiser.param_groups for p in group["params"]]
 
 
-def _restore_parameter(file: safe_open, prefix: str, learner: _Learner, parameter: Tensor) -> None:
-    with torch.no_grad():
-        parameter.copy_(file.get_tensor(prefix + "value"))
-    moments = [n for n in ("step", "exp_avg", "exp_avg_sq") if prefix + n in file.keys()]  # noqa: SIM118
-    learner.optimiser.state[parameter] = {
-        n: file.get_tensor(prefix + n).to(parameter.device) for n in moments
-    }
+@torch.no_grad()
+def _restore_parameter(saved: Saved, prefix: str, learner: _Learner, parameter: Tensor) -> None:
+    ranks = learner.ranks
+    ranks.local(parameter).copy_(saved.local(prefix + "value"))
+    state = learner.optimiser.state[parameter] = {}
+    for moment in ("exp_avg", "exp_avg_sq"):
+        if prefix + moment in saved.names:
+            state[moment] = torch.zeros_like(parameter)
+            ranks.local(state[moment]).copy_(saved.local(prefix + moment))
+    if prefix + "step" in saved.names:
+        state["step"] = saved.local(prefix + "step").to(parameter.device)

@@ -10,6 +10,7 @@ from nas.passes._context import PassContext
 from nas.passes.assemble import assembled
 from nas.passes.distill import distill, load_distilled
 from nas.run import content_key
+from nas.sharding import Task
 
 
 def distill_students(
@@ -25,9 +26,27 @@ def distill_students(
     }
     missing = [n for n in architectures if not context.run.fetch(f"distill/{n}", keys[n])]
     if missing:
-        students = {name: assembled(context, name, architectures[name]) for name in missing}
-        distill(context, students, {name: keys[name] for name in missing})
+        context.text  # noqa: B018  # the other ranks read it and write nothing
+        task = {
+            "architectures": {n: architectures[n].model_dump(mode="json") for n in missing},
+            "keys": {name: keys[name] for name in missing},
+            "device": config.teacher.device,
+        }
+        context.ranks.announce(task)
+        _distill(context, task)
     return keys
+
+
+def take_part(context: PassContext) -> None:
+    """On a rank that is not the first: distil with it until it has finished."""
+    while (task := context.ranks.next_task()) is not None:
+        _distill(context, task)
+
+
+def _distill(context: PassContext, task: Task) -> None:
+    architectures = {n: Architecture.model_validate(a) for n, a in task["architectures"].items()}
+    students = {name: assembled(context, name, a) for name, a in architectures.items()}
+    distill(context, students, task["keys"])
 
 
 def distilled(context: PassContext, name: str, architecture: Architecture) -> Chain:

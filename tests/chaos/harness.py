@@ -251,13 +251,23 @@ def _hunting(child: int, after: float, root: Path, found: Finished) -> Iterator[
 
 
 def _workers(parent: int) -> list[int]:
-    """Processes that `parent` has started."""
+    """Processes that work on jobs of `parent`: its own, or those of the Ray cluster it started."""
+    found = []
+    for child in _children(parent):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{child}/cmdline").read_bytes()
+            if words.startswith(b"ray::RayWorker") or b"nas.executors._worker" in words:
+                found.append(child)
+        found += _workers(child)
+    return found
+
+
+def _children(parent: int) -> list[int]:
     try:
         listed = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
     except OSError:
         return []
-    alive = (int(number) for number in listed.split())
-    return [n for n in alive if Path(f"/proc/{n}/cmdline").read_bytes()]
+    return [int(number) for number in listed.split()]
 
 
 def _watched(root: Path, last: tuple[str, int] | None) -> _Writes:
@@ -422,6 +432,8 @@ class Findings:
     attempts: int = 0
     workers: int = 0
     by_pass: Counter[str] = field(default_factory=Counter)
+    by_executor: dict[str, Counter[str]] = field(default_factory=dict)
+    """Of each executor, kills by pass."""
     seconds: float = 0.0
     undisturbed_seconds: float = 0.0
     differing: list[str] = field(default_factory=list)
@@ -441,6 +453,7 @@ def chaos(
     expected, started = contents(whole), time.perf_counter()
     while found.kills < kills:
         root = folder / f"run-{found.runs}"
+        executor = executors[found.runs % len(executors)]
         ended = disturbed(
             config,
             root,
@@ -448,13 +461,14 @@ def chaos(
             seconds,
             writes,
             min(most, kills - found.kills),
-            executors[found.runs % len(executors)],
+            executor,
         )
         found.runs += 1
         found.kills += sum(ended.kills.values())
         found.attempts += ended.attempts
         found.workers += ended.workers
         found.by_pass += ended.kills
+        found.by_executor.setdefault(executor, Counter()).update(ended.kills)
         _compare(found, root, expected)
         print(f"{found.kills} kills, {found.runs} runs", file=sys.stderr, flush=True)
     found.seconds = time.perf_counter() - started

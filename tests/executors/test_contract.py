@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from nas.executors import (
     Resident,
     create_executor,
 )
+from nas.executors._ray_worker import RayWorker
 
 ROOT = Path(__file__).parents[2]
 HERE = "tests.executors.jobs"
@@ -247,6 +250,62 @@ def test_what_a_worker_of_ray_could_not_do_is_tried_once_more(
         assert torch.equal(found["bad"].tensors["x"], bad.tensors["x"])
     else:
         assert re.fullmatch(message.replace("(", r"\("), found["bad"].error or "", re.DOTALL)
+
+
+class _DeadOnArrival:
+    """A Ray whose first `deaths` workers are lost while they start."""
+
+    class exceptions:
+        class RayError(Exception):
+            """What Ray raises for a lost worker."""
+
+    def __init__(self, deaths: int) -> None:
+        self.deaths, self.started = deaths, 0
+
+    def remote(self, worker: type) -> Any:
+        return self
+
+    def options(self, **_: Any) -> Any:
+        return lambda threads: _Actor(self)
+
+    def wait(self, refs: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        return refs[:1], refs[1:]
+
+    def get(self, ref: Any) -> Any:
+        answer = ref()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def kill(self, actor: Any) -> None:
+        """It is gone."""
+
+
+class _Actor:
+    def __init__(self, ray: _DeadOnArrival) -> None:
+        ray.started += 1
+        lost = ray.exceptions.RayError("the actor died") if ray.started <= ray.deaths else None
+        self.worker = RayWorker(1)
+        self.ready = SimpleNamespace(remote=lambda: lambda: lost)
+        self.work = SimpleNamespace(remote=lambda *asked: partial(self.worker.work, *asked))
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_worker_of_ray_that_is_lost_while_it_starts_is_replaced_once(
+    deaths: int, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, ray = RayCluster(1, threads=1), _DeadOnArrival(deaths)
+    monkeypatch.setattr(cluster, "connect", lambda: ray)
+    outcomes = cluster.run([_job("a"), _job("b")], scratch)
+    if deaths == 1:
+        assert [o.error for o in outcomes] == [None, None]
+    else:
+        with pytest.raises(PassError, match=r"no worker could be started .*the actor died"):
+            list(outcomes)
+    assert ray.started == 2
 
 
 def test_ray_that_is_missing_is_named(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:

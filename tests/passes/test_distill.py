@@ -94,7 +94,7 @@ def test_a_torn_checkpoint_is_named_and_distillation_starts_anew(
     artefacts: Callable[..., Artefacts],
 ) -> None:
     view = artefacts()
-    path = view.context.run.path("checkpoints", "distill.safetensors")
+    path = view.context.run.path("checkpoints", "distill", "checkpoint.json")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"torn")
     _distill(view)
