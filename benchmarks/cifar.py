@@ -74,6 +74,7 @@ def main() -> int:
         f"teacher.source={files['resnet56.safetensors']}",
         f"data.sources=[{{kind: images, path: {files['train.npz']}}}]",
         f"evaluate.images=[{files['test.npz']}]",
+        "baselines=[uniform_ffn]",
     ]
     progress = Session().progress
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,90 +203,80 @@ def evaluate_tasks(
     limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """Accuracy of teacher and student on task files, each file a unit of its own."""
-    from nas.evaluation import evaluate_task
 
-    results = []
-    for path in paths:
-        digest = file_digest(path) if path.is_file() else "absent"
-        key = content_key("task", student_key, context.teacher_key, digest, limit)
-        unit = f"evaluate/task-{path.stem}-{content_key(str(path))[:6]}"
-        record = context.run.fetch(unit, key)
-        if record is None:
-            from nas._numerics import compute_dtype
+    def judge(path: Path) -> dict[str, Any]:
+        from nas._numerics import compute_dtype
+        from nas.evaluation import evaluate_task
 
-            started = time.perf_counter()
-            context.progress.say(f"evaluating {path.name}")
-            models = {
-                "teacher": decoder(context.teacher.chain),
-                "student": decoder(distilled(context, "student", architecture)),
-            }
-            dtype = compute_dtype(context.config.teacher.device)
-            result = evaluate_task(
-                path, models, context.teacher.tokenizer, limit=limit, dtype=dtype
-            )
-            data = _task_record(result)
-            seconds = time.perf_counter() - started
-            files = {f"evaluation/{unit.split('/')[1]}.json": json_writer(data)}
-            record = context.run.store(unit, key, files, data, seconds)
-        results.append(record.data)
-    return results
+        models = {name: decoder(c) for name, c in _both(context, architecture).items()}
+        dtype = compute_dtype(context.config.teacher.device)
+        tokenizer = context.teacher.tokenizer
+        return _task_record(evaluate_task(path, models, tokenizer, limit=limit, dtype=dtype))
+
+    return _by_file(context, "task", paths, (student_key, limit), judge)
 
 
 def evaluate_images(
     context: PassContext, architecture: Architecture, student_key: str
 ) -> list[dict[str, Any]]:
     """Accuracy of teacher and student on each file of `evaluate.images`, a unit a file."""
-    from nas.evaluation import class_accuracy
+    config = context.config.evaluate
 
-    results = []
-    for path in context.config.evaluate.images:
-        digest = file_digest(path) if path.is_file() else "absent"
-        limit = context.config.evaluate.limit
-        key = content_key("images", student_key, context.teacher_key, digest, limit)
-        unit = f"evaluate/images-{path.stem}-{content_key(str(path))[:6]}"
-        record = context.run.fetch(unit, key)
-        if record is None:
-            started = time.perf_counter()
-            context.progress.say(f"evaluating {path.name}")
-            models = {
-                "teacher": classifier(context.teacher.chain),
-                "student": classifier(distilled(context, "student", architecture)),
-            }
-            found = class_accuracy(path, models, limit)
-            both = (found.models["teacher"], found.models["student"])
-            data = accuracy_row(path.stem, "accuracy", found.pictures, both, found.retained)
-            files = {f"evaluation/{unit.split('/')[1]}.json": json_writer(data)}
-            record = context.run.store(unit, key, files, data, time.perf_counter() - started)
-        results.append(record.data)
-    return results
+    def judge(path: Path) -> dict[str, Any]:
+        from nas.evaluation import class_accuracy
+
+        models = {name: classifier(c) for name, c in _both(context, architecture).items()}
+        found = class_accuracy(path, models, config.limit)
+        both = (found.models["teacher"], found.models["student"])
+        return accuracy_row(path.stem, "accuracy", found.pictures, both, found.retained)
+
+    return _by_file(context, "images", config.images, (student_key, config.limit), judge)
 
 
 def evaluate_pairs(
     context: PassContext, architecture: Architecture, student_key: str
 ) -> list[dict[str, Any]]:
     """How teacher and student rank the pairs of each file of `evaluate.pairs`, a unit a file."""
-    from nas.evaluation import rank_pairs, read_pairs
+    config = context.config.evaluate
 
+    def judge(path: Path) -> dict[str, Any]:
+        from nas.evaluation import rank_pairs, read_pairs
+
+        pairs = read_pairs(path, config.limit)
+        models = {name: encoder(c) for name, c in _both(context, architecture).items()}
+        ranks = rank_pairs(pairs, models, context.teacher.tokenizer)
+        against = "the teacher" if pairs.scores is None else "the scores"
+        both = (ranks["teacher"], ranks["student"])
+        return accuracy_row(path.stem, f"Spearman with {against}", len(pairs.texts), both, None)
+
+    return _by_file(context, "pairs", config.pairs, (student_key, config.limit), judge)
+
+
+def _both(context: PassContext, architecture: Architecture) -> dict[str, Chain]:
+    student = distilled(context, "student", architecture)
+    return {"teacher": context.teacher.chain, "student": student}
+
+
+def _by_file(
+    context: PassContext,
+    kind: str,
+    paths: tuple[Path, ...],
+    asked: tuple[str, int | None],
+    judge: Callable[[Path], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """What `judge` finds in each file, a unit a file; `asked`: the student's key, and how many
+    items of a file count."""
     results = []
-    for path in context.config.evaluate.pairs:
+    student_key, limit = asked
+    for path in paths:
         digest = file_digest(path) if path.is_file() else "absent"
-        limit = context.config.evaluate.limit
-        key = content_key("pairs", student_key, context.teacher_key, digest, limit)
-        unit = f"evaluate/pairs-{path.stem}-{content_key(str(path))[:6]}"
+        key = content_key(kind, student_key, context.teacher_key, digest, limit)
+        unit = f"evaluate/{kind}-{path.stem}-{content_key(str(path))[:6]}"
         record = context.run.fetch(unit, key)
         if record is None:
             started = time.perf_counter()
             context.progress.say(f"evaluating {path.name}")
-            pairs = read_pairs(path, limit)
-            models = {
-                "teacher": encoder(context.teacher.chain),
-                "student": encoder(distilled(context, "student", architecture)),
-            }
-            ranks = rank_pairs(pairs, models, context.teacher.tokenizer)
-            against = "the teacher" if pairs.scores is None else "the scores"
-            metric, count = f"Spearman with {against}", len(pairs.texts)
-            ranked = (ranks["teacher"], ranks["student"])
-            data = accuracy_row(path.stem, metric, count, ranked, None)
+            data = judge(path)
             files = {f"evaluation/{unit.split('/')[1]}.json": json_writer(data)}
             record = context.run.store(unit, key, files, data, time.perf_counter() - started)
         results.append(record.data)
