@@ -752,7 +752,7 @@ def list_proxies(session: Session, form: Form) -> None:
 @quiet_option
 @format_option
 @click.pass_obj
-def bench_proxies(session: Session, form: Form, **options: Any) -> None:
+def bench_proxies(session: Session, /, form: Form, **options: Any) -> None:
     """How well proxies order networks of known accuracy.
 
     TABLE is a CSV file with a line for each network. Size baselines stand beside every proxy:
@@ -871,7 +871,7 @@ def bench_proxies(session: Session, form: Form, **options: Any) -> None:
 @quiet_option
 @format_option
 @click.pass_obj
-def search(session: Session, form: Form, **options: Any) -> None:
+def search(session: Session, /, form: Form, **options: Any) -> None:
     """Rank whole students by training-free proxies.
 
     Limits on costs are checked before any proxy runs. Beside the score stands where each student
@@ -1022,7 +1022,7 @@ def search(session: Session, form: Form, **options: Any) -> None:
 @quiet_option
 @format_option
 @click.pass_obj
-def autodistil(session: Session, form: Form, **options: Any) -> None:
+def autodistil(session: Session, /, form: Form, **options: Any) -> None:
     """Find a smaller encoder in SuperLMs distilled from a teacher.
 
     One SuperLM is trained for each sub-space of cost; its students share its weights and are

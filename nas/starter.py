@@ -26,11 +26,12 @@ data:
     # - {kind: jsonl, path: text.jsonl, field: text}
     # - {kind: datasets, name: wikitext, config: wikitext-103-raw-v1}
     # - {kind: teacher_samples, tokens: 65536}  # joins the training text only
+    # - {kind: images, path: train.npz}         # for a teacher of pictures
   sequence_length: 256
   evaluate_fraction: 0.1
   score_sequences: 8
 
-space: decoder                  # `nas ls spaces`, or the path of a YAML file
+space: decoder                  # or encoder, resnet: `nas ls spaces`, or the path of a YAML file
 
 target:
   hardware: local               # `nas ls hardware`
@@ -88,6 +89,7 @@ evaluate:
   tasks: []                     # JSONL files: query, choices, gold
   lm_eval: []                   # tasks of lm-evaluation-harness: [hellaswag, arc_easy]
   pairs: []                     # of an encoder, JSONL files: a, b, and perhaps score
+  images: []                    # of a classifier, .npz files: images, labels
 
 seed: 0
 """

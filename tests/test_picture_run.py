@@ -13,13 +13,13 @@ import torch
 
 from nas.backends.onnxruntime import OnnxClassifier
 from nas.chain import ConvChain, normalised
-from nas.compiler import compile_run, make_plan
-from nas.config import RunConfig, validate_config
+from nas.compiler import compile_run, make_plan, pack_blocks
+from nas.config import RunConfig, TargetConfig, validate_config
 from nas.errors import CapabilityError, ConfigError
 from nas.executors import ProcessPool
 from nas.report import load_summary
 from nas.run import RunDirectory
-from nas.teachers import load_teacher
+from nas.teachers import load_teacher, read_shape
 from tests.pictures import (
     SIDE,
     ResNet,
@@ -134,6 +134,7 @@ def _digests(root: Path) -> dict[str, str]:
     [
         ({"target": {"phases": ["prefill", "decode"]}}, "decodes nothing"),
         ({"data": {"sources": [{"kind": "python_docs"}]}}, "reads pictures"),
+        ({"data": {"sources": [{"kind": "teacher_samples"}]}}, "reads pictures"),
         ({"evaluate": {"pairs": ["pairs.jsonl"]}}, "this needs an encoder"),
         ({"teacher": {"image": {"side": 16}}}, "resize them"),
     ],
@@ -150,6 +151,23 @@ def test_what_does_not_fit_is_refused_before_any_work(
     assert not (tmp_path / "run" / "library").exists()
 
 
-def test_there_is_no_forecast_yet(config: RunConfig) -> None:
+def test_what_is_of_transformers_alone_says_so(
+    config: RunConfig, finished: Path, tmp_path: Path
+) -> None:
     with pytest.raises(CapabilityError, match="forecasts transformers"):
         make_plan(config)
+    with pytest.raises(CapabilityError, match="packs and calibrations are of transformers"):
+        pack_blocks(config, RunDirectory.open(finished), tmp_path / "pack")
+
+
+def test_a_roofline_orders_blocks(config: RunConfig) -> None:
+    from nas.meters import create_meter, requests_for
+    from search_spaces import load_space
+
+    shape = read_shape(config.teacher)
+    target = TargetConfig(hardware="rtx4090", meter="roofline", batch=256, dtype="float16")
+    requests = requests_for(shape, load_space("resnet").candidates(shape), ["prefill"])
+    table = create_meter(target, shape).cost_table(requests)
+    times = {key: entry["prefill"].median_ms for key, entry in table.entries.items()}
+    assert times["stage1/linear"] <= times["stage1/w4"] <= times["stage1/w8"]
+    assert all(ms > 0 for ms in times.values())

@@ -84,6 +84,9 @@ def load_text_data(
 
 def check_text(config: DataConfig, teacher: Teacher, seed: int) -> None:
     """Raise as `load_text_data` does, without sampling from the teacher."""
+    if isinstance(teacher.shape, ConvShape):
+        load_pictures(config, teacher.shape, seed)
+        return
     _read(config, teacher, seed)
     for source in config.sources:
         if isinstance(source, TeacherSamplesText):

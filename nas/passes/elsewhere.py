@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hardware_profiles import load_profile, with_measured_figures
-from nas.errors import ConfigError
+from nas.errors import CapabilityError, ConfigError
+from nas.ir import TransformerShape
 from nas.meters import Calibration, Request, read_table, requests_for
 from nas.meters import calibrate as fit_calibration
 from nas.meters.pack import Pack, write_pack
@@ -17,6 +18,7 @@ from search_spaces import load_space
 
 def pack(context: PassContext, folder: Path) -> Pack:
     """Write what measures the blocks of the run under its target's conditions; see `write_pack`."""
+    _require_transformer(context)
     device = load_profile(context.config.target.hardware).kind
     return write_pack(
         folder,
@@ -35,6 +37,7 @@ def calibrate(
 
     Raises ConfigError for tables that do not go together or a file that exists.
     """
+    _require_transformer(context)
     profile = load_profile(context.config.target.hardware)
     path = output or Path(f"{profile.name}-calibration.json")
     if path.exists():
@@ -45,6 +48,15 @@ def calibrate(
     found = fit_calibration(read, context.shape, _requests(context), profile)
     write_atomically(path, found.model_dump_json(indent=1) + "\n")
     return found, path
+
+
+def _require_transformer(context: PassContext) -> None:
+    """Raise CapabilityError for another network: its operators are not among those counted."""
+    if not isinstance(context.shape, TransformerShape):
+        raise CapabilityError(
+            f"packs and calibrations are of transformers, and the teacher is a "
+            f"{context.shape.family}; measure it here (target.meter: onnxruntime), or give a table"
+        )
 
 
 def _requests(context: PassContext) -> tuple[Request, ...]:
