@@ -175,3 +175,27 @@ def test_what_only_decoders_do_is_refused_with_the_way_out(
     settings = {**config.model_dump(mode="json"), **changes}
     with pytest.raises(ConfigError, match=message):
         compile_run(validate_config(settings, "test"), RunDirectory.create(tmp_path / "run"))
+
+
+def test_a_masked_language_model_runs_whole(config: RunConfig, tmp_path: Path) -> None:
+    """The same passes; what is kept are distributions of tokens, and files have logits."""
+    folder = save_tiny_encoder(tmp_path / "teacher", masked=True)
+    changes = {"teacher": {"source": str(folder)}, "evaluate": {}, "budgets": {"params_m": 0.021}}
+    settings = {**config.model_dump(mode="json"), **changes}
+    root = tmp_path / "run"
+    compile_run(validate_config(settings, "test"), RunDirectory.create(root))
+
+    summary = load_summary(root / "report" / "summary.json")
+    student = summary.student.quality
+    assert student is not None
+    assert student.kl_nats is not None
+    assert student.kl_nats > 0
+    assert student.perplexity is not None
+    assert student.cosine_distance is None
+    assert all(gate.passed for file in summary.files for gate in file.gates)
+    scores = _scores(root)
+    assert scores["layers.0.ffn/skip"] > 0
+    encoder = OnnxEncoder(root / "onnx" / "student" / "model.onnx")
+    _, logits = encoder.run(np.full((2, 5), 7))
+    assert logits.shape == (2, 5, 264)
+    assert compile_run(validate_config(settings, "test"), RunDirectory.open(root)).nothing_to_do

@@ -6,6 +6,7 @@ from nas.objectives._embedding import EmbeddingObjective, similarity_metric
 from nas.objectives._head import HeadGoal, head_gradients, head_kl
 from nas.objectives._kl import ReferenceKl, cosine_distance
 from nas.objectives._language import LanguageObjective
+from nas.objectives._masked import MaskedLanguageObjective
 from nas.objectives._of import objective_of
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "EmbeddingObjective",
     "HeadGoal",
     "LanguageObjective",
+    "MaskedLanguageObjective",
     "Objective",
     "ReferenceKl",
     "cosine_distance",

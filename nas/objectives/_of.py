@@ -8,6 +8,7 @@ from nas.chain import Chain, DecoderChain, EncoderChain
 from nas.objectives._base import Objective
 from nas.objectives._embedding import EmbeddingObjective
 from nas.objectives._language import LanguageObjective
+from nas.objectives._masked import MaskedLanguageObjective
 
 
 def objective_of(chain: Chain, metric: Tensor | None = None) -> Objective:
@@ -16,4 +17,6 @@ def objective_of(chain: Chain, metric: Tensor | None = None) -> Objective:
     if isinstance(chain, DecoderChain):
         return LanguageObjective(chain.head)
     assert isinstance(chain, EncoderChain)
+    if chain.head is not None:
+        return MaskedLanguageObjective(chain.head, chain.embed.weight, chain.head.bias)
     return EmbeddingObjective(chain.pool, metric)

@@ -124,7 +124,7 @@ class PassContext:
     def goal_key(self) -> str:
         """Key of what students are compared by: text, teacher, and the objective where one can
         choose."""
-        if self.shape.generates:
+        if self.shape.language:
             return self.data_key
         return content_key("objective", self.data_key, self.config.objective)
 
@@ -142,7 +142,7 @@ class PassContext:
         weight = similarity_weight
         if weight is None:
             weight = self.config.objective.similarity_weight
-        if self.shape.generates or weight == 0:
+        if self.shape.language or weight == 0:
             return None
         return similarity_metric(self._embeddings, weight)
 

@@ -104,7 +104,7 @@ def _refit(
         refit(teacher, students, windows, config.ridge, advance)
     after = _divergences(context, students)
     share = (time.perf_counter() - started) / len(students)
-    measure = "KL" if context.shape.generates else "distance"
+    measure = "KL" if context.shape.language else "distance"
     for name, student in students.items():
         kept = after[name] < before[name]
         layers = _output_layers(student) if kept else {}

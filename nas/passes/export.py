@@ -140,7 +140,7 @@ def _onnx(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
         artifact = export_encoder(chain, folder, dtype="float32")
         difference = check_encoder(artifact, chain, _gate_ids(context), tolerance=_ONNX_TOLERANCE)
         context.teacher.tokenizer.save_pretrained(str(folder))
-        return {"gates": [_gate("embeddings", difference, _ONNX_TOLERANCE)]}
+        return {"gates": [_gate(_answers(chain), difference, _ONNX_TOLERANCE)]}
     assert isinstance(chain, DecoderChain)
     artifact = export_onnx(chain, folder, dtype="float32")
     gates = _check_onnx(context, artifact, chain, _ONNX_TOLERANCE)
@@ -157,7 +157,12 @@ def _sentence_transformers(
     export_encoder_folder(chain, context.teacher.tokenizer, folder, name=context.config.name)
     ids = _gate_ids(context)
     difference = check_encoder_folder(folder, chain, ids, tolerance=_HUGGINGFACE_TOLERANCE)
-    return {"gates": [_gate("embeddings", difference, _HUGGINGFACE_TOLERANCE)]}
+    return {"gates": [_gate(_answers(chain), difference, _HUGGINGFACE_TOLERANCE)]}
+
+
+def _answers(chain: EncoderChain) -> str:
+    """What the gates of an encoder compare."""
+    return "logits" if chain.shape.masked_head else "embeddings"
 
 
 def _engines(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
@@ -192,7 +197,7 @@ def _engine_source(
             return artifact.path, []
         limit = _LOW_PRECISION_TOLERANCE
         difference = check_encoder(artifact, chain, _gate_ids(context), tolerance=limit)
-        return artifact.path, [_gate("embeddings", difference, limit)]
+        return artifact.path, [_gate(_answers(chain), difference, limit)]
     assert isinstance(chain, DecoderChain)
     artifact = export_onnx(chain, folder, dtype=dtype)
     if dtype == "bfloat16":
