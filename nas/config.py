@@ -326,6 +326,10 @@ class DistillConfig(Section):
     of the section `objective`, here none by default: the few directions in which texts differ make
     steep and noisy gradients.
 
+    An encoder may also learn how its tokens stand to each other: `relation_weight` * KL of the
+    query, key and value relations of the attention in `relation_layer` (counted from 0, from the
+    end where negative), each cut into `relation_heads` parts (MiniLMv2, arXiv 2012.15828).
+
     A step's `batch_tokens` pass in pieces of `micro_batch_tokens`, which bounds the memory."""
 
     steps: int = Field(default=100, ge=0)
@@ -337,6 +341,9 @@ class DistillConfig(Section):
     cosine_weight: float = Field(default=1.0, ge=0)
     kl_weight: float = Field(default=1.0, ge=0)
     similarity_weight: float = Field(default=0.0, ge=0)
+    relation_weight: float = Field(default=0.0, ge=0)
+    relation_layer: int = -1
+    relation_heads: PositiveInt = 12
     clip_norm: PositiveFloat = 1.0
     train_embeddings: bool = False
     checkpoint_every: PositiveInt = 50

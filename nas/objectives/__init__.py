@@ -1,5 +1,10 @@
 """What distillation and scoring measure."""
 
+from nas.objectives._attention import (
+    attention_relation_loss,
+    attention_relations,
+    attention_vectors,
+)
 from nas.objectives._base import Divergence, Objective
 from nas.objectives._diswot import relation_loss, semantic_loss
 from nas.objectives._embedding import EmbeddingObjective, similarity_metric
@@ -17,6 +22,9 @@ __all__ = [
     "MaskedLanguageObjective",
     "Objective",
     "ReferenceKl",
+    "attention_relation_loss",
+    "attention_relations",
+    "attention_vectors",
     "cosine_distance",
     "head_gradients",
     "head_kl",

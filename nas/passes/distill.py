@@ -21,7 +21,14 @@ from nas._numerics import autocast
 from nas.chain import Chain
 from nas.config import DistillConfig
 from nas.errors import PassError
-from nas.objectives import Objective, cosine_distance
+from nas.objectives import (
+    Objective,
+    attention_relation_loss,
+    attention_relations,
+    attention_vectors,
+    cosine_distance,
+)
+from nas.objectives._attention import Vectors
 from nas.passes._context import PassContext
 from nas.passes.distill_blocks import cosine
 from nas.passes.score import scoring_copy
@@ -34,16 +41,19 @@ class Curve:
 
     cosine: list[float] = field(default_factory=list)
     kl: list[float] = field(default_factory=list)
+    relation: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class _Goal:
-    """What the teacher says of a piece: state after each layer, and the objective's goal."""
+    """What the teacher says of a piece: state after each layer, the objective's goal, and relations
+    where they are learnt."""
 
     ids: Tensor
     states: list[Tensor]
     last: object
+    relations: Vectors | None = None
 
 
 @dataclass(frozen=True)
@@ -64,22 +74,27 @@ class _Learner:
     def begin(self) -> None:
         self.curve.kl.append(0.0)
         self.curve.cosine.append(0.0)
+        self.curve.relation.append(0.0)
 
     def accumulate(self, goal: _Goal, share: float, config: DistillConfig) -> None:
         """Add the gradient of a piece that is `share` of the step's batch."""
         started = time.perf_counter()
         states: list[Tensor] = []
         with autocast(goal.ids.device.type):
+            start = self.chain.embed_tokens(goal.ids)
             last = self.chain.run(
-                self.chain.embed_tokens(goal.ids),
-                self.chain.context(goal.ids),
-                tap=lambda k, s: _keep_layer(states, k, s),
+                start, self.chain.context(goal.ids), tap=lambda k, s: _keep_layer(states, k, s)
             )
+            vectors = _vectors(self.chain, start, states, config) if goal.relations else None
         hidden = self.chain.final_hidden(last)
         divergence = self.objective.loss(hidden, goal.last)
         distances = [cosine_distance(s, t) for s, t in zip(states, goal.states, strict=True)]
         distance = torch.stack(distances).mean()
         loss = share * (config.kl_weight * divergence + config.cosine_weight * distance)
+        if vectors is not None and goal.relations is not None:
+            relation = attention_relation_loss(vectors, goal.relations)
+            loss = loss + share * config.relation_weight * relation
+            self.curve.relation[-1] += share * float(relation.detach())
         if not torch.isfinite(loss):
             raise PassError("the distillation loss is not finite; lower distill.learning_rate")
         loss.backward()
@@ -107,6 +122,7 @@ def distill(context: PassContext, students: Mapping[str, Chain], keys: Mapping[s
         name: _learner(student, context.objective(student, weight), config)
         for name, student in students.items()
     }
+    _say_who_learns_no_relations(context, students)
     checkpoint = _Checkpoint(context.run, keys)
     done = checkpoint.restore(learners)
     if done:
@@ -128,6 +144,15 @@ def distill(context: PassContext, students: Mapping[str, Chain], keys: Mapping[s
         learner.chain.eval().requires_grad_(False)
         _store(context, name, keys[name], learner)
     checkpoint.remove()
+
+
+def _say_who_learns_no_relations(context: PassContext, students: Mapping[str, Chain]) -> None:
+    config = context.config.distill
+    layer = config.relation_layer % context.shape.layers
+    for name, student in students.items():
+        attends = hasattr(student.slot(2 * layer).branch, "q_proj")
+        if config.relation_weight and not attends:
+            context.progress.say(f"{name}: no attention in layer {layer}, so no relations there")
 
 
 def load_distilled(context: PassContext, name: str, student: Chain) -> Chain:
@@ -180,7 +205,7 @@ def _step(
         learner.begin()
     pieces = ids.split(max(1, config.micro_batch_tokens // ids.shape[1]))
     for i, piece in enumerate(pieces):
-        goal = _goal(teacher, piece.to(teacher.chain.device))
+        goal = _goal(teacher, piece.to(teacher.chain.device), config)
         for learner in learners.values():
             learner.accumulate(goal, len(piece) / len(ids), config)
             if i == len(pieces) - 1:
@@ -188,12 +213,25 @@ def _step(
 
 
 @torch.no_grad()
-def _goal(teacher: _Source, ids: Tensor) -> _Goal:
+def _goal(teacher: _Source, ids: Tensor, config: DistillConfig) -> _Goal:
     chain, states = teacher.chain, list[Tensor]()
-    last = chain.run(
-        chain.embed_tokens(ids), chain.context(ids), tap=lambda k, s: _keep_layer(states, k, s)
-    )
-    return _Goal(ids, states, teacher.objective.goal(chain.final_hidden(last)))
+    start = chain.embed_tokens(ids)
+    last = chain.run(start, chain.context(ids), tap=lambda k, s: _keep_layer(states, k, s))
+    relations = None
+    if config.relation_weight:
+        vectors = _vectors(chain, start, states, config)
+        assert vectors is not None
+        relations = attention_relations(vectors, config.relation_heads)
+    return _Goal(ids, states, teacher.objective.goal(chain.final_hidden(last)), relations)
+
+
+def _vectors(
+    chain: Chain, start: Tensor, states: list[Tensor], config: DistillConfig
+) -> Vectors | None:
+    """Queries, keys and values of the layer whose relations are learnt; None where a student has no
+    attention there."""
+    layer = config.relation_layer % chain.shape.layers
+    return attention_vectors(chain.slot(2 * layer), states[layer - 1] if layer else start)
 
 
 def _keep_layer(states: list[Tensor], k: int, state: Tensor) -> None:
