@@ -350,9 +350,14 @@ class DistillConfig(Section):
     of the section `objective`, here none by default: the few directions in which texts differ make
     steep and noisy gradients.
 
+    An encoder may also learn how its tokens stand to each other: `relation_weight` * KL of the
+    query, key and value relations of the attention in `relation_layer` (counted from 0, from the
+    end where negative), each cut into `relation_heads` parts (MiniLMv2, arXiv 2012.15828).
+
     Of a classifier of pictures: `temperature` softens both sides of the KL; `standardised` brings
-    logits to mean 0 and deviation 1 first; `relation_weight` and `semantic_weight` are those of
-    DisWOT's metrics of the last feature maps. Pictures are moved and mirrored at random.
+    logits to mean 0 and deviation 1 first; `diswot_relation_weight` and `diswot_semantic_weight`
+    are those of DisWOT's metrics of the last feature maps. Pictures are moved and mirrored at
+    random.
 
     A step's `batch_tokens` pass in pieces of `micro_batch_tokens`, which bounds the memory."""
 
@@ -365,10 +370,13 @@ class DistillConfig(Section):
     cosine_weight: float = Field(default=1.0, ge=0)
     kl_weight: float = Field(default=1.0, ge=0)
     similarity_weight: float = Field(default=0.0, ge=0)
+    relation_weight: float = Field(default=0.0, ge=0)
+    relation_layer: int = -1
+    relation_heads: PositiveInt = 12
     temperature: PositiveFloat = 1.0
     standardised: bool = False
-    relation_weight: float = Field(default=0.0, ge=0)
-    semantic_weight: float = Field(default=0.0, ge=0)
+    diswot_relation_weight: float = Field(default=0.0, ge=0)
+    diswot_semantic_weight: float = Field(default=0.0, ge=0)
     clip_norm: PositiveFloat = 1.0
     train_embeddings: bool = False
     checkpoint_every: PositiveInt = 50

@@ -19,6 +19,7 @@ ENCODERS = ("bert", "distilbert")
 VOCAB_SIZE = 264
 _WORDS = ("the", "of", "a", "to", "is", "in", "and", "are", "be", "for", "that", "as", "it", "or")
 _SPECIAL = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}
+MASK_TOKEN = len(_SPECIAL) + len(_WORDS)
 
 MIXED_ENCODER = Architecture(
     choices={
@@ -64,8 +65,8 @@ def tiny_encoder(
     return chain
 
 
-def tiny_encoder_model(family: str, **overrides: Any) -> PreTrainedModel:
-    """A random float32 model of transformers in eval mode."""
+def tiny_encoder_model(family: str, *, masked: bool = False, **overrides: Any) -> PreTrainedModel:
+    """A random float32 model of transformers in eval mode; `masked`: with its head."""
     bert = {
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -84,7 +85,8 @@ def tiny_encoder_model(family: str, **overrides: Any) -> PreTrainedModel:
     name = {"bert": "Bert", "distilbert": "DistilBert"}[family]
     settings = {"vocab_size": VOCAB_SIZE, "pad_token_id": 0, **sizes, **overrides}
     config = getattr(transformers, f"{name}Config")(**settings)
-    model: PreTrainedModel = getattr(transformers, f"{name}Model")(config)
+    kind = f"{name}ForMaskedLM" if masked else f"{name}Model"
+    model: PreTrainedModel = getattr(transformers, kind)(config)
     _randomise(model, 0)
     return model.eval()
 
@@ -104,7 +106,7 @@ def _randomise(model: torch.nn.Module, seed: int) -> None:
 
 def encoder_tokenizer() -> PreTrainedTokenizerFast:
     """A few words; `[CLS]` before a text and `[SEP]` behind it."""
-    vocab = _SPECIAL | {word: 4 + i for i, word in enumerate(_WORDS)}
+    vocab = _SPECIAL | {word: 4 + i for i, word in enumerate(_WORDS)} | {"[MASK]": MASK_TOKEN}
     backend = Tokenizer(WordLevel(vocab, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.post_processor = processors.TemplateProcessing(
@@ -116,15 +118,21 @@ def encoder_tokenizer() -> PreTrainedTokenizerFast:
         unk_token="[UNK]",
         cls_token="[CLS]",
         sep_token="[SEP]",
+        mask_token="[MASK]",
         model_max_length=64,
     )
 
 
 def save_tiny_encoder(
-    folder: Path, family: str = "bert", *, pooling: str | None = None, **overrides: Any
+    folder: Path,
+    family: str = "bert",
+    *,
+    pooling: str | None = None,
+    masked: bool = False,
+    **overrides: Any,
 ) -> Path:
     """A Hugging Face folder of model and tokenizer; with `pooling` that of an embedding model."""
-    tiny_encoder_model(family, **overrides).save_pretrained(folder)
+    tiny_encoder_model(family, masked=masked, **overrides).save_pretrained(folder)
     encoder_tokenizer().save_pretrained(folder)
     if pooling is not None:
         kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]

@@ -160,10 +160,11 @@ class OnnxEncoder(OnnxNetwork):
     """An encoder: a batch of texts in one pass."""
 
     def run(self, ids: Ids, attention_mask: Ids | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        """States [batch, tokens, hidden] and embeddings [batch, hidden] of ids [batch, tokens]."""
+        """States [batch, tokens, hidden] and embeddings [batch, hidden] of ids [batch, tokens]; of
+        a network with a masked head logits [batch, tokens, vocab] in the place of embeddings."""
         mask = np.ones_like(ids) if attention_mask is None else attention_mask
-        states, embeddings = self._run(self._feed(ids, mask))
-        return states.numpy(), embeddings.numpy()
+        states, answers = self._run(self._feed(ids, mask))
+        return states.numpy(), answers.numpy()
 
     def time_prefill(self, batch: int, tokens: int) -> float:
         """Milliseconds of one pass over `tokens` tokens a text."""

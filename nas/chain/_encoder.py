@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.blocks import BlockContext
+from nas.blocks._activations import activation_of
 from nas.chain._base import Chain
 from nas.chain._slot import make_slots
 from nas.ir import Architecture, EncoderShape
+
+
+class MaskedHead(nn.Module):
+    """What stands between the last states and the embeddings that tell masked tokens: `dense.*`,
+    `norm.*`, and the `bias` [vocab] of the logits."""
+
+    def __init__(self, shape: EncoderShape) -> None:
+        super().__init__()
+        self.dense = nn.Linear(shape.hidden_size, shape.hidden_size)
+        self.norm = nn.LayerNorm(shape.hidden_size, shape.norm_eps)
+        self.bias = nn.Parameter(torch.zeros(shape.vocab_size))
+        self._activation = activation_of(shape.activation)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Last states to what is multiplied with the embeddings [..., hidden], in the number format
+        of the states."""
+        dense, norm, kind = self.dense, self.norm, hidden.dtype
+        read = self._activation(F.linear(hidden, dense.weight.to(kind), dense.bias.to(kind)))
+        width = norm.normalized_shape
+        return F.layer_norm(read, width, norm.weight.to(kind), norm.bias.to(kind), norm.eps)
 
 
 class EncoderChain(Chain):
     """An encoder of `shape` with the blocks of `architecture`.
 
     Outside the slots: `embed.weight` [vocab, hidden], `positions.weight`, `types.weight` (where the
-    network knows token types), and `embed_norm.*`.
+    network knows token types), `embed_norm.*` and, where the shape has one, the `MaskedHead`.
     """
 
     shape: EncoderShape
@@ -31,10 +53,11 @@ class EncoderChain(Chain):
         )
         self.embed_norm = nn.LayerNorm(shape.hidden_size, shape.norm_eps)
         self.slots = make_slots(shape, self.architecture)
+        self.head = MaskedHead(shape) if shape.masked_head else None
 
     @property
     def outside(self) -> tuple[str, ...]:
-        return ("embed.", "positions.", "types.", "embed_norm.")
+        return ("embed.", "positions.", "types.", "embed_norm.", "head.")
 
     def forward(
         self, ids: Tensor, attention_mask: Tensor | None = None, types: Tensor | None = None
@@ -68,6 +91,12 @@ class EncoderChain(Chain):
 
     def exact_hidden(self, state: Tensor) -> Tensor:
         return state.float()
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Of the token at each place [batch, tokens, vocab], from last states; a network with a
+        masked head only."""
+        assert self.head is not None
+        return F.linear(self.head(hidden).to(self.dtype), self.embed.weight, self.head.bias)
 
     def pool(self, hidden: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Embeddings [batch, hidden] of last states [batch, tokens, hidden]."""

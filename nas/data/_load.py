@@ -20,6 +20,7 @@ from nas.data._base import TextSource
 from nas.data._datasets import DatasetSource
 from nas.data._file import FileSource
 from nas.data._jsonl import JsonlSource
+from nas.data._masking import mask_tokens
 from nas.data._pictures import load_pictures
 from nas.data._python_docs import PythonDocsSource
 from nas.data._sampling import check_prompts, sample_windows, writer
@@ -36,7 +37,8 @@ class TextData:
     """Token windows [sequences, sequence_length] int64 that never share a token's position, or
     pictures [pictures, 3, side, side] uint8.
 
-    `train` is shuffled; `score` and `evaluate` are in the order of the text.
+    `train` is shuffled; `score` and `evaluate` are in the order of the text. For a teacher that
+    tells masked tokens there are some in `train` and `score`.
     """
 
     train: Tensor
@@ -74,9 +76,12 @@ def load_text_data(
         train = train[torch.randperm(len(train), generator=generator)]
         sampled = sum(s.numel() for s in samples)
         split = split.model_copy(update={"sampled_tokens": sampled})
+    score = windows(split.score)
+    if (token := mask_token(teacher)) is not None:
+        train, score = mask_tokens(train, token, seed), mask_tokens(score, token, seed + 1)
     return TextData(
         train=train,
-        score=windows(split.score),
+        score=score,
         evaluate=windows(split.evaluate),
         split=split,
     )
@@ -122,6 +127,23 @@ def _frame(teacher: Teacher) -> tuple[int, ...]:
             "(cls_token, sep_token); an encoder was trained with both"
         )
     return frame
+
+
+def mask_token(teacher: Teacher) -> int | None:
+    """What stands in the place of a masked token; None where the teacher tells none.
+
+    Raises ConfigError where the tokenizer has none.
+    """
+    shape = teacher.shape
+    if not (isinstance(shape, EncoderShape) and shape.masked_head):
+        return None
+    token = teacher.tokenizer.mask_token_id
+    if token is None:
+        raise ConfigError(
+            "teacher.tokenizer: it names no token for masked ones (mask_token); the teacher's head "
+            "tells masked tokens, use the tokenizer that it was trained with"
+        )
+    return int(token)
 
 
 def _framed(windows: Tensor, frame: tuple[int, ...]) -> Tensor:

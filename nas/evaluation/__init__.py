@@ -7,6 +7,7 @@ from nas.evaluation._greedy import Agreement, compare_tokens, greedy_agreement, 
 from nas.evaluation._items import Cloze, MultipleChoice, read_items
 from nas.evaluation._language import LanguageQuality, language_quality
 from nas.evaluation._lm_eval import Harness, HarnessResult
+from nas.evaluation._masked import masked_quality
 from nas.evaluation._pairs import Pairs, rank_pairs, read_pairs
 from nas.evaluation._tasks import TaskResult, TaskScore, evaluate_task
 
@@ -34,6 +35,7 @@ __all__ = [
     "greedy_agreement",
     "greedy_tokens",
     "language_quality",
+    "masked_quality",
     "rank_pairs",
     "read_items",
     "read_pairs",

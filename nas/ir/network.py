@@ -67,6 +67,11 @@ class ChainShape(BaseModel, ABC):
         return False
 
     @property
+    def language(self) -> bool:
+        """Whether the network is for telling tokens: next ones, or masked ones."""
+        return self.generates
+
+    @property
     @abstractmethod
     def norm_parameters(self) -> int:
         """Weights of the norm of a slot."""
@@ -207,16 +212,22 @@ class EncoderShape(TransformerShape):
 
     Its use is an embedding of the whole text: the `pooling` of the last states (`mean` over the
     tokens that are not padding, or the first, `cls`), of unit length where `normalised`.
-    `type_vocab_size` 0: the network knows no token types.
+    `type_vocab_size` 0: the network knows no token types. With a `masked_head` its use is to tell
+    masked tokens: the last states pass a dense layer with activation and norm, and the embeddings.
     """
 
     type_vocab_size: int = Field(default=2, ge=0, le=2**16)
     pooling: Literal["mean", "cls"] = "mean"
     normalised: bool = True
+    masked_head: bool = False
 
     @property
     def pre_norm(self) -> bool:
         return False
+
+    @property
+    def language(self) -> bool:
+        return self.masked_head
 
     @property
     def norm_parameters(self) -> int:
@@ -225,11 +236,17 @@ class EncoderShape(TransformerShape):
     @property
     def outside_parameters(self) -> int:
         rows = self.vocab_size + self.max_positions + self.type_vocab_size
-        return rows * self.hidden_size + self.norm_parameters
+        head = 0
+        if self.masked_head:  # its output layer is the embeddings' weight, with a bias
+            head = (self.hidden_size + 1) * self.hidden_size + self.norm_parameters
+            head += self.vocab_size
+        return rows * self.hidden_size + self.norm_parameters + head
 
     @property
     def head_parameters(self) -> int:
-        return 0
+        if not self.masked_head:
+            return 0
+        return (self.vocab_size + self.hidden_size) * self.hidden_size
 
     def ffn(self, width: int) -> BlockSpec:
         return FeedForward(width=width)

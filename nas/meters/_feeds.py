@@ -66,6 +66,8 @@ class Feeds:
     def _encoder(self, request: Request, batch: int, tokens: int) -> dict[str, np.ndarray]:
         """What a block of an encoder, or its head, takes beside the state."""
         if request.part == "head":
+            if self.shape.language:
+                return {}
             return {"attention_mask": self._np.ones((batch, tokens), self._np.int64)}
         if isinstance(request.spec, GroupedQueryAttention):
             return {"mask": self._np.zeros((batch, 1, 1, tokens), self.dtype)}

@@ -9,6 +9,7 @@ from nas.objectives._base import Objective
 from nas.objectives._classes import ClassObjective, Lesson
 from nas.objectives._embedding import EmbeddingObjective
 from nas.objectives._language import LanguageObjective
+from nas.objectives._masked import MaskedLanguageObjective
 
 
 def lesson_for(chain: Chain, lesson: Lesson, metric: Tensor | None = None) -> Objective:
@@ -25,4 +26,6 @@ def objective_of(chain: Chain, metric: Tensor | None = None) -> Objective:
     if isinstance(chain, (DecoderChain, ConvChain)):
         return LanguageObjective(chain.head)
     assert isinstance(chain, EncoderChain)
+    if chain.head is not None:
+        return MaskedLanguageObjective(chain.head, chain.embed.weight, chain.head.bias)
     return EmbeddingObjective(chain.pool, metric)

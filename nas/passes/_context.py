@@ -132,7 +132,7 @@ class PassContext:
     def goal_key(self) -> str:
         """Key of what students are compared by: text, teacher, and the objective where one can
         choose."""
-        if self.shape.generates:
+        if self.shape.language:
             return self.data_key
         return content_key("objective", self.data_key, self.config.objective)
 
@@ -149,7 +149,10 @@ class PassContext:
 
         config = self.config.distill
         lesson = Lesson(
-            config.temperature, config.standardised, config.relation_weight, config.semantic_weight
+            config.temperature,
+            config.standardised,
+            config.diswot_relation_weight,
+            config.diswot_semantic_weight,
         )
         return lesson_for(chain, lesson, self.metric(config.similarity_weight))
 
@@ -160,7 +163,7 @@ class PassContext:
         weight = similarity_weight
         if weight is None:
             weight = self.config.objective.similarity_weight
-        if self.shape.generates or self.shape.reads_pictures or weight == 0:
+        if self.shape.language or self.shape.reads_pictures or weight == 0:
             return None
         return similarity_metric(self._embeddings, weight)
 

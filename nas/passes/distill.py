@@ -23,7 +23,14 @@ from nas.chain import Chain
 from nas.config import DistillConfig
 from nas.data import augmented, tokens_a_sample
 from nas.errors import PassError
-from nas.objectives import Objective, cosine_distance
+from nas.objectives import (
+    Objective,
+    attention_relation_loss,
+    attention_relations,
+    attention_vectors,
+    cosine_distance,
+)
+from nas.objectives._attention import Vectors
 from nas.passes._context import PassContext
 from nas.passes.distill_blocks import cosine
 from nas.passes.score import scoring_copy
@@ -38,57 +45,63 @@ class Curve:
 
     cosine: list[float] = field(default_factory=list)
     kl: list[float] = field(default_factory=list)
+    relation: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class _Goal:
-    """What the teacher says of a piece: state after each layer, and the objective's goal."""
+    """What the teacher says of a piece: state after each layer, the objective's goal, and relations
+    where they are learnt."""
 
     ids: Tensor
     states: list[Tensor]
     last: object
+    relations: Vectors | None = None
 
 
 class _Teacher(nn.Module):
     """The teacher of a distillation. A module, as `_Network` is, since calling it gathers what is
     sharded."""
 
-    def __init__(self, chain: Chain, objective: Objective) -> None:
+    def __init__(self, chain: Chain, objective: Objective, config: DistillConfig) -> None:
         super().__init__()
-        self.chain, self.objective = chain, objective
+        self.chain, self.objective, self.config = chain, objective, config
 
     @torch.no_grad()
     def forward(self, ids: Tensor) -> _Goal:
-        states: list[Tensor] = []
-        last = self.chain.run(
-            self.chain.embed_tokens(ids),
-            self.chain.context(ids),
-            tap=_keep_layers(self.chain, states),
-        )
-        return _Goal(ids, states, self.objective.goal(self.chain.final_hidden(last), last))
+        chain, states, relations = self.chain, list[Tensor](), None
+        start = chain.embed_tokens(ids)
+        last = chain.run(start, chain.context(ids), tap=_keep_layers(chain, states))
+        if self.config.relation_weight:
+            vectors = _vectors(chain, start, states, self.config)
+            assert vectors is not None
+            relations = attention_relations(vectors, self.config.relation_heads)
+        goal = self.objective.goal(chain.final_hidden(last), last)
+        return _Goal(ids, states, goal, relations)
 
 
 class _Network(nn.Module):
     """A student with the terms of its loss."""
 
-    def __init__(self, chain: Chain, objective: Objective) -> None:
+    def __init__(self, chain: Chain, objective: Objective, config: DistillConfig) -> None:
         super().__init__()
-        self.chain, self.objective = chain, objective
+        self.chain, self.objective, self.config = chain, objective, config
 
-    def forward(self, goal: _Goal) -> tuple[Tensor, Tensor]:
-        """Divergence and mean distance of the states."""
-        states: list[Tensor] = []
+    def forward(self, goal: _Goal) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Divergence, mean distance of the states, and that of relations where they are learnt."""
+        chain, states, relation = self.chain, list[Tensor](), None
         with autocast(goal.ids.device.type):
-            last = self.chain.run(
-                self.chain.embed_tokens(goal.ids),
-                self.chain.context(goal.ids),
-                tap=_keep_layers(self.chain, states),
-            )
-        hidden = self.chain.final_hidden(last)
+            start = chain.embed_tokens(goal.ids)
+            last = chain.run(start, chain.context(goal.ids), tap=_keep_layers(chain, states))
+            learnt = goal.relations is not None
+            vectors = _vectors(chain, start, states, self.config) if learnt else None
+        if vectors is not None and goal.relations is not None:
+            relation = attention_relation_loss(vectors, goal.relations)
+        hidden = chain.final_hidden(last)
         divergence = self.objective.loss(hidden, goal.last, last)
         distances = [cosine_distance(s, t) for s, t in zip(states, goal.states, strict=True)]
-        return divergence, torch.stack(distances).mean()
+        return divergence, torch.stack(distances).mean(), relation
 
 
 @dataclass
@@ -105,12 +118,16 @@ class _Learner:
     def begin(self) -> None:
         self.curve.kl.append(0.0)
         self.curve.cosine.append(0.0)
+        self.curve.relation.append(0.0)
 
     def accumulate(self, goal: _Goal, share: float, config: DistillConfig) -> None:
         """Add the gradient of a piece that is `share` of the step's batch."""
         started = time.perf_counter()
-        divergence, distance = self.network(goal)
+        divergence, distance, relation = self.network(goal)
         loss = share * (config.kl_weight * divergence + config.cosine_weight * distance)
+        if relation is not None:
+            loss = loss + share * config.relation_weight * relation
+            self.curve.relation[-1] += share * float(relation.detach())
         (self.ranks.size * loss).backward()  # the ranks' gradients are averaged
         self.curve.kl[-1] += share * float(divergence.detach())
         self.curve.cosine[-1] += share * float(distance.detach())
@@ -119,10 +136,11 @@ class _Learner:
     def finish(self, config: DistillConfig) -> None:
         """Clip, step, and free the gradients: with one piece a step, no two learners hold them."""
         started = time.perf_counter()
-        self.curve.kl[-1], self.curve.cosine[-1] = self.ranks.total(
-            (self.curve.kl[-1], self.curve.cosine[-1])
-        )
-        if not math.isfinite(self.curve.kl[-1] + self.curve.cosine[-1]):
+        terms = (self.curve.kl, self.curve.cosine, self.curve.relation)
+        totals = self.ranks.total([term[-1] for term in terms])
+        for term, total in zip(terms, totals, strict=True):
+            term[-1] = total
+        if not math.isfinite(sum(totals)):
             raise PassError("the distillation loss is not finite; lower distill.learning_rate")
         step, warmup = len(self.curve.kl) - 1, max(1, round(config.warmup_fraction * config.steps))
         for group in self.optimiser.param_groups:
@@ -139,11 +157,12 @@ def distill(context: PassContext, students: Mapping[str, Chain], keys: Mapping[s
     Collective, as everything below: `context.ranks` train together, and the first of them stores.
     """
     config, ranks = context.config.distill, context.ranks
-    teacher = _teacher(scoring_copy(context.teacher.chain), context.lesson, ranks)
+    teacher = _teacher(context, scoring_copy(context.teacher.chain), ranks)
     learners = {
         name: _learner(chain, context.lesson(chain), config, ranks)
         for name, chain in students.items()
     }
+    _say_who_learns_no_relations(context, students)
     if ranks.size > 1:
         context.release_teacher()
     checkpoint = ShardedCheckpoint(context.run.path("checkpoints", "distill"), ranks)
@@ -167,6 +186,15 @@ def distill(context: PassContext, students: Mapping[str, Chain], keys: Mapping[s
     checkpoint.remove()
 
 
+def _say_who_learns_no_relations(context: PassContext, students: Mapping[str, Chain]) -> None:
+    config = context.config.distill
+    layer = config.relation_layer % context.shape.layers
+    for name, student in students.items():
+        attends = hasattr(student.slot(2 * layer).branch, "q_proj")
+        if config.relation_weight and not attends:
+            context.progress.say(f"{name}: no attention in layer {layer}, so no relations there")
+
+
 def load_distilled(context: PassContext, name: str, student: Chain) -> Chain:
     """Fill an assembled student with its distilled weights."""
     path = context.run.path("students", name, "weights.safetensors")
@@ -182,7 +210,7 @@ def _learner(chain: Chain, objective: Objective, config: DistillConfig, ranks: R
     if not config.train_embeddings:
         for parameter in _outside(chain):
             parameter.requires_grad_(False)
-    network = _Network(chain, objective)
+    network = _Network(chain, objective, config)
     ranks.shard(network, _layers(chain), [p for p in _outside(chain) if not p.requires_grad])
     trained = [p for p in chain.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
@@ -195,13 +223,14 @@ def _learner(chain: Chain, objective: Objective, config: DistillConfig, ranks: R
     return _Learner(network, optimiser, Curve(), ranks)
 
 
-def _teacher(chain: Chain, lesson: Callable[[Chain], Objective], ranks: Ranks) -> _Teacher:
+def _teacher(context: PassContext, chain: Chain, ranks: Ranks) -> _Teacher:
     """Of whose slots each rank holds a part; one that is streamed holds one slot."""
     if ranks.size == 1 or isinstance(chain, StreamedChain):
-        return _Teacher(chain, lesson(chain))
+        return _Teacher(chain, context.lesson(chain), context.config.distill)
     # Modules of its own, since the run may go on with this chain.
     own = copy.deepcopy(chain, {id(p): p for p in chain.parameters()})
-    teacher, layers = _Teacher(own, lesson(own)), _layers(own)
+    teacher = _Teacher(own, context.lesson(own), context.config.distill)
+    layers = _layers(own)
     grouped = {id(p) for group in layers for module in group for p in module.parameters()}
     ranks.shard(teacher, layers, [p for p in own.parameters() if id(p) not in grouped])
     return teacher
@@ -252,6 +281,15 @@ def _step(
             learner.accumulate(goal, share, config)
             if i == len(pieces) - 1:
                 learner.finish(config)
+
+
+def _vectors(
+    chain: Chain, start: Tensor, states: list[Tensor], config: DistillConfig
+) -> Vectors | None:
+    """Queries, keys and values of the layer whose relations are learnt; None where a student has no
+    attention there."""
+    layer = config.relation_layer % chain.shape.layers
+    return attention_vectors(chain.slot(2 * layer), states[layer - 1] if layer else start)
 
 
 def _keep_layers(chain: Chain, states: list[Tensor]) -> Callable[[int, Tensor], None]:

@@ -17,7 +17,7 @@ from nas.run import content_key, file_digest, json_writer
 
 if TYPE_CHECKING:
     from nas.chain import Chain, ConvChain, DecoderChain, EncoderChain
-    from nas.evaluation import Retained, TaskResult
+    from nas.evaluation import LanguageQuality, Retained, TaskResult
 
 
 class ModelQuality(BaseModel):
@@ -85,6 +85,8 @@ def _measure(
         return _language(context, stage, students)
     if context.shape.reads_pictures:
         return _classes(context, students)
+    if context.shape.language:
+        return _masked(context, students)
     return _embeddings(context, students)
 
 
@@ -98,15 +100,7 @@ def _language(context: PassContext, stage: str, students: Mapping[str, Chain]) -
     found = language_quality(decoder(teacher), decoders, windows, dtype=dtype)
     free = _free_running(context, decoders) if stage == "after" else {}
     return {
-        name: ModelQuality(
-            tokens=windows.numel(),
-            kl_nats=quality.kl_mean,
-            kl_stderr_nats=quality.kl_standard_error,
-            kl_by_window_nats=quality.kl,
-            perplexity=quality.perplexity,
-            top1_agreement=quality.top1_agreement,
-            **free.get(name, {}),
-        )
+        name: ModelQuality(tokens=windows.numel(), **_nearness(quality), **free.get(name, {}))
         for name, quality in found.items()
     }
 
@@ -145,6 +139,31 @@ def _embeddings(context: PassContext, students: Mapping[str, Chain]) -> Qualitie
             recall_at_10=quality.recall_at_10,
         )
         for name, quality in found.items()
+    }
+
+
+def _masked(context: PassContext, students: Mapping[str, Chain]) -> Qualities:
+    from nas.data import mask_token, mask_tokens
+    from nas.evaluation import masked_quality
+
+    windows, token = context.text.evaluate, mask_token(context.teacher)
+    assert token is not None
+    masked = mask_tokens(windows, token, context.config.seed)
+    encoders = {name: encoder(chain) for name, chain in students.items()}
+    found = masked_quality(encoder(context.teacher.chain), encoders, windows, masked)
+    return {
+        name: ModelQuality(tokens=windows.numel(), **_nearness(quality))
+        for name, quality in found.items()
+    }
+
+
+def _nearness(quality: LanguageQuality) -> dict[str, Any]:
+    return {
+        "kl_nats": quality.kl_mean,
+        "kl_stderr_nats": quality.kl_standard_error,
+        "kl_by_window_nats": quality.kl,
+        "perplexity": quality.perplexity,
+        "top1_agreement": quality.top1_agreement,
     }
 
 

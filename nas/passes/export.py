@@ -184,7 +184,12 @@ def _sentence_transformers(
     export_encoder_folder(chain, context.teacher.tokenizer, folder, name=context.config.name)
     ids = _gate_ids(context)
     difference = check_encoder_folder(folder, chain, ids, tolerance=_HUGGINGFACE_TOLERANCE)
-    return {"gates": [_gate("embeddings", difference, _HUGGINGFACE_TOLERANCE)]}
+    return {"gates": [_gate(_answers(chain), difference, _HUGGINGFACE_TOLERANCE)]}
+
+
+def _answers(chain: EncoderChain) -> str:
+    """What the gates of an encoder compare."""
+    return "logits" if chain.shape.masked_head else "embeddings"
 
 
 def _engines(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
@@ -273,7 +278,7 @@ def _check_encoder(
 
     ids = _gate_ids(context)
     difference = check_encoder(artifact, chain, ids, tolerance=tolerance)
-    return [_gate("embeddings", difference, encoder_limit(chain, ids, tolerance))]
+    return [_gate(_answers(chain), difference, encoder_limit(chain, ids, tolerance))]
 
 
 def compute_capabilities(context: PassContext) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from nas.errors import ConfigError
-from nas.ir import ConvShape
+from nas.ir import ConvShape, TransformerShape
 from nas.passes._context import PassContext
 from nas.solvers import create_solver
 
@@ -28,6 +28,7 @@ def preflight(context: PassContext, passes: Collection[str]) -> None:
     create_solver(context.config.solve.solver)
     _require_kind(context)
     _require_precisions(context)
+    _require_relations(context)
     if "evaluate" in passes:
         _require_tasks(context)
     if "export" in passes and context.run.record("export/tensorrt_rtx-student") is None:
@@ -85,6 +86,33 @@ def _require_tasks(context: PassContext) -> None:
         from nas.passes.evaluate_harness import require_known
 
         require_known(context)
+
+
+def _require_relations(context: PassContext) -> None:
+    """Raise ConfigError for relations that the teacher cannot teach."""
+    from nas.teachers import read_shape
+
+    config = context.config.distill
+    if config.relation_weight == 0:
+        return
+    shape = read_shape(context.config.teacher)
+    if shape.generates or not isinstance(shape, TransformerShape):
+        raise ConfigError(
+            f"distill.relation_weight: relations of all tokens are an encoder's, the teacher is a "
+            f"{shape.family}; set it to 0"
+        )
+    if config.relation_heads > shape.head_dim:
+        # A student may have a single head there.
+        raise ConfigError(
+            f"distill.relation_heads: {config.relation_heads} relation heads do not fit in one "
+            f"attention head of {shape.head_dim} channels, which a student may be left with; ask "
+            f"for fewer"
+        )
+    if not -shape.layers <= config.relation_layer < shape.layers:
+        raise ConfigError(
+            f"distill.relation_layer: {config.relation_layer} is none of the {shape.layers} layers "
+            f"of the teacher; use 0 to {shape.layers - 1}, or -1 for the last"
+        )
 
 
 def _require_kind(context: PassContext) -> None:

@@ -8,7 +8,6 @@ kind, too: `similarity`, the squared error of the cosines of all pairs of texts 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,9 +16,8 @@ from torch import Tensor
 
 from nas.chain import EncoderChain
 from nas.errors import ConfigError
-from nas.proxies._autodistil import relations
-
-Vectors = tuple[Tensor, Tensor, Tensor]
+from nas.objectives import attention_relation_loss, attention_relations, attention_vectors
+from nas.objectives._attention import Vectors
 
 
 @dataclass(frozen=True)
@@ -69,18 +67,12 @@ class RelationObjective:
     def goal(self, teacher: EncoderChain, ids: Tensor) -> Goal:
         """One pass of the teacher over ids [batch, tokens], for any number of students."""
         seen = look(teacher, ids, self.embeds)
-        queries, keys, values = (self._relation(v) for v in seen.vectors)
         cosines = None if seen.embeddings is None else _cosines(seen.embeddings)
-        return Goal((queries, keys, values), cosines)
+        return Goal(attention_relations(seen.vectors, self.relation_heads), cosines)
 
     def relation_loss(self, vectors: Vectors, goal: Goal) -> Tensor:
         """Nats, averaged over parts, texts and rows, summed over queries, keys and values."""
-        losses = [
-            F.kl_div(self._relation(ours), theirs, reduction="sum", log_target=True)
-            / theirs[..., 0].numel()
-            for ours, theirs in zip(vectors, goal.relations, strict=True)
-        ]
-        return torch.stack(losses).sum()
+        return attention_relation_loss(vectors, goal.relations)
 
     def loss(self, seen: Seen, goal: Goal) -> Tensor:
         """The whole, differentiable."""
@@ -91,23 +83,17 @@ class RelationObjective:
         pairs = max(1, len(apart) * (len(apart) - 1))  # the diagonal is zero
         return found + self.similarity_weight * apart.sum() / pairs
 
-    def _relation(self, vectors: Tensor) -> Tensor:
-        parts: Sequence[Tensor] = relations(vectors.float(), self.relation_heads)
-        return F.log_softmax(torch.stack(list(parts)), dim=-1)
-
 
 def look(chain: EncoderChain, ids: Tensor, embeds: bool) -> Seen:
     """Run an encoder over ids [batch, tokens] without padding, no further than needed."""
     last, context = len(chain.slots) - 2, chain.context(ids)
     state = chain.run(chain.embed_tokens(ids), context, stop=last)
-    slot = chain.slot(last)
-    queries, keys, values = (
-        slot.get_submodule(f"branch.{name}_proj")(slot.normed(state)) for name in "qkv"
-    )
+    vectors = attention_vectors(chain.slot(last), state)
+    assert vectors is not None
     if not embeds:
-        return Seen((queries, keys, values), None)
+        return Seen(vectors, None)
     hidden = chain.final_hidden(chain.run(state, context, start=last))
-    return Seen((queries, keys, values), chain.pool(hidden.float()))
+    return Seen(vectors, chain.pool(hidden.float()))
 
 
 def _cosines(embeddings: Tensor) -> Tensor:

@@ -142,6 +142,11 @@ def _teacher(request: AutoDistilRequest) -> tuple[Teacher, EncoderChain]:
             f"--teacher {request.teacher}: a {teacher.shape.family} is no encoder; AutoDistil "
             f"compares what all tokens say of each other; use nas run for decoders"
         )
+    if teacher.chain.shape.masked_head:
+        raise CapabilityError(
+            f"--teacher {request.teacher}: students of AutoDistil have no head for masked tokens; "
+            f"save the encoder alone with save_pretrained"
+        )
     return teacher, teacher.chain
 
 

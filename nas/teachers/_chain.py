@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +167,9 @@ def chain_from_model(model: PreTrainedModel) -> Chain:
     Raises CapabilityError for an architecture that is not supported.
     """
     family = family_of(model.config.model_type, type(model).__name__)
-    shape = family.shape(model.config)
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    shape = family.shape(config)
     state = model.state_dict()
 
     def read(name: str) -> Tensor:

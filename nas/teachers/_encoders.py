@@ -22,13 +22,37 @@ class EncoderFamily(Family):
     """Beginnings of tensors that no embedding depends on, prefix apart."""
 
     def foreign_names(self, name: str) -> tuple[str, ...]:
+        if name.startswith("head."):
+            return self._head_names(name)
         plain = self.layout.foreign(name)
         old = plain.replace("LayerNorm.weight", "LayerNorm.gamma")
         old = old.replace("LayerNorm.bias", "LayerNorm.beta")
         return plain, f"{self.prefix}{plain}", f"{self.prefix}{old}", old
 
+    def _head_names(self, name: str) -> tuple[str, ...]:
+        """A head stands beside the encoder, without its prefix; its bias may be the decoder's."""
+        plain = self.layout.foreign(name)
+        old = plain.replace("LayerNorm.weight", "LayerNorm.gamma")
+        old = old.replace("LayerNorm.bias", "LayerNorm.beta")
+        return plain, old, plain.replace("predictions.bias", "predictions.decoder.bias")
+
     def ignorable(self, name: str) -> bool:
         return name.removeprefix(self.prefix).startswith(self.unread)
+
+    def _masked_head(self, config: Any) -> bool:
+        """Whether the checkpoint's head tells masked tokens.
+
+        Raises CapabilityError where its output layer is not the embeddings' weight.
+        """
+        if (config.architectures or [""])[0] != self.model_classes[1]:
+            return False
+        if not getattr(config, "tie_word_embeddings", True):
+            raise CapabilityError(
+                "tie_word_embeddings: false is not supported: the head of a masked language model "
+                "reads through the embeddings; choose a teacher with tied ones, or save its "
+                "encoder alone"
+            )
+        return True
 
 
 class BertFamily(EncoderFamily):
@@ -36,7 +60,7 @@ class BertFamily(EncoderFamily):
 
     model_type = "bert"
     config_class = "BertConfig"
-    model_classes = ("BertModel",)
+    model_classes = ("BertModel", "BertForMaskedLM")
     prefix = "bert."
     unread = ("pooler.", "embeddings.position_ids", "cls.")
     layout = Layout(
@@ -45,6 +69,9 @@ class BertFamily(EncoderFamily):
             "positions": "embeddings.position_embeddings",
             "types": "embeddings.token_type_embeddings",
             "embed_norm": "embeddings.LayerNorm",
+            "head": "cls.predictions",
+            "head.dense": "cls.predictions.transform.dense",
+            "head.norm": "cls.predictions.transform.LayerNorm",
         },
         layer="encoder.layer.{layer}",
         attention={
@@ -83,6 +110,7 @@ class BertFamily(EncoderFamily):
             type_vocab_size=config.type_vocab_size,
             norm_eps=config.layer_norm_eps,
             activation=config.hidden_act,
+            masked_head=self._masked_head(config),
         )
 
 
@@ -91,7 +119,7 @@ class DistilBertFamily(EncoderFamily):
 
     model_type = "distilbert"
     config_class = "DistilBertConfig"
-    model_classes = ("DistilBertModel",)
+    model_classes = ("DistilBertModel", "DistilBertForMaskedLM")
     prefix = "distilbert."
     unread = ("embeddings.position_ids", "vocab_")
     layout = Layout(
@@ -99,6 +127,9 @@ class DistilBertFamily(EncoderFamily):
             "embed": "embeddings.word_embeddings",
             "positions": "embeddings.position_embeddings",
             "embed_norm": "embeddings.LayerNorm",
+            "head": "vocab_projector",
+            "head.dense": "vocab_transform",
+            "head.norm": "vocab_layer_norm",
         },
         layer="transformer.layer.{layer}",
         attention={
@@ -127,6 +158,7 @@ class DistilBertFamily(EncoderFamily):
             type_vocab_size=0,
             norm_eps=1e-12,
             activation=config.activation,
+            masked_head=self._masked_head(config),
         )
 
 
@@ -169,7 +201,9 @@ def with_pooling(shape: EncoderShape, folder: Path) -> EncoderShape:
     if "Pooling" in kinds:
         pooling = _pooling(_inside(folder, kinds["Pooling"]) / "config.json")
     normalised = "Normalize" in kinds
-    return shape.model_copy(update={"pooling": pooling, "normalised": normalised})
+    # A folder with pooling is for embeddings, whatever head the weights may carry.
+    found = {"pooling": pooling, "normalised": normalised, "masked_head": False}
+    return shape.model_copy(update=found)
 
 
 def _pooling(path: Path) -> Literal["mean", "cls"]:

@@ -32,6 +32,7 @@ VARIANTS = {
         encoder_shape(pooling="cls", normalised=False, type_vocab_size=0),
         MIXED_ENCODER,
     ),
+    "masked tokens": (encoder_shape(masked_head=True, activation="relu"), MIXED_ENCODER),
 }
 
 
@@ -48,15 +49,16 @@ def test_onnx_computes_the_encoder_at_sizes_of_its_own(chain: EncoderChain, tmp_
         ids = torch.randint(4, 200, (rows, tokens))
         mask = torch.ones_like(ids)
         mask[-1, (tokens + 1) // 2 :] = 0
-        states, embeddings = encoder.run(ids.numpy(), mask.numpy())
+        states, answers = encoder.run(ids.numpy(), mask.numpy())
         expected = chain(ids, mask)
         seen = mask.bool()
         torch.testing.assert_close(
             torch.from_numpy(states)[seen], expected[seen], atol=1e-4, rtol=0
         )
-        torch.testing.assert_close(
-            torch.from_numpy(embeddings), chain.pool(expected, mask), atol=1e-4, rtol=0
-        )
+        found, wanted = torch.from_numpy(answers), chain.pool(expected, mask)
+        if chain.shape.masked_head:
+            found, wanted = found[seen], chain.logits(expected)[seen]
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
     assert encoder.time_prefill(2, 8) > 0
 
 
@@ -120,10 +122,13 @@ def test_the_folder_loads_as_what_was_exported(chain: EncoderChain, tmp_path: Pa
     folder = tmp_path / "student"
     artifact = export_encoder_folder(chain, encoder_tokenizer(), folder, name="student")
     assert check_encoder_folder(folder, chain, IDS) < 1e-5
-    assert {"modules.json", "1_Pooling/config.json", "tokenizer.json"} <= set(artifact.files)
-    modules = [entry["type"].rpartition(".")[2] for entry in json.loads(_read(folder))]
-    expected = ["Transformer", "Pooling", *(["Normalize"] if chain.shape.normalised else [])]
-    assert modules == expected
+    modules = {"modules.json", "1_Pooling/config.json"}
+    assert modules.isdisjoint(artifact.files) == chain.shape.masked_head
+    assert "tokenizer.json" in artifact.files
+    if chain.shape.masked_head:
+        return
+    kinds = [entry["type"].rpartition(".")[2] for entry in json.loads(_read(folder))]
+    assert kinds == ["Transformer", "Pooling", *(["Normalize"] if chain.shape.normalised else [])]
 
 
 def _read(folder: Path) -> str:
@@ -139,6 +144,24 @@ def test_remote_code_is_all_that_the_folder_needs(tmp_path: Path) -> None:
     model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
     with torch.no_grad():
         torch.testing.assert_close(model(IDS).last_hidden_state, chain(IDS), atol=1e-5, rtol=1e-5)
+
+
+def test_masked_tokens_are_told_by_the_folder_alone(tmp_path: Path) -> None:
+    from transformers import AutoModelForMaskedLM, pipeline
+
+    chain, folder = tiny_encoder(encoder_shape(masked_head=True)), tmp_path / "student"
+    export_encoder_folder(chain, encoder_tokenizer(), folder, name="student")
+    model = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True).eval()
+    with torch.no_grad():
+        found = model(IDS, labels=IDS)
+    expected = chain.logits(chain(IDS))
+    torch.testing.assert_close(found.logits, expected, atol=1e-4, rtol=1e-4)
+    loss = torch.nn.functional.cross_entropy(expected.flatten(0, 1), IDS.flatten())
+    torch.testing.assert_close(found.loss, loss, atol=1e-4, rtol=1e-4)
+    tell = pipeline("fill-mask", str(folder), trust_remote_code=True)
+    assert len(tell("the [MASK] of")) == 5
+    with pytest.raises(PassError, match="logits differ"):
+        check_encoder_folder(folder, tiny_encoder(chain.shape, seed=1), IDS)
 
 
 def test_the_folder_gate_names_the_difference(tmp_path: Path) -> None:

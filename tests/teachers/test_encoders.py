@@ -62,6 +62,60 @@ def test_a_folder_is_read(family: str, tmp_path: Path) -> None:
     torch.testing.assert_close(teacher.chain(IDS), expected(IDS))
 
 
+@pytest.mark.parametrize("family", ENCODERS)
+def test_logits_of_masked_tokens_are_those_of_transformers(family: str, tmp_path: Path) -> None:
+    model = tiny_encoder_model(family, masked=True)
+    loaded = load_teacher(
+        TeacherConfig(source=str(save_tiny_encoder(tmp_path / "t", family, masked=True)))
+    )
+    with torch.no_grad():
+        expected = model(IDS, attention_mask=MASK).logits[MASK.bool()]
+        for chain in (chain_from_model(model), loaded.chain):
+            assert isinstance(chain, EncoderChain)
+            found = chain.logits(chain(IDS, MASK))[MASK.bool()]
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert loaded.shape.language
+    assert parse_shape(loaded.shape.model_dump(mode="json")) == loaded.shape
+    outside = (p for n, p in loaded.chain.named_parameters() if n.startswith(loaded.chain.outside))
+    assert loaded.shape.outside_parameters == sum(p.numel() for p in outside)
+
+
+def test_a_head_under_old_names_is_read(tmp_path: Path) -> None:
+    folder = save_tiny_encoder(tmp_path / "t", masked=True)
+    chain = load_teacher(TeacherConfig(source=str(folder))).chain
+    weights = load_file(folder / "model.safetensors")
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma")
+        .replace("LayerNorm.bias", "LayerNorm.beta")
+        .replace("predictions.bias", "predictions.decoder.bias"): tensor
+        for name, tensor in weights.items()
+        if not name.endswith("decoder.bias")
+    }
+    assert "cls.predictions.decoder.bias" in old
+    assert "cls.predictions.transform.LayerNorm.gamma" in old
+    save_file(old, folder / "model.safetensors")
+    again = load_teacher(TeacherConfig(source=str(folder))).chain
+    assert isinstance(chain, EncoderChain)
+    assert isinstance(again, EncoderChain)
+    torch.testing.assert_close(again.logits(again(IDS)), chain.logits(chain(IDS)))
+
+
+def test_a_head_of_its_own_is_refused(tmp_path: Path) -> None:
+    folder = save_tiny_encoder(tmp_path / "t", masked=True)
+    path = folder / "config.json"
+    untied = {**json.loads(path.read_text()), "tie_word_embeddings": False}
+    path.write_text(json.dumps(untied))
+    with pytest.raises(CapabilityError, match="tie_word_embeddings: false"):
+        _shape(folder)
+
+
+def test_with_pooling_a_head_is_left_unread(tmp_path: Path) -> None:
+    folder = save_tiny_encoder(tmp_path / "t", masked=True, pooling="cls_token")
+    teacher = load_teacher(TeacherConfig(source=str(folder)))
+    assert not teacher.shape.language
+    assert not any(name.startswith("head") for name, _ in teacher.chain.named_parameters())
+
+
 def test_a_checkpoint_with_a_head_and_old_names_is_read(folder: Path) -> None:
     plain = load_teacher(TeacherConfig(source=str(folder))).chain(IDS)
     weights = load_file(folder / "model.safetensors")
@@ -105,7 +159,7 @@ def test_the_stamp_does_not_depend_on_the_order_of_files_of_one_name(
     [
         ({"position_embedding_type": "relative_key"}, "absolute positions"),
         ({"is_decoder": True}, "choose an encoder"),
-        ({"architectures": ["BertForMaskedLM"]}, "choose a teacher that is a BertModel"),
+        ({"architectures": ["BertForQuestionAnswering"]}, "choose a teacher that is a BertModel"),
     ],
 )
 def test_what_the_chain_cannot_express_is_refused(

@@ -43,9 +43,7 @@ computed in floating point, so that logits differ by what rounding activations c
 """
 
 _ENCODER_CARD = """---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-tags: [nas, distillation]
+{use}tags: [nas, distillation]
 ---
 
 # {name}
@@ -55,11 +53,7 @@ block was chosen under the budgets of its target, then the whole was distilled. 
 parameters, {dtype}.
 
 ```python
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer("path/to/this/folder", trust_remote_code=True)
-print(model.encode(["A text.", "Another."]).shape)
-```
+{code}```
 
 The code that `trust_remote_code` allows is in `modeling_nas_encoder.py` and
 `configuration_nas_encoder.py` beside this file; it needs torch and transformers >= 5.
@@ -77,10 +71,31 @@ too. Here the weights of such blocks lie on these levels and all is computed in 
 """
 
 
+_MASKED_USE = """library_name: transformers
+pipeline_tag: fill-mask
+"""
+_EMBEDDING_USE = """library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+"""
+_MASKED_CODE = """from transformers import pipeline
+
+tell = pipeline("fill-mask", "path/to/this/folder", trust_remote_code=True)
+print(tell(f"A {tell.tokenizer.mask_token} text."))
+"""
+_EMBEDDING_CODE = """from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("path/to/this/folder", trust_remote_code=True)
+print(model.encode(["A text.", "Another."]).shape)
+"""
+
+
 def encoder_card(chain: EncoderChain, name: str, dtype: str) -> str:
     """The same for an encoder."""
     shape = chain.shape
+    masked = shape.masked_head
     return _ENCODER_CARD.format(
+        use=_MASKED_USE if masked else _EMBEDDING_USE,
+        code=_MASKED_CODE if masked else _EMBEDDING_CODE,
         name=name,
         family=shape.family,
         layers=shape.layers,

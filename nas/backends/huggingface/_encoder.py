@@ -28,13 +28,14 @@ _AUTO_MAP = {
     "AutoConfig": "configuration_nas_encoder.NasEncoderConfig",
     "AutoModel": "modeling_nas_encoder.NasEncoderModel",
 }
+_AUTO_MAP_MASKED = {"AutoModelForMaskedLM": "modeling_nas_encoder.NasEncoderForMaskedLM"}
 
 
 def export_encoder_folder(
     chain: EncoderChain, tokenizer: Any, folder: Path, *, name: str
 ) -> HuggingFaceArtifact:
-    """Write weights, configuration, tokenizer, code, model card and the modules that
-    sentence-transformers reads to `folder`.
+    """Write weights, configuration, tokenizer, code, model card and, for embeddings, the modules
+    that sentence-transformers reads to `folder`.
 
     The folder appears complete or not at all; raises PassError when it cannot be written and
     ArtifactError when something else lies there.
@@ -46,8 +47,10 @@ def export_encoder_folder(
         config = encoder_config(chain, dtype, tokenizer.pad_token_id)
         everything = config.to_dict()
         own = {key: everything[key] for key in type(config).__annotations__}
-        _write(fresh / "config.json", {**config.to_diff_dict(), **own, "auto_map": _AUTO_MAP})
-        _write_modules(chain, fresh)
+        auto_map = _AUTO_MAP | (_AUTO_MAP_MASKED if chain.shape.masked_head else {})
+        _write(fresh / "config.json", {**config.to_diff_dict(), **own, "auto_map": auto_map})
+        if not chain.shape.masked_head:
+            _write_modules(chain, fresh)
         for code in _CODE:
             shutil.copyfile(code_path(code), fresh / code)
         tokenizer.save_pretrained(fresh)
@@ -80,9 +83,10 @@ def encoder_config(chain: EncoderChain, dtype: str, pad_token_id: int | None) ->
         pad_token_id=pad_token_id,
         pooling=shape.pooling,
         normalised=shape.normalised,
+        masked_head=shape.masked_head,
         teacher_family=shape.family,
         dtype=dtype,
-        architectures=["NasEncoderModel"],
+        architectures=["NasEncoderForMaskedLM" if shape.masked_head else "NasEncoderModel"],
     )
 
 
@@ -132,31 +136,44 @@ def _write(path: Path, value: object) -> None:
 def check_encoder_folder(
     folder: Path, chain: EncoderChain, ids: Tensor, *, tolerance: float = 1e-4
 ) -> float:
-    """Largest difference of embeddings between a model loaded from the folder and the chain, in
-    float32, on ids [batch, tokens] as they are and with padding on the right.
+    """Largest difference of embeddings, or logits, between a model loaded from the folder and the
+    chain, in float32, on ids [batch, tokens] as they are and with padding on the right.
 
     Raises PassError, with the difference, when it is above `tolerance`, or where the code files in
     the folder are not the ones nas ships.
     """
-    from nas.backends.huggingface.remote.modeling_nas_encoder import NasEncoderModel
+    from nas.backends.huggingface.remote.modeling_nas_encoder import (
+        NasEncoderForMaskedLM,
+        NasEncoderModel,
+    )
 
     for code in _CODE:
         if (folder / code).read_bytes() != code_path(code).read_bytes():
             raise PassError(f"{folder / code} is not what nas ships; export it again")
+    kind = NasEncoderForMaskedLM if chain.shape.masked_head else NasEncoderModel
     with quiet():
-        model = NasEncoderModel.from_pretrained(folder, dtype=torch.float32)
+        model = kind.from_pretrained(folder, dtype=torch.float32)
     model = model.to(chain.device).eval()
+    plain = chain.in_dtype(torch.float32)
     ids = ids.to(chain.device)
     padded = torch.ones_like(ids)
     padded[::2, ids.shape[1] // 2 :] = 0
     worst = 0.0
     for mask in (torch.ones_like(ids), padded):
-        theirs = chain.pool(model(ids, attention_mask=mask).last_hidden_state, mask)
-        ours = chain.pool(chain.in_dtype(torch.float32)(ids, mask), mask)
+        theirs, ours = model(ids, attention_mask=mask), plain(ids, mask)
+        if chain.shape.masked_head:
+            seen = mask.bool()
+            theirs, ours = theirs.logits[seen], plain.logits(ours)[seen]
+        else:
+            theirs, ours = chain.pool(theirs.last_hidden_state, mask), chain.pool(ours, mask)
         worst = max(worst, float((theirs - ours).abs().max()))
     if not worst <= tolerance:
         raise PassError(
-            f"{folder}: embeddings differ from the student's by {worst:.3g} (at most "
+            f"{folder}: {_answers(chain)} differ from the student's by {worst:.3g} (at most "
             f"{tolerance:g}); the export is wrong, do not use it"
         )
     return worst
+
+
+def _answers(chain: EncoderChain) -> str:
+    return "logits" if chain.shape.masked_head else "embeddings"

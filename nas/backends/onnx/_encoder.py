@@ -23,6 +23,7 @@ from nas.ir import Skip
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from torch import Tensor
 
 
 def export_encoder(
@@ -33,7 +34,8 @@ def export_encoder(
     Inputs: `input_ids`, `attention_mask` (0 for padding) and, where the encoder knows token types,
     `token_type_ids`, all [batch, sequence_length] int64. Outputs: `last_hidden_state`
     [batch, sequence_length, hidden] and `sentence_embedding` [batch, hidden], pooled and normalised
-    as the teacher's.
+    as the teacher's; with a masked head `logits` [batch, sequence_length, vocab] in the place of
+    embeddings.
 
     Raises ConfigError for an unknown dtype, CapabilityError where a package is missing, PassError
     when the file cannot be written.
@@ -49,7 +51,11 @@ def compose_encoder(chain: EncoderChain, dtype: str, opset: int) -> ir.Model:
     """The model in memory; weights are read when it is written."""
     shape, composer = chain.shape, Composer("encoder", dtype, opset)
     ids = composer.add_ids(id_inputs(shape), cached=False)
-    outside = {n: p for n, p in chain.named_parameters() if n.startswith(chain.outside)}
+    outside: dict[str, Tensor | ir.Value] = {
+        n: p for n, p in chain.named_parameters() if n.startswith(chain.outside)
+    }
+    # One weight for the table that opens the network and, with a masked head, closes it.
+    outside["embed.weight"] = composer.add_weight("prologue.embed.weight", chain.embed.weight)
     prologue = prologue_template(shape, dtype, opset)
     state, mask = composer.instantiate(prologue, "prologue.", ids, outside)
     for k, slot in enumerate(chain.slot_ids):
@@ -62,8 +68,12 @@ def compose_encoder(chain: EncoderChain, dtype: str, opset: int) -> ir.Model:
         (state,) = composer.instantiate(template, f"{slot.id}.", inputs, weights)
     composer.add_output(state, "last_hidden_state", ("batch", "sequence_length", shape.hidden_size))
     epilogue = epilogue_template(shape, dtype, opset)
-    (embedding,) = composer.instantiate(epilogue, "epilogue.", [state, ids[1]], {})
-    composer.add_output(embedding, "sentence_embedding", ("batch", shape.hidden_size))
+    if shape.masked_head:
+        (logits,) = composer.instantiate(epilogue, "epilogue.", [state], outside)
+        composer.add_output(logits, "logits", ("batch", "sequence_length", shape.vocab_size))
+    else:
+        (embedding,) = composer.instantiate(epilogue, "epilogue.", [state, ids[1]], {})
+        composer.add_output(embedding, "sentence_embedding", ("batch", shape.hidden_size))
     model = composer.model()
     require_dynamic(model)
     return model

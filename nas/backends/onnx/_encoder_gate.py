@@ -15,7 +15,8 @@ from nas.errors import PassError
 def check_encoder(
     artifact: OnnxArtifact, chain: EncoderChain, ids: Tensor, *, tolerance: float = 1e-3
 ) -> float:
-    """Largest difference from torch over states of tokens and embeddings, on `ids` [batch, tokens].
+    """Largest difference from torch over states of tokens and embeddings, or logits in their place,
+    on `ids` [batch, tokens].
 
     Two batches of different sizes: the rows as they are, and the first beside one that is padded on
     the right; row by row where layers round their inputs. Raises PassError, with the difference,
@@ -27,7 +28,7 @@ def check_encoder(
     difference = max(_difference(encoder, chain, *batch) for batch in _batches(chain, ids))
     if not difference <= limit:  # so that NaN fails too
         raise PassError(
-            f"{artifact.path}: states or embeddings differ from torch's by up to "
+            f"{artifact.path}: states, embeddings or logits differ from torch's by up to "
             f"{difference:.3g}, {limit:.3g} is allowed; the file does not compute this network"
         )
     return difference
@@ -64,11 +65,12 @@ def _difference(encoder: object, chain: EncoderChain, ids: Tensor, mask: Tensor)
     from nas.backends.onnxruntime import OnnxEncoder
 
     assert isinstance(encoder, OnnxEncoder)
-    states, embeddings = encoder.run(ids.numpy(), mask.numpy())
-    hidden = chain(ids.to(chain.device), mask.to(chain.device)).float().cpu()
-    wanted = chain.pool(hidden, mask)
-    apart = torch.from_numpy(states.astype(np.float32)) - hidden
-    return max(
-        float(apart[mask.bool()].abs().max()),
-        float((torch.from_numpy(embeddings.astype(np.float32)) - wanted).abs().max()),
-    )
+    found = (torch.from_numpy(a.astype(np.float32)) for a in encoder.run(ids.numpy(), mask.numpy()))
+    states, answers = found
+    hidden = chain(ids.to(chain.device), mask.to(chain.device)).float()
+    if chain.head is None:
+        apart = answers - chain.pool(hidden.cpu(), mask)
+    else:
+        apart = (answers - chain.logits(hidden).float().cpu())[mask.bool()]
+    wrong = (states - hidden.cpu())[mask.bool()]
+    return max(float(wrong.abs().max()), float(apart.abs().max()))

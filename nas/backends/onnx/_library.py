@@ -19,6 +19,7 @@ from nas.backends.onnx._modules import (
     EncoderPrologue,
     Epilogue,
     MaskedBlock,
+    MaskedEpilogue,
     PlainBlock,
     Prologue,
     TypedEncoderPrologue,
@@ -106,7 +107,8 @@ def epilogue_template(shape: TransformerShape, dtype: str, opset: int) -> Templa
     """What every network ends with.
 
     Decoder: `state` -> `logits`; weights `norm.weight`, `head.weight`. Encoder: `state`,
-    `attention_mask` -> `sentence_embedding`.
+    `attention_mask` -> `sentence_embedding`, or with a masked head `state` -> `logits`; weights
+    `head.*` and `embed.weight`.
     """
     if isinstance(shape, EncoderShape):
         return _encoder_epilogue(shape, dtype, opset)
@@ -122,6 +124,8 @@ def epilogue_template(shape: TransformerShape, dtype: str, opset: int) -> Templa
 
 
 def _encoder_epilogue(shape: EncoderShape, dtype: str, opset: int) -> Template:
+    if shape.masked_head:
+        return _masked_epilogue(shape, dtype, opset)
     small = _reduced_encoder(shape, ("pooling", "normalised"))
 
     def make() -> Template:
@@ -131,6 +135,16 @@ def _encoder_epilogue(shape: EncoderShape, dtype: str, opset: int) -> Template:
             whole=frozenset({"attention_mask"}),
         )
         return export_part(EncoderEpilogue(EncoderChain(small)), signature, dtype, opset)
+
+    return _remembered(("epilogue", small.model_dump_json(), dtype, str(opset)), make)
+
+
+def _masked_epilogue(shape: EncoderShape, dtype: str, opset: int) -> Template:
+    small = _reduced_encoder(shape, ("norm_eps", "activation", "masked_head"))
+
+    def make() -> Template:
+        part = MaskedEpilogue(EncoderChain(small))
+        return export_part(part, Signature({"state": _STATE}, ("logits",)), dtype, opset)
 
     return _remembered(("epilogue", small.model_dump_json(), dtype, str(opset)), make)
 

@@ -195,6 +195,30 @@ class TypedEncoderPrologue(EncoderPrologue):
         return self._open(input_ids, attention_mask, token_type_ids, weights)
 
 
+class _Teller(nn.Module):
+    """Last states to logits of tokens; the encoder's own parameters, under its own names."""
+
+    def __init__(self, chain: EncoderChain) -> None:
+        super().__init__()
+        assert chain.head is not None
+        self.embed, self.head = chain.embed, chain.head
+
+    def forward(self, state: Tensor) -> Tensor:
+        return F.linear(self.head(state), self.embed.weight, self.head.bias)
+
+
+class MaskedEpilogue(Part):
+    """Last state -> logits of masked tokens."""
+
+    def __init__(self, chain: EncoderChain) -> None:
+        super().__init__(_Teller(chain))
+
+    def forward(self, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+        result = self.call(weights, state)
+        assert isinstance(result, Tensor)
+        return result
+
+
 class EncoderEpilogue(Part):
     """Last state and padding mask -> embedding."""
 

@@ -151,7 +151,8 @@ def epilogue_model(
     device: str = "cpu",
 ) -> ir.Model:
     """What stands after the slots: `state` [batch, sequence_length, hidden] -> `logits` by final
-    norm and head, or, with `attention_mask`, -> `sentence_embedding`."""
+    norm and head; of an encoder `logits` by its masked head, or, with `attention_mask`,
+    `sentence_embedding`."""
     require_dtype(dtype)
     opset = DEFAULT_OPSET if opset is None else opset
     if isinstance(shape, ConvShape):
@@ -160,6 +161,11 @@ def epilogue_model(
     composer = Composer("epilogue", dtype, opset)
     state = composer.add_input("state", ("batch", "sequence_length", shape.hidden_size))
     template = epilogue_template(shape, dtype, opset)
+    if isinstance(shape, EncoderShape) and shape.masked_head:
+        weights = _outside_weights(shape, seed, device)
+        (logits,) = composer.instantiate(template, "epilogue.", [state], weights)
+        composer.add_output(logits, "logits", ("batch", "sequence_length", shape.vocab_size))
+        return composer.model()
     if isinstance(shape, EncoderShape):
         mask = composer.add_input("attention_mask", IDS, "INT64")
         (embedding,) = composer.instantiate(template, "epilogue.", [state, mask], {})

@@ -13,7 +13,8 @@ class NasEncoderConfig(PreTrainedConfig):  # type: ignore[misc]
     `blocks` holds two entries a layer, attention and feed-forward: `{"kind": "gqa",
     "query_heads": q, "kv_heads": k}`, `{"kind": "ffn", "width": w}`, `{"kind": "linear"}` (one
     linear layer with a bias) or `{"kind": "skip"}` (the norm alone). `type_vocab_size` 0: no token
-    types. `pooling` (`mean` or `cls`) and `normalised` say how its states become an embedding.
+    types. `pooling` (`mean` or `cls`) and `normalised` say how its states become an embedding;
+    `masked_head`: there is a head that tells masked tokens.
     """
 
     model_type = "nas_encoder"
@@ -36,6 +37,7 @@ class NasEncoderConfig(PreTrainedConfig):  # type: ignore[misc]
     tie_word_embeddings: bool = False
     pooling: str = "mean"
     normalised: bool = True
+    masked_head: bool = False
     teacher_family: str = "bert"
 
     def validate_architecture(self) -> None:

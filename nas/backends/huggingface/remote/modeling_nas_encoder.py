@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
-from transformers.modeling_outputs import BaseModelOutput
+from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 from transformers.utils import can_return_tuple
 
 from .configuration_nas_encoder import NasEncoderConfig
@@ -142,4 +142,42 @@ class NasEncoderModel(PreTrainedModel):  # type: ignore[misc]
         return BaseModelOutput(last_hidden_state=state)
 
 
-__all__ = ["NasEncoderModel"]
+class NasEncoderHead(nn.Module):
+    """`norm(act(dense(state)))`, and the bias of the logits."""
+
+    def __init__(self, config: NasEncoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.act_fn = ACT2FN[config.hidden_act]
+
+    def forward(self, state: Tensor) -> Tensor:
+        read: Tensor = self.norm(self.act_fn(self.dense(state)))
+        return read
+
+
+class NasEncoderForMaskedLM(NasEncoderModel):
+    """The encoder and the head that tells masked tokens through the embeddings."""
+
+    def __init__(self, config: NasEncoderConfig) -> None:
+        super().__init__(config)
+        self.head = NasEncoderHead(config)
+        self.post_init()
+
+    @can_return_tuple  # type: ignore[untyped-decorator]
+    def forward(
+        self, input_ids: Tensor, labels: Tensor | None = None, **kwargs: Any
+    ) -> MaskedLMOutput:
+        """Logits [batch, tokens, vocab] of ids [batch, tokens]; `labels` as ids, -100 where no loss
+        is wanted."""
+        kwargs.pop("return_dict", None)
+        state = super().forward(input_ids, **kwargs).last_hidden_state
+        logits = F.linear(self.head(state), self.embed.weight, self.head.bias)
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        return MaskedLMOutput(loss=loss, logits=logits)
+
+
+__all__ = ["NasEncoderForMaskedLM", "NasEncoderModel"]
