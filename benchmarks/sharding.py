@@ -34,10 +34,12 @@ from nas.run import RunDirectory
 
 _ROOT = Path(__file__).resolve().parents[1]
 _SETTINGS = (
-    *("target.hardware=rtx4090", "target.meter=roofline", "build.tokens=2048", "build.epochs=1"),
-    *("data.sequence_length=256", "refine.rounds=0", "assemble.refit_tokens=0", "baselines=[]"),
+    *("target.hardware=rtx4090", "target.meter=roofline", "build.tokens=1024", "build.epochs=1"),
+    *("score.draws=1", "data.score_sequences=2", "refine.rounds=0", "assemble.refit_tokens=0"),
+    "baselines=[]",
     *("distill.batch_tokens=2048", "distill.micro_batch_tokens=1024", "distill.checkpoint_every=2"),
 )
+_SPACE = "attention: {linear: true}\nffn: {linear: true, skip: true}\n"  # soon built
 _GOAL = 1e-4
 Curve = dict[str, list[float]]
 
@@ -48,10 +50,12 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="K=V")
     given = parser.parse_args()
-    settings = [*_SETTINGS, f"distill.steps={given.steps}", *given.overrides]
-    config = load_config(_ROOT / "examples" / "smollm2-demo.yaml", settings)
     with tempfile.TemporaryDirectory(prefix="nas-sharding-") as name:
         folder = Path(name)
+        (folder / "space.yaml").write_text(_SPACE, encoding="utf-8")
+        steps, space = f"distill.steps={given.steps}", f"space={folder / 'space.yaml'}"
+        settings = [*_SETTINGS, steps, space, *given.overrides]
+        config = load_config(_ROOT / "examples" / "smollm2-demo.yaml", settings)
         compile_run(
             config, RunDirectory.create(folder / "run"), Session().progress, stop="assemble"
         )

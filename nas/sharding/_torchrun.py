@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from nas._numerics import compute_dtype
 from nas.errors import ConfigError
@@ -60,11 +61,11 @@ class TorchrunRanks(Ranks):
             dist.destroy_process_group()
 
     @cached_property
-    def _store(self) -> dist.Store:
+    def _store(self) -> Store:
         """Names of an earlier attempt, which torchrun may have restarted, are not seen."""
         hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        store = dist.TCPStore(self._address, self._port, is_master=self.first and not hosted)
-        return dist.PrefixStore(f"nas-{self._attempt}", store)
+        store = TCPStore(self._address, self._port, is_master=self.first and not hosted)
+        return PrefixStore(f"nas-{self._attempt}", store)
 
     def _connect(self, device: str) -> None:
         if torch.device(device).index is not None:

@@ -42,7 +42,7 @@ class Saved:
 
     def local(self, name: str) -> Tensor:
         """This rank's part of a tensor."""
-        parts = [file.get_tensor(name) for file in self._files]
+        parts: list[Tensor] = [file.get_tensor(name) for file in self._files]
         if self._same or not parts[0].dim():
             return parts[0]
         return _part(torch.cat(parts), self._ranks)

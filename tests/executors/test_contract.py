@@ -266,7 +266,7 @@ class _DeadOnArrival:
         return self
 
     def options(self, **_: Any) -> Any:
-        return lambda threads: _Actor(self)
+        return SimpleNamespace(remote=lambda threads: _Actor(self))
 
     def wait(self, refs: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
         return refs[:1], refs[1:]

@@ -35,7 +35,9 @@ def assembled(
     """A run with a student and a baseline that are to be distilled."""
     root = tmp_path_factory.mktemp("sharding") / "run"
     distill = {"steps": STEPS, "batch_tokens": 120, "micro_batch_tokens": 72}
-    config = small_config(distill=distill, budgets={"params_m": 0.026})
+    config = small_config(
+        distill=distill, budgets={"params_m": 0.026}, baselines=["depth_cut_within"]
+    )
     compile_run(config, RunDirectory.create(root), stop="assemble")
     return root
 
