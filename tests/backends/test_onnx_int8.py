@@ -118,8 +118,8 @@ def test_a_network_of_eight_bits_passes_its_gate_with_a_cache_and_padding(tmp_pa
     chain = tiny_chain(SHAPE, EIGHT_BITS)
     artifact = export_onnx(chain, tmp_path)
     report = check_onnx(artifact, chain, tiny_ids(2, 12), greedy_tokens=8, tolerance=1e-5)
-    assert report.limit > 0.01
-    assert report.max_logits_difference < 0.5 * report.limit
+    assert 0.01 < report.limit < 2
+    assert report.max_logits_difference <= report.limit
 
 
 def test_a_file_of_other_steps_fails_its_gate(

@@ -98,6 +98,8 @@ def test_requests_are_distinct_and_without_skips() -> None:
         "embed",
         "attention/kv2",
         "ffn/w48",
+        "ffn/w20-int8",
+        "attention/kv2-int8_dynamic",
         "ffn/w20",
         "ffn/linear",
         "head",

@@ -33,7 +33,7 @@ from nas.run import RunDirectory
 FFN = Slot(layer=1, kind="ffn")
 SPACE = """
 attention: {kv_heads: [1], linear: false, precision: [float, int8_dynamic]}
-ffn: {width_percent: [50], linear: false, precision: [float, int8, int8_dynamic]}
+ffn: {linear: false, precision: [float, int8, int8_dynamic]}
 """
 
 
@@ -91,7 +91,7 @@ def test_a_finished_block_is_not_trained_again(
 
 
 def test_a_block_is_the_same_whether_its_float_form_is_a_candidate_or_not(
-    artefacts: Callable[..., Artefacts], tmp_path: Path
+    artefacts: Callable[..., Artefacts],
 ) -> None:
     view = artefacts(build={"epochs": 1})
     build(view.context, [_candidate(24, "int8")])
@@ -103,22 +103,17 @@ def test_a_block_is_the_same_whether_its_float_form_is_a_candidate_or_not(
 
 
 def test_eight_bits_take_a_quarter_of_the_memory_and_the_same_parameters(
-    artefacts: Callable[..., Artefacts],
+    artefacts: Callable[..., Artefacts], space: str
 ) -> None:
-    view = artefacts()
-    table = view.costs
-    costs = {
-        spec.label: option_costs(view.context, table, FFN, spec)
-        for spec in (GatedFeedForward(width=24), KeepTeacher())
-    }
-    context = view.context
-    spec = GatedFeedForward(width=24, precision="int8")
-    from nas.blocks import stored_bytes
-
-    whole = 2**20 * costs["w24"]["memory_mib"] - 4 * context.shape.norm_parameters
-    assert stored_bytes(context.shape, "ffn", spec, 4) == pytest.approx(
-        whole / 4 + 4 * (24 + 24 + 32)
+    view = artefacts(space=space)
+    own, eight_bits = (
+        option_costs(view.context, view.costs, FFN, spec)
+        for spec in (KeepTeacher(), GatedFeedForward(width=48, precision="int8"))
     )
+    assert own["params_m"] == eight_bits["params_m"]
+    norm = 4 * view.context.shape.norm_parameters
+    whole, stored = (2**20 * costs["memory_mib"] - norm for costs in (own, eight_bits))
+    assert stored == pytest.approx(whole / 4 + 4 * (48 + 48 + 32))
 
 
 def test_what_rounding_costs_is_scored(artefacts: Callable[..., Artefacts], space: str) -> None:
@@ -205,11 +200,13 @@ def test_drafts_of_eight_bits_are_rounded_closed_forms(
     )
     names = {c.id for c in view.candidates}
     assert any("int8" in name for name in names)
-    drafts = view.context.run.path("drafts", FFN.id)
-    float_draft = load_file(drafts / "w24.safetensors")["down_proj.weight"]
-    rounded = load_file(drafts / "w24-int8.safetensors")["down_proj.weight"]
-    levels, step = weight_levels(float_draft)
-    torch.testing.assert_close(rounded, levels * step[:, None])
+    drafts = view.context.run.path("drafts", "layers.1.attention")
+    plain, rounded = (
+        load_file(drafts / f"{label}.safetensors") for label in ("kv1", "kv1-int8_dynamic")
+    )
+    for name, weight in plain.items():
+        levels, step = weight_levels(weight)
+        torch.testing.assert_close(rounded[name], levels * step[:, None])
 
 
 def test_attention_of_eight_bits_keeps_its_cache_in_float() -> None:

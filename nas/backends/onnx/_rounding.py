@@ -1,8 +1,8 @@
 """What rounding to eight bits allows two exact implementations to differ by.
 
 Sums in another order differ by a millionth, which now and then puts an activation on the level
-next to it; after a few layers the two are apart by about what rounding itself changes. So that
-is the limit of a gate: a lost scale, zero point or mask changes far more.
+next to it; after some layers the errors of the two have little in common. So a gate allows twice
+what rounding itself changes: a lost scale, zero point or mask changes far more.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def limit_of(
     results: Callable[[ChainT, BatchT], Tensor],
     tolerance: float,
 ) -> float:
-    """`tolerance`, or the largest difference that rounding the inputs of layers makes to `results`
-    of the chain, where that is more."""
+    """`tolerance`, or twice the largest difference that rounding the inputs of layers makes to
+    `results` of the chain, where that is more."""
     if not rounds(chain):
         return tolerance
     exact = with_exact_inputs(chain)
     noise = (float((results(chain, b) - results(exact, b)).abs().max()) for b in batches)
-    return max(tolerance, *noise)
+    return max(tolerance, 2 * max(noise))
