@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import argparse
 import copy
+import re
 import statistics
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,12 @@ from nas.console import Session
 from nas.data import load_images
 from nas.errors import NasError
 from nas.meters import interleaved
-from nas.networks import CifarResNet, ImageNetwork, load_image_teacher
+from nas.networks import CifarResNet, ImageNetwork, load_image_teacher, resnet_from_key
 from nas.networks._cifar_resnet import BasicBlock
 from nas.progress import Progress
 from nas.report import Summary, load_summary
 from nas.run import RunDirectory
 from nas.search import Recipe, SearchRequest, distill, search
-from search_spaces import load_student_space
 
 ROOT = Path(__file__).parent
 ROUNDS = 15
@@ -109,15 +109,13 @@ class Bench:
         distilled = summary.student.distillation
         assert distilled is not None
         self.steps, self.pictures = distilled.steps, distilled.tokens // distilled.steps
-        self.notes: list[str] = []
         models = ["teacher", "student", *(b.name for b in summary.baselines)]
         self.paths = {name: folder / "run" / "onnx" / name / "model.onnx" for name in models}
 
     def others(self) -> None:
+        """Train those whose file is not there yet: an interrupted benchmark goes on."""
         recipe = Recipe(self.steps, batch=self.pictures, learning_rate=FINE_TUNING_RATE)
-        pruned = self._pruned()
-        self._train("torch-pruning", pruned, recipe)
-        winner = self._winner()
+        self._train("torch-pruning", self._pruned, recipe)
         fresh = {
             "DisWOT's winner, distilled": Recipe(
                 self.steps, ("semantic", "relation"), batch=self.pictures
@@ -127,11 +125,7 @@ class Bench:
             ),
         }
         for name, recipe in fresh.items():
-            network = load_student_space("diswot-s0")
-            spec = next(network.spec(c) for c in network.choices() if network.key(c) == winner)
-            student = spec.build(0)
-            assert isinstance(student, ImageNetwork)
-            self._train(name, student, recipe)
+            self._train(name, self._winner, recipe)
 
     def judged(self) -> dict[str, Judged]:
         """All networks, timed in turns."""
@@ -161,15 +155,20 @@ class Bench:
             right += int((network.run(pictures.numpy()).argmax(-1) == labels.numpy()).sum())
         return right / len(self.test)
 
-    def _train(self, name: str, student: ImageNetwork, recipe: Recipe) -> None:
+    def _train(self, name: str, make: Callable[[], ImageNetwork], recipe: Recipe) -> None:
+        plain = re.sub(r"[^a-z]+", "-", name.lower())
+        self.paths[name] = self.folder / "onnx" / f"{plain}.onnx"
+        if self.paths[name].is_file():
+            return
         self.progress.say(f"training {name}")
+        student = make()
         distill(
             student, self.teacher, self.images, recipe, name=name, seed=0, progress=self.progress
         )
-        self.paths[name] = self._exported(student.eval(), name.replace(" ", "-").replace("'", ""))
+        self._exported(student.eval(), plain)
 
-    def _winner(self) -> str:
-        """DisWOT's choice from S0 within half of the teacher's operations."""
+    def _winner(self) -> ImageNetwork:
+        """DisWOT's choice from S0 within half of the teacher's operations, with fresh weights."""
         assert isinstance(self.teacher, CifarResNet)
         half = self.teacher.spec.size().flops / 2e6
         answer = search(
@@ -182,8 +181,11 @@ class Bench:
             ),
             self.progress,
         )
-        self.notes.append(f"DisWOT's winner is {answer.ranked[0].architecture}.")
-        return answer.ranked[0].architecture
+        winner = answer.ranked[0].architecture
+        self._note(f"DisWOT's winner is {winner}.")
+        student = resnet_from_key(winner).build(0)
+        assert isinstance(student, ImageNetwork)
+        return student
 
     def _pruned(self) -> ImageNetwork:
         """The least pruned network that is as fast as the student, by bisection."""
@@ -200,8 +202,18 @@ class Bench:
                 low = ratio
         if found is None:
             found, kept = prune(self.teacher, high), high
-        self.notes.append(f"Torch-Pruning removes {kept:.0%} of the channels of each group.")
+        self._note(f"Torch-Pruning removes {kept:.0%} of the channels of each group.")
         return found
+
+    def _note(self, text: str) -> None:
+        """Keep a line for the table beside the networks."""
+        path = self.folder / "notes.txt"
+        known = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        path.write_text("\n".join(dict.fromkeys([*known, text])), encoding="utf-8")
+
+    @property
+    def notes(self) -> list[str]:
+        return (self.folder / "notes.txt").read_text(encoding="utf-8").splitlines()
 
     def _slower(self, network: ImageNetwork) -> float:
         """Latency over the student's, both timed in turns."""
