@@ -53,6 +53,9 @@ _UNSTABLE = ("report/report.html", "units/report.json", "events.jsonl", "run.loc
 """The page renders summary.json, times included, and the key of their record is a hash over it; the
 log tells of every attempt."""
 
+_PASSES = tuple(p.name for p in PASSES if p.name != "prune")
+"""Pruning is off in this run: it makes nothing, so its end is not in the log."""
+
 Attempt = Callable[[], None]
 
 
@@ -208,13 +211,13 @@ def pass_seconds(root: Path) -> dict[str, float]:
 
 def _left(root: Path, seconds: Mapping[str, float]) -> float:
     """Seconds of the passes that are not finished."""
-    names = [p.name for p in PASSES]
+    names = list(_PASSES)
     return sum(seconds.get(name, 0.0) for name in names[names.index(_under_way(root)) :])
 
 
 def _some_write(root: Path, source: random.Random, writes: Counter[str]) -> tuple[str, int]:
     """A pass that is not finished, and the number of one of its writes."""
-    names = [p.name for p in PASSES]
+    names = list(_PASSES)
     waiting = [n for n in names[names.index(_under_way(root)) :] if writes[n]]
     name = source.choice(waiting or [names[-1]])
     return name, source.randint(1, max(1, writes[name]))
@@ -349,7 +352,7 @@ def _under_way(root: Path) -> str:
     if log.exists() and (root / "run.json").exists():
         events = RunDirectory.open(root).events()
         done = {e.get("name") for e in events if e["event"] == "pass"}
-    names = [p.name for p in PASSES]
+    names = list(_PASSES)
     last = max((names.index(name) for name in done), default=-1)
     return names[min(last + 1, len(names) - 1)]
 
