@@ -11,14 +11,10 @@ import pytest
 import torch
 
 from nas.backends.onnxruntime import OnnxEncoder
-from nas.chain import Chain
 from nas.compiler import compile_run, make_plan
 from nas.config import ObjectiveConfig, RunConfig, validate_config
 from nas.errors import ConfigError
 from nas.executors import ProcessPool
-from nas.passes import Artefacts, PassContext
-from nas.passes.assemble import assembled
-from nas.passes.distill import _batches
 from nas.report import load_summary
 from nas.run import RunDirectory
 from tests.encoders import save_tiny_encoder
@@ -179,41 +175,6 @@ def test_what_only_decoders_do_is_refused_with_the_way_out(
     settings = {**config.model_dump(mode="json"), **changes}
     with pytest.raises(ConfigError, match=message):
         compile_run(validate_config(settings, "test"), RunDirectory.create(tmp_path / "run"))
-
-
-def test_relations_of_a_chosen_layer_are_learnt(config: RunConfig, tmp_path: Path) -> None:
-    """The first step's loss by hand, for a student of fewer heads than the teacher."""
-    learnt = {"relation_weight": 1.0, "relation_layer": 0, "relation_heads": 3, "steps": 2}
-    distill = config.distill.model_copy(update=learnt)
-    changes = {"distill": distill, "baselines": ("depth_cut_within",)}
-    asked = config.model_copy(update=changes)
-    run = RunDirectory.create(tmp_path / "run")
-    compile_run(asked, run, stop="distill")
-
-    context = PassContext(asked, RunDirectory.open(tmp_path / "run"))
-    view = Artefacts(context)
-    ids = next(_batches(context.text.train, asked.distill, asked.seed))
-    for name, architecture in view.architectures.items():
-        student = assembled(context, name, architecture)
-        found = run.require(f"distill/{name}").data["relation"]
-        if not hasattr(student.slot(0).branch, "q_proj"):
-            assert found == [0.0, 0.0]
-            continue
-        expected = _relations_apart(context.teacher.chain, student, ids, parts=3)
-        assert found[0] == pytest.approx(expected, rel=0.1)
-        assert found[0] > 0
-
-
-def _relations_apart(teacher: Chain, student: Chain, ids: torch.Tensor, parts: int) -> float:
-    total = 0.0
-    for projection in ("q_proj", "k_proj", "v_proj"):
-        logs = []
-        for chain in (teacher, student):
-            said = chain.slot(0).get_submodule(f"branch.{projection}")(chain.embed_tokens(ids))
-            cut = [p @ p.mT / p.shape[-1] ** 0.5 for p in said.tensor_split(parts, dim=-1)]
-            logs.append(torch.stack(cut).log_softmax(-1))
-        total += float((logs[0].exp() * (logs[0] - logs[1])).sum(-1).mean())
-    return total
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ class MaskedLanguageObjective(Objective):
 
     def __init__(self, read: Callable[[Tensor], Tensor], weight: Tensor, bias: Tensor) -> None:
         self._read, self._weight, self._bias = read, weight, bias
+        self._frozen: Tensor | None = None
 
     def divergence(self, reference: Tensor) -> Divergence:
         with torch.no_grad():
@@ -59,8 +60,12 @@ class MaskedLanguageObjective(Objective):
         return torch.cat((read, torch.ones_like(read[..., :1])), dim=-1)
 
     def _matrix(self) -> Tensor:
-        """Weight and bias as one [vocab, hidden + 1]."""
-        return torch.cat((self._weight, self._bias[:, None]), dim=1)
+        """Weight and bias as one [vocab, hidden + 1]; made once where neither is trained."""
+        if self._weight.requires_grad or self._bias.requires_grad:
+            return torch.cat((self._weight, self._bias[:, None]), dim=1)
+        if self._frozen is None:
+            self._frozen = torch.cat((self._weight, self._bias[:, None]), dim=1)
+        return self._frozen
 
     def _head(self) -> nn.Linear:
         matrix = self._matrix().detach()

@@ -37,6 +37,7 @@ def _text(folder: Path, text: str, **rest: Any) -> dict[str, Any]:
         ({"solve": {"solver": "mop"}}, "no solver 'mop'; did you mean 'mip'?"),
         ({"data": {"sources": [{"kind": "file", "path": "/no/text"}]}}, "/no/text: no such file"),
         ({"data": {"sources": []}}, "add a source of text"),
+        ({"distill": {"relation_weight": 1.0}}, "relations of all tokens are an encoder's"),
         ({"data": {"sequence_length": 4096}}, "more than the 128 positions"),
         ({"evaluate": {"tasks": ["/no/task.jsonl"]}}, "/no/task.jsonl: cannot be read"),
     ],
