@@ -180,7 +180,10 @@ def test_what_only_decoders_do_is_refused_with_the_way_out(
 @pytest.mark.parametrize(
     ("distill", "message"),
     [
-        ({"relation_weight": 1.0, "relation_layer": 2}, r"2 is none of the 2 layers"),
+        (
+            {"relation_weight": 1.0, "relation_layer": 2, "relation_heads": 3},
+            r"2 is none of the 2 layers",
+        ),
         ({"relation_weight": 1.0, "relation_heads": 99}, "99 relation heads do not fit"),
     ],
 )

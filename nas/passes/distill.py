@@ -188,10 +188,11 @@ def distill(context: PassContext, students: Mapping[str, Chain], keys: Mapping[s
 
 def _say_who_learns_no_relations(context: PassContext, students: Mapping[str, Chain]) -> None:
     config = context.config.distill
+    if config.relation_weight == 0:
+        return
     layer = config.relation_layer % context.shape.layers
     for name, student in students.items():
-        attends = hasattr(student.slot(2 * layer).branch, "q_proj")
-        if config.relation_weight and not attends:
+        if not hasattr(student.slot(2 * layer).branch, "q_proj"):
             context.progress.say(f"{name}: no attention in layer {layer}, so no relations there")
 
 
