@@ -212,7 +212,7 @@ class Study:
         """Work of a block on a prompt as long as a window, each query seeing half of it."""
         concrete = self.shape.resolve(slot, spec)
         kind = KINDS[concrete.kind]
-        return kind.flops(self.shape, concrete, self.tokens, self.tokens // 2) / 1e9
+        return kind.flops(self.shape, slot.kind, concrete, self.tokens, self.tokens // 2) / 1e9
 
     def quadratic(self, problem: Problem) -> Quadratic:
         """The expansion about the teacher, over the problem's options."""

@@ -157,7 +157,7 @@ def proxies(whole: RunConfig, folder: Path) -> list[dict[str, Any]]:
         kind = KINDS[spec.kind]
         figures = {
             "params": -kind.parameters(shape, candidate.slot.kind, spec),
-            "flops": -kind.flops(shape, spec, 512, 256),
+            "flops": -kind.flops(shape, candidate.slot.kind, spec, 512, 256),
             "slice_error": meta["sliced_error"],
             "closed_form_error": seen[candidate.id]["local_error"],
             "one_backward": seen[candidate.id]["one_backward_nats"],

@@ -80,4 +80,4 @@ def test_operations_add_up_to_those_of_the_block(
     tokens, seen = (16, 8) if phase == "prefill" else (1, 17)
     found = work(Request(slot, phase, spec), batch=2)
     summed = sum(count * operator.flops for operator, count in found.items())
-    assert summed == pytest.approx(2 * KINDS[spec.kind].flops(SHAPE, spec, tokens, seen))
+    assert summed == pytest.approx(2 * KINDS[spec.kind].flops(SHAPE, slot, spec, tokens, seen))
