@@ -59,6 +59,9 @@ build:
   tokens: 32768                 # closed forms are fitted on these
   epochs: 0                     # then local distillation for this long; 0: closed forms only
 
+objective:
+  similarity_weight: 1          # of an encoder: how much similarities of embeddings count in scores
+
 score:
   method: replace_one           # or one_backward: all candidates at once, to second order; focused:
                                 # that, and replace_one where the choice hangs on it

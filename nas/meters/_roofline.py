@@ -25,6 +25,7 @@ from nas.meters._operators import decoder_work, seen_tokens
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _KERNELS = {"attention": 8, "ffn": 6, "embed": 4, "head": 2}
+_CONVOLUTION_KERNELS = 3  # of a block over pictures, whatever its stage
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ class RooflineMeter(Meter):
             return Latency.of([ms], self.conditions(request.phase), "roofline")
         work = least_work(self.config, self.shape, request)
         seconds = max(work.flops / self._flops_per_s, work.bytes_moved / self._bytes_per_s)
-        launches_us = _KERNELS[request.part] * self.profile.launch_overhead_us
+        launches_us = (
+            _KERNELS.get(request.part, _CONVOLUTION_KERNELS) * self.profile.launch_overhead_us
+        )
         ms = 1e3 * seconds + 1e-3 * launches_us
         return Latency.of([ms], self.conditions(request.phase), "roofline")

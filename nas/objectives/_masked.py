@@ -22,6 +22,8 @@ class MaskedLanguageObjective(Objective):
     `read`: last states to what is multiplied with `weight` [vocab, hidden]; `bias` [vocab].
     """
 
+    measure = "KL"
+
     def __init__(self, read: Callable[[Tensor], Tensor], weight: Tensor, bias: Tensor) -> None:
         self._read, self._weight, self._bias = read, weight, bias
         self._frozen: Tensor | None = None

@@ -15,6 +15,7 @@ from nas.executors import Executor, InProcess, ProcessPool
 from nas.ir import Solution
 from nas.libraries import Answer, Answers, Sweep
 from nas.run import RunDirectory, json_writer
+from nas.sharding import Ranks
 from nas.starter import STARTER
 from tests.cli.conftest import Nas
 from tests.cli.runs import make_run
@@ -42,7 +43,9 @@ class FakeCompiler:
         stop: str | None = None,
         executor: Executor | None = None,
         continue_on_error: bool = False,
+        ranks: Ranks | None = None,
     ) -> Outcome:
+        assert ranks is None or ranks.first
         self.executor, self.continue_on_error = executor, continue_on_error
         self.config, self.root, self.passes = config, run.root, (start, stop)
         progress.say("at work")
