@@ -146,7 +146,7 @@ def _sources(*sources: object) -> dict[str, object]:
         (
             _sources({"path": "a"}),
             "data.sources[0].kind: required; one of file, jsonl, datasets, python_docs, "
-            "teacher_samples",
+            "teacher_samples, images",
         ),
         (
             {"budgets": {"latency_ms": {"prefil": 3}}},

@@ -210,10 +210,10 @@ def test_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_folder: 
         read_shape(_config("package:carries_a_model"))
 
 
-def test_a_single_file_must_be_gguf(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"")
+def test_a_single_file_must_be_gguf_or_a_resnet(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"")
     with pytest.raises(ConfigError, match="must be GGUF"):
-        read_shape(_config(tmp_path / "model.safetensors"))
+        read_shape(_config(tmp_path / "model.bin"))
 
 
 def test_missing_device_names_the_alternative(tiny_folder: Folder) -> None:
