@@ -85,6 +85,9 @@ def test_the_summary_tells_of_classes(finished: Path) -> None:
     assert student.kl_nats is not None
     assert student.kl_nats > 0
     assert student.top1_agreement is not None
+    steps = summary.student.distillation
+    assert steps is not None
+    assert (steps.steps, steps.tokens) == (4, 64)
     (task,) = summary.tasks
     assert (task.metric, task.examples) == ("accuracy", 30)
     assert all(budget.slack >= 0 for budget in summary.budgets)

@@ -324,7 +324,7 @@ def _distillation(context: PassContext, name: str) -> DistillationSummary | None
     if name == "teacher" or record is None:
         return None
     config, curve = context.config.distill, record.data
-    length = context.config.data.sequence_length
+    length = 1 if context.shape.reads_pictures else context.config.data.sequence_length
     step_tokens = max(1, config.batch_tokens // length) * length
     losses = [
         config.kl_weight * kl + config.cosine_weight * cos
