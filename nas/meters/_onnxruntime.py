@@ -166,8 +166,10 @@ def _backend() -> ModuleType:
 def stack_name(request: Request, copies: int) -> str:
     """Without the slot kind where both are of one width: what fits attention and feed-forward slots
     is measured once."""
-    shared = request.part in ("attention", "ffn") and request.spec is not None
-    what = request.spec.label if shared and request.spec is not None else request.key
+    spec = request.spec
+    what = request.key
+    if spec is not None and request.part in ("attention", "ffn"):
+        what = spec.label
     return f"{what} x{copies}"
 
 

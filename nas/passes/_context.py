@@ -132,7 +132,7 @@ class PassContext:
     def goal_key(self) -> str:
         """Key of what students are compared by: text, teacher, and the objective where one can
         choose."""
-        if self.shape.language:
+        if self.shape.language or self.shape.reads_pictures:
             return self.data_key
         return content_key("objective", self.data_key, self.config.objective)
 

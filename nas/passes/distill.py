@@ -22,7 +22,7 @@ from nas._numerics import autocast
 from nas.chain import Chain
 from nas.config import DistillConfig
 from nas.data import augmented, tokens_a_sample
-from nas.errors import PassError
+from nas.errors import CapabilityError, PassError
 from nas.objectives import (
     Objective,
     attention_relation_loss,
@@ -157,6 +157,7 @@ def distill(context: PassContext, students: Mapping[str, Chain], keys: Mapping[s
     Collective, as everything below: `context.ranks` train together, and the first of them stores.
     """
     config, ranks = context.config.distill, context.ranks
+    _require_one_process(context)
     teacher = _teacher(context, scoring_copy(context.teacher.chain), ranks)
     learners = {
         name: _learner(chain, context.lesson(chain), config, ranks)
@@ -184,6 +185,17 @@ def distill(context: PassContext, students: Mapping[str, Chain], keys: Mapping[s
         learner.chain.eval().requires_grad_(False)
         _store(context, name, keys[name], learner)
     checkpoint.remove()
+
+
+def _require_one_process(context: PassContext) -> None:
+    """Raise CapabilityError for networks that read weights which sharding would take from them."""
+    shape = context.shape
+    masked = shape.language and not shape.generates
+    if context.ranks.size > 1 and (masked or shape.reads_pictures):
+        raise CapabilityError(
+            f"distillation in several processes is for decoders and encoders of embeddings; this "
+            f"{shape.family} is distilled in one: run it without torchrun"
+        )
 
 
 def _say_who_learns_no_relations(context: PassContext, students: Mapping[str, Chain]) -> None:
@@ -238,10 +250,7 @@ def _teacher(context: PassContext, chain: Chain, ranks: Ranks) -> _Teacher:
 
 
 def _layers(chain: Chain) -> list[list[nn.Module]]:
-    """The linear layers of each slot: nearly all weights, and autocast's to convert. None of a
-    network over pictures: it is small, and reads weights that it does not call."""
-    if chain.shape.reads_pictures:
-        return []
+    """The linear layers of each slot: nearly all weights, and autocast's to convert."""
     slots = (chain.slot(k) for k in range(len(chain.slots)))
     return [[m for m in slot.modules() if isinstance(m, nn.Linear)] for slot in slots]
 
