@@ -95,12 +95,17 @@ def residual_stack(
     device: str,
 ) -> ir.Model:
     """`copies` of one block in a row, each with its own random weights: `state`
-    [batch, channels, side, side] -> `next_state`. Raises PassError for a skip."""
+    [batch, channels, side, side] -> `next_state`. Raises PassError for a skip.
+
+    A convolution stands before them, so that they find the state as they would in a network, in the
+    layout that the runtime gives to what a convolution computes.
+    """
     stage, composer = shape.stage(slot_kind), Composer("stack", dtype, opset)
     dims = ("batch", stage.channels, stage.side, stage.side)
     state, graph = composer.add_input("state", dims), _Graph(composer)
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
+        state = graph.stem(state, nn.Conv2d(stage.channels, stage.channels, 3, padding=1))
         for i in range(copies):
             block = build_block(shape, slot_kind, spec)
             if block is None:
@@ -171,7 +176,8 @@ class _Graph:
         return self._relu(self._op("Add", f"{name}.add", [branch, shortcut]), f"{name}.add")
 
     def head(self, state: ir.Value, head: nn.Linear) -> ir.Value:
-        pooled = self._op("ReduceMean", "epilogue.pool", [state, self._numbers(2, 3)], keepdims=0)
+        mean = self._op("GlobalAveragePool", "epilogue.pool", [state])
+        pooled = self._op("Flatten", "epilogue.flatten", [mean])
         weight = self._composer.add_weight("epilogue.head.weight", head.weight[:, :-1])
         bias = self._composer.add_weight("epilogue.head.bias", head.weight[:, -1])
         return self._op("Gemm", "epilogue.head", [pooled, weight, bias], transB=1)
@@ -189,19 +195,20 @@ class _Graph:
         return self._op("Conv", name, inputs, group=conv.groups, **sizes)
 
     def _padded(self, x: ir.Value, padded: Padded, name: str) -> ir.Value:
-        """Every other pixel, with channels of zeros around its own."""
-        side, step = padded.side, padded.stride
-        bounds = [self._numbers(0, 0), self._numbers(side, side)]
-        steps = [self._numbers(2, 3), self._numbers(step, step)]
-        some = self._op("Slice", f"{name}.slice", [x, *bounds, *steps])
-        pads = self._numbers(0, padded.before, 0, 0, 0, padded.after, 0, 0)
-        return self._op("Pad", f"{name}.pad", [some, pads])
+        """Every other pixel, with channels of zeros around its own: a convolution of ones and zeros.
+
+        As `Slice` and `Pad` it would be exact too, but ONNX Runtime keeps maps in blocks of channels
+        between convolutions and the sums behind them alone: everything up to the next stage would
+        change its layout at each block.
+        """
+        outputs = padded.before + padded.inputs + padded.after
+        weight = torch.zeros(outputs, padded.inputs, 1, 1)
+        own = torch.arange(padded.inputs)
+        weight[padded.before + own, own] = 1.0
+        return self._conv(x, ConvLayer(f"{name}.shortcut", weight, None, stride=padded.stride), "")
 
     def _relu(self, x: ir.Value, name: str) -> ir.Value:
         return self._op("Relu", f"{name}.relu", [x])
-
-    def _numbers(self, *values: int) -> ir.Value:
-        return self._composer.add_numbers(values)
 
     def _op(self, kind: str, name: str, inputs: list[ir.Value], **attributes: Any) -> ir.Value:
         return self._composer.add_op(kind, name, inputs, attributes)

@@ -34,9 +34,9 @@ class ConvLayer:
 
 @dataclass(frozen=True)
 class Padded:
-    """A shortcut of every `stride`-th pixel, with channels of zeros `before` and `after`."""
+    """A shortcut of every `stride`-th pixel: `inputs` channels, zeros `before` and `after` them."""
 
-    side: int
+    inputs: int
     stride: int
     before: int
     after: int
@@ -87,8 +87,9 @@ def opening_block(opening: Opening, name: str) -> Residual:
     if opening.shortcut is not None:
         projection = _conv(f"{name}.shortcut", opening.shortcut, relu=False)
         return Residual(name, tuple(convs), projection)
-    before = opening.missing // 2
-    padded = Padded(opening.side, opening.stride, before, opening.missing - before)
+    before, inputs = opening.missing // 2, opening.convs[0].in_channels
+    assert isinstance(inputs, int)
+    padded = Padded(inputs, opening.stride, before, opening.missing - before)
     return Residual(name, tuple(convs), padded)
 
 
