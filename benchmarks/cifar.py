@@ -34,7 +34,7 @@ from nas.config import load_config
 from nas.console import Session
 from nas.data import load_images
 from nas.errors import NasError
-from nas.meters import interleaved
+from nas.meters import interleaved, settled
 from nas.networks import CifarResNet, ImageNetwork, load_image_teacher, resnet_from_key
 from nas.networks._cifar_resnet import BasicBlock
 from nas.progress import Progress
@@ -296,7 +296,7 @@ def prune(teacher: ImageNetwork, ratio: float) -> ImageNetwork:
 
 
 def _timer(network: OnnxClassifier, batch: int) -> Any:
-    return lambda: network.time_prefill(batch, 1)
+    return settled(lambda: network.time_prefill(batch, 1))
 
 
 def _weights(path: Path) -> int:

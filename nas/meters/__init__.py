@@ -21,7 +21,7 @@ from nas.meters._operators import Operator, Work, decoder_work
 from nas.meters._roofline import LeastWork, RooflineMeter, least_work
 from nas.meters._session import TimedSession
 from nas.meters._table import MeasuredTable, TableMeter, network_key, read_table
-from nas.meters._timing import interleaved, round_paces
+from nas.meters._timing import interleaved, round_paces, settled
 
 __all__ = [
     "FORMS",
@@ -58,4 +58,5 @@ __all__ = [
     "root_mean_square",
     "round_paces",
     "seen_by",
+    "settled",
 ]

@@ -18,7 +18,7 @@ from nas.meters._base import Meter, Request
 from nas.meters._caches import CacheEvictor
 from nas.meters._feeds import Feeds
 from nas.meters._session import TimedSession
-from nas.meters._timing import interleaved, round_paces
+from nas.meters._timing import interleaved, round_paces, settled
 
 _BYTES = {"float32": 4, "float16": 2}
 _COPIES = 4
@@ -34,7 +34,8 @@ class OnnxRuntimeMeter(Meter):
     The slope leaves out what a run costs whatever is in it. All stacks are timed in turn, round by
     round, so that a drift of the machine hits them alike; each round is one sample of each block,
     and the pace of each round is known by all that ran in it.
-    Embedding and head, which stand alone in a network too, are timed directly. Before a decode run
+    Embedding and head, which stand alone in a network too, are timed directly. A short prefill runs
+    once unheard each time, so that it does not share its processors. Before a decode run
     the caches are emptied, since a network's weights do not survive in them from token to token,
     and those of a stack might.
     """
@@ -102,7 +103,7 @@ class OnnxRuntimeMeter(Meter):
                     path = self._save(request, copies, folder / f"{len(sessions)}.onnx")
                     sessions[stack] = _backend().open_session(path, self.threads)
                 run = TimedSession(sessions[stack], feeds.of(request, copies))
-                runs[name] = evictor.before(run) if request.phase == "decode" else run
+                runs[name] = evictor.before(run) if request.phase == "decode" else settled(run)
         return runs
 
     def _save(self, request: Request, copies: int, path: Path) -> Path:

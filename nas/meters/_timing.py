@@ -28,6 +28,21 @@ def interleaved(
     return samples
 
 
+def settled(run: Callable[[], float], short_ms: float = 20.0) -> Callable[[], float]:
+    """`run`, which returns milliseconds, once unheard before each time that counts, where it is
+    short: the threads of whatever ran before wait busily for a while, and take its processors."""
+    last_ms = 0.0
+
+    def run_settled() -> float:
+        nonlocal last_ms
+        if last_ms < short_ms:
+            run()
+        last_ms = run()
+        return last_ms
+
+    return run_settled
+
+
 def round_paces(samples: Mapping[str, Sequence[float]]) -> list[float]:
     """The time of each round over the usual one: the middle, over all that ran in it, of a sample
     over the median of its series.

@@ -11,7 +11,14 @@ from pydantic import BaseModel, ConfigDict
 
 from nas.config import TargetConfig
 from nas.ir import Latency, Phase
-from nas.meters import CostTable, OnnxRuntimeMeter, interleaved, requests_for, round_paces
+from nas.meters import (
+    CostTable,
+    OnnxRuntimeMeter,
+    interleaved,
+    requests_for,
+    round_paces,
+    settled,
+)
 from nas.passes._context import PassContext
 from nas.passes.export import onnx_path
 from nas.passes.measure import teacher_costs
@@ -102,6 +109,8 @@ def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) ->
             timers = {
                 f"{name} {phase}": network_timer(n, phase, *sizes) for name, n in networks.items()
             }
+            if phase == "prefill":
+                timers = {name: settled(timer) for name, timer in timers.items()}
             with meter.runs(requests) as runs:
                 samples = interleaved({**runs, **timers}, target.repeats, warmup=2)
             pace = round_paces(samples)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from nas.backends.onnx import block_stack, check_classifier, export_classifier, save_model
 from nas.backends.onnxruntime import OnnxClassifier, open_session
@@ -82,13 +83,14 @@ def test_a_stack_is_the_block_so_many_times(tmp_path: Path) -> None:
         if isinstance(spec, Skip):
             continue
         save_model(block_stack(shape, slot.kind, spec, 2, seed=seed), tmp_path / "stack.onnx")
+        stage = shape.stage(slot.kind)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            entry = nn.Conv2d(stage.channels, stage.channels, 3, padding=1)
             blocks = [build_block(shape, slot.kind, spec) for _ in range(2)]
-        stage = shape.stage(slot.kind)
         state = torch.rand(3, stage.channels, stage.side, stage.side)
-        expected = state.permute(0, 2, 3, 1).flatten(1, 2)
         with torch.no_grad():
+            expected = entry(state).relu().permute(0, 2, 3, 1).flatten(1, 2)
             for block in blocks:
                 assert block is not None
                 expected = (expected + block(expected, BlockContext(causal=False))).relu()

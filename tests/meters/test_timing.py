@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from nas.ir import Latency
-from nas.meters import interleaved, round_paces
+from nas.meters import interleaved, round_paces, settled
 from tests.meters.costs import conditions
 
 
@@ -60,3 +60,15 @@ def test_the_median_is_at_the_usual_pace() -> None:
     assert Latency.of([14.0, 10.0, 14.0], conditions()).median_ms == 14.0
     with pytest.raises(ValidationError, match="2 samples, but 1 paces"):
         Latency.of([1.0, 2.0], conditions(), pace=[1.0])
+
+
+def test_a_short_run_counts_after_one_unheard() -> None:
+    times = iter([9.0, 3.0, 8.0, 4.0])
+    run = settled(lambda: next(times))
+    assert [run(), run()] == [3.0, 4.0]
+
+
+def test_a_long_run_is_not_made_twice() -> None:
+    times = iter([90.0, 80.0, 70.0])
+    run = settled(lambda: next(times))
+    assert [run(), run()] == [80.0, 70.0]

@@ -195,9 +195,9 @@ class _Graph:
         return self._op("Conv", name, inputs, group=conv.groups, **sizes)
 
     def _padded(self, x: ir.Value, padded: Padded, name: str) -> ir.Value:
-        """Every other pixel, with channels of zeros around its own: a convolution of ones and zeros.
+        """Every other pixel, zeros around its channels: a convolution of zeros and ones.
 
-        As `Slice` and `Pad` it would be exact too, but ONNX Runtime keeps maps in blocks of channels
+        `Slice` and `Pad` would be exact too, but ONNX Runtime keeps maps in blocks of channels
         between convolutions and the sums behind them alone: everything up to the next stage would
         change its layout at each block.
         """
