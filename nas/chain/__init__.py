@@ -15,6 +15,7 @@ from nas.chain._convolutional import (
 )
 from nas.chain._decoder import DecoderChain, rotary_embedding
 from nas.chain._encoder import EncoderChain
+from nas.chain._greedy import greedy_tokens
 from nas.chain._slot import SlotModule, make_slot
 from nas.ir import Architecture, ChainShape, ConvShape, DecoderShape, EncoderShape
 
@@ -37,6 +38,7 @@ __all__ = [
     "EncoderChain",
     "Opening",
     "SlotModule",
+    "greedy_tokens",
     "make_chain",
     "make_slot",
     "normalised",

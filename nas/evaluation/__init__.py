@@ -3,7 +3,7 @@
 from nas.evaluation._bootstrap import Retained, accuracy_retained
 from nas.evaluation._classes import Accuracies, ClassQuality, class_accuracy, class_quality
 from nas.evaluation._embedding import EmbeddingQuality, compare_embeddings, embedding_quality
-from nas.evaluation._greedy import Agreement, compare_tokens, greedy_agreement, greedy_tokens
+from nas.evaluation._greedy import Agreement, compare_tokens, greedy_agreement
 from nas.evaluation._items import Cloze, MultipleChoice, read_items
 from nas.evaluation._language import LanguageQuality, language_quality
 from nas.evaluation._lm_eval import Harness, HarnessResult
@@ -33,7 +33,6 @@ __all__ = [
     "embedding_quality",
     "evaluate_task",
     "greedy_agreement",
-    "greedy_tokens",
     "language_quality",
     "masked_quality",
     "rank_pairs",

@@ -169,9 +169,12 @@ class PassContext:
 
     @cached_property
     def _embeddings(self) -> Tensor:
+        from nas.chain import EncoderChain
         from nas.passes.similarities import embeddings
 
-        return embeddings(self)
+        chain = self.teacher.chain
+        assert isinstance(chain, EncoderChain)
+        return embeddings(chain, self.text.train)
 
     @cached_property
     def text(self) -> TextData:

@@ -195,7 +195,8 @@ def _free_running(
     context: PassContext, students: Mapping[str, DecoderChain]
 ) -> dict[str, dict[str, Any]]:
     """Greedy continuations of held-out prompts: the teacher speaks once for all students."""
-    from nas.evaluation import compare_tokens, greedy_tokens
+    from nas.chain import greedy_tokens
+    from nas.evaluation import compare_tokens
 
     config = context.config.evaluate
     if not config.generations:

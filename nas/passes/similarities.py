@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nas._numerics import compute_dtype
 from nas.chain import EncoderChain
-from nas.passes._context import PassContext
-from nas.passes.score import scoring_copy
 
 _TEXTS = 512
 """A direction's mean square is known to 6 % from so many."""
@@ -15,9 +14,8 @@ _BATCH = 32
 
 
 @torch.no_grad()
-def embeddings(context: PassContext) -> Tensor:
-    """The teacher's embeddings of training texts [texts, hidden], at most 512."""
-    chain = scoring_copy(context.teacher.chain)
-    assert isinstance(chain, EncoderChain)
-    pieces = context.text.train[:_TEXTS].to(chain.device).split(_BATCH)
+def embeddings(teacher: EncoderChain, texts: Tensor) -> Tensor:
+    """The teacher's embeddings [texts, hidden] of ids [texts, tokens], at most 512."""
+    chain = teacher.in_dtype(compute_dtype(str(teacher.device)))
+    pieces = texts[:_TEXTS].to(chain.device).split(_BATCH)
     return torch.cat([chain.pool(chain(ids).float()) for ids in pieces])

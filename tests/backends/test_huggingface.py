@@ -22,9 +22,8 @@ from nas.backends.huggingface import (
     register_auto_classes,
     transformers_model,
 )
-from nas.chain import DecoderChain
+from nas.chain import DecoderChain, greedy_tokens
 from nas.errors import ArtifactError, PassError
-from nas.evaluation import greedy_tokens
 from nas.ir import Architecture, GatedFeedForward, GroupedQueryAttention, Skip
 from tests.chains import MIXED, tiny_chain, tiny_ids, tiny_shape
 from tests.models import tiny_tokenizer

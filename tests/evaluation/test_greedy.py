@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from nas.evaluation import compare_tokens, greedy_agreement, greedy_tokens
+from nas.chain import greedy_tokens
+from nas.evaluation import compare_tokens, greedy_agreement
 from nas.ir import Architecture
 from tests.chains import tiny_chain, tiny_ids
 

@@ -12,8 +12,8 @@ from nas.backends.huggingface._artifact import HuggingFaceArtifact, HuggingFaceR
 from nas.backends.huggingface._export import CODE_FILES, code_path
 from nas.backends.huggingface._load import load_student
 from nas.chain import DecoderChain
+from nas.chain import greedy_tokens as chain_greedy
 from nas.errors import PassError
-from nas.evaluation import greedy_tokens as chain_greedy
 
 TOLERANCE = 1e-4
 
