@@ -103,7 +103,8 @@ class VisionChain(Chain):
 
     def embeddings(self, pictures: Tensor) -> Tensor:
         """[pictures, read_width] in float32, of a network without a classifier."""
-        return self(pictures).float()
+        found: Tensor = self(pictures)
+        return found.float()
 
     def _read(self, state: Tensor) -> Tensor:
         """[pictures, 1, read_width] in float32."""

@@ -34,6 +34,10 @@ _READ_BESIDE = (
 )
 
 
+_MOST = {"num_labels": 10**6}
+"""transformers makes a list of names for them."""
+
+
 class FolderSource(TeacherSource):
     """Weights come from safetensors only; no code of the folder is run to read them."""
 
@@ -162,9 +166,10 @@ def _described(data: dict[str, Any], where: str) -> tuple[Family, ChainShape]:
 
 
 def _refuse_absurd(data: dict[str, Any], where: str) -> None:
-    """transformers makes lists of a layer's length each before anyone looks at the number."""
+    """transformers makes lists of as many entries as there are layers, or labels, before anyone
+    looks at the number."""
     for key, value in data.items():
-        limit = MOST_LAYERS if key.endswith("layers") else 2**40
+        limit = MOST_LAYERS if key.endswith("layers") else _MOST.get(key, 2**40)
         if isinstance(value, int) and not -limit <= value <= limit:
             raise ConfigError(f"{where}: {key} is {brief(value)}; fetch the file again")
 

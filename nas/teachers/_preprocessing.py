@@ -12,6 +12,8 @@ from nas.ir import VisionShape
 
 PREPROCESSOR = "preprocessor_config.json"
 _BYTE = 1 / 255
+_MOST = 1e6
+"""Numbers beyond any picture's are those of a torn file."""
 
 
 def with_preprocessor(shape: VisionShape, folder: Path) -> VisionShape:
@@ -30,7 +32,8 @@ def with_preprocessor(shape: VisionShape, folder: Path) -> VisionShape:
         raise ConfigError(f"{path}: expected an object; fetch it again")
     scaled = data.get("do_rescale", True) is True
     factor = data.get("rescale_factor", _BYTE)
-    if not scaled or not isinstance(factor, (int, float)) or abs(factor / _BYTE - 1) > 1e-3:
+    known = isinstance(factor, (int, float)) and abs(factor) < _MOST
+    if not scaled or not known or not abs(factor / _BYTE - 1) < 1e-3:
         raise CapabilityError(
             f"{path}: pixels are scaled by {brief(factor) if scaled else 1}; nas takes them from 0 "
             f"to 1 (rescale_factor 1/255), and would need another scale"
@@ -64,7 +67,7 @@ def with_image(shape: VisionShape, image: ImageConfig | None, where: str) -> Vis
 def channels(value: object, where: object) -> tuple[float, float, float]:
     """Three numbers, one a channel; raises ConfigError."""
     values = list(value) if isinstance(value, (list, tuple)) else [value]
-    numbers = [float(v) for v in values if isinstance(v, (int, float))]
+    numbers = [float(v) for v in values if isinstance(v, (int, float)) and abs(v) < _MOST]
     if len(numbers) != 3 or len(values) != 3:
         raise ConfigError(f"{where}: {brief(value)} is not one number a channel; fetch it again")
     return numbers[0], numbers[1], numbers[2]

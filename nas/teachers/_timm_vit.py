@@ -36,7 +36,7 @@ _HEADS_BY_WIDTH = {1280: 16, 1408: 16, 1664: 16}
 
 _KNOWN = re.compile(
     r"(cls_token|dist_token|pos_embed|(patch_embed\.proj|norm|fc_norm|head|head_dist)\.(weight|bias)"
-    r"|blocks\.\d+\.((norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.(weight|bias)"
+    r"|blocks\.[0-9]{1,5}\.((norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.(weight|bias)"
     r"|ls[12]\.gamma))"
 )
 _NEEDS = {
@@ -255,7 +255,7 @@ class TimmVitSource(TeacherSource):
 
     def _heads(self, hidden: int) -> int:
         """Weights do not tell: what timm's config.json says, or what timm's models have."""
-        given = self._arguments().get("num_heads", _HEADS_BY_WIDTH.get(hidden))
+        given: object = self._arguments().get("num_heads", _HEADS_BY_WIDTH.get(hidden))
         if given is None and hidden % _HEAD_CHANNELS == 0:
             given = hidden // _HEAD_CHANNELS
         if not isinstance(given, int) or given < 1 or hidden % given:
@@ -275,7 +275,7 @@ class TimmVitSource(TeacherSource):
         default = "avg" if self._last_norm == "fc_norm" or not prefix else "token"
         named = self.described.get("global_pool") or default
         known: dict[str, Literal["cls", "mean"]] = {"token": "cls", "avg": "mean"}
-        if named not in known:
+        if not isinstance(named, str) or named not in known:
             raise CapabilityError(
                 f"{self.path}: global_pool {brief(named)} is not supported; supported: the class "
                 f"token (token), or the mean over the patches (avg)"

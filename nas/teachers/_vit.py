@@ -39,7 +39,7 @@ class VitFamily(Family):
 
     model_type = "vit"
     config_class = "ViTConfig"
-    model_classes = ("ViTModel", "ViTForImageClassification")
+    model_classes: ClassVar[tuple[str, ...]] = ("ViTModel", "ViTForImageClassification")
     prefix: ClassVar[str] = "vit."
     prefix_tokens: ClassVar[int] = 1
     channel_mean: ClassVar[tuple[float, float, float]] = (0.5, 0.5, 0.5)

@@ -103,7 +103,8 @@ class NasVisionSlot(nn.Module):
 
     def __init__(self, config: NasVisionConfig, block: dict[str, Any]) -> None:
         super().__init__()
-        self.norm = self.branch = None
+        self.norm: nn.Module | None = None
+        self.branch: nn.Module | None = None
         if block["kind"] == "skip":
             return
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
