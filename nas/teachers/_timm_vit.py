@@ -255,15 +255,16 @@ class TimmVitSource(TeacherSource):
 
     def _heads(self, hidden: int) -> int:
         """Weights do not tell: what timm's config.json says, or what timm's models have."""
-        given: object = self._arguments().get("num_heads", _HEADS_BY_WIDTH.get(hidden))
+        given = self._arguments().get("num_heads", _HEADS_BY_WIDTH.get(hidden))
         if given is None and hidden % _HEAD_CHANNELS == 0:
             given = hidden // _HEAD_CHANNELS
-        if not isinstance(given, int) or given < 1 or hidden % given:
+        heads: int = given if isinstance(given, int) else 0
+        if heads < 1 or hidden % heads:
             raise ConfigError(
                 f"{self.path}: {hidden} channels do not tell how many heads there are; put a "
                 f'config.json beside it that does: {{"model_args": {{"num_heads": 4}}}}'
             )
-        return given
+        return heads
 
     def _arguments(self) -> Mapping[str, Any]:
         found = self.described.get("model_args")
