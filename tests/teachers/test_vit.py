@@ -130,6 +130,24 @@ def test_a_folder_as_timm_writes_it(tmp_path: Path) -> None:
         _shape(tmp_path)
 
 
+def test_a_hub_id_of_timm_is_told_by_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    write_timm_vit(random_timm_vit(), tmp_path / "model.safetensors", {"architecture": "vit"})
+    asked: list[list[str]] = []
+
+    def download(repo_id: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert read_shape(TeacherConfig(source="timm/vit")).family == "vit"
+    assert "*.safetensors" not in asked[0]
+    assert "*.safetensors" in asked[1]
+
+
 def test_the_preprocessor_says_how_pictures_are_taken(tmp_path: Path) -> None:
     said = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "size": {"height": SIDE}}
     folder = save_tiny_vit(tmp_path / "a", preprocessor=said)
