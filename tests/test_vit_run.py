@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,18 @@ def test_a_second_run_does_nothing_and_is_listed(config: RunConfig, finished: Pa
     found = json.loads(listed.output)
     assert Path(found["runs"][0]["name"]).name == finished.name
     assert "vit" in {space["name"] for space in found["spaces"]}
+
+
+def test_engines_are_built_of_a_run(config: RunConfig, finished: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    root = shutil.copytree(finished, tmp_path / "run")
+    data = config.model_dump(mode="json")
+    data["export"] |= {"formats": ["onnx", "tensorrt_rtx"], "sm": [89]}
+    outcome = compile_run(validate_config(data, "test"), RunDirectory.open(root), stop="export")
+    assert list(outcome.done) == ["export"]
+    (manifest,) = (root / "engines").glob("*/manifest.json")
+    profiles = json.loads(manifest.read_text())["profiles"]
+    assert profiles["prefill"]["pixel_values"][2] == [2, 3, SIDE, SIDE]
 
 
 def test_an_interrupted_run_goes_on(config: RunConfig, tmp_path: Path) -> None:

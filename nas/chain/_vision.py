@@ -46,7 +46,6 @@ class VisionChain(Chain):
 
     shape: VisionShape
     embed: PatchEmbedding  # type: ignore[assignment]
-    samples_at_once = 16
 
     def __init__(self, shape: VisionShape, architecture: Architecture | None = None) -> None:
         super().__init__(shape, architecture)

@@ -77,6 +77,18 @@ def _slot_norms(shape: Any) -> int:
     return len(shape.slots()) * int(shape.norm_parameters)
 
 
+def test_in_a_lower_format_the_stream_stays_wide(tmp_path: Path) -> None:
+    folder, batch = save_tiny_vit(tmp_path / "t"), pictures(3, side=SIDE)
+    whole = load_teacher(_config(folder)).chain
+    low = load_teacher(TeacherConfig(source=str(folder), dtype="bfloat16")).chain
+    assert isinstance(whole, VisionChain)
+    assert isinstance(low, VisionChain)
+    assert low.embed_tokens(batch).dtype == torch.float32
+    assert low(batch).dtype == torch.bfloat16
+    apart = (low(batch).float() - whole(batch)).norm() / whole(batch).norm()
+    assert 0 < apart < 0.05
+
+
 def test_without_biases_of_queries_and_with_old_and_new_names(tmp_path: Path) -> None:
     model, batch = tiny_vit_model(qkv_bias=False), pictures(2, side=SIDE)
     folder = save_tiny_vit(tmp_path / "t", qkv_bias=False)
