@@ -7,6 +7,7 @@ folded into the layer before it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Set
 from functools import cached_property
@@ -245,7 +246,7 @@ class TimmVitSource(TeacherSource):
         """Patches along a side, from the number of positions."""
         positions = self._size("pos_embed", 3)[1]
         for patches in (positions - prefix, positions):
-            side = round(max(patches, 0) ** 0.5)
+            side = math.isqrt(max(patches, 0))
             if side and side**2 == patches:
                 return side
         raise CapabilityError(
