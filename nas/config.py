@@ -34,9 +34,9 @@ Channels = tuple[float, float, float]
 
 
 class ImageConfig(Section):
-    """How a teacher of pictures takes them, which its weights do not tell: the `side` in pixels
-    (by default 32 where the stem is 3 wide, else 224), and `mean` and `std` of each channel, from 0
-    to 1, by which they are normalised."""
+    """How a teacher of pictures takes them, where neither its weights nor the files beside them
+    tell: the `side` in pixels (of a ResNet by default 32 where the stem is 3 wide, else 224), and
+    `mean` and `std` of each channel, from 0 to 1, by which they are normalised."""
 
     side: PositiveInt | None = None
     mean: Channels = (0.485, 0.456, 0.406)
@@ -44,9 +44,9 @@ class ImageConfig(Section):
 
 
 class TeacherConfig(Section):
-    """`source`: a Hugging Face folder, a hub id, a GGUF file, the .safetensors file of a ResNet, or
-    `package:NAME/FILE` for a file that an installed Python package carries. `tokenizer` overrides
-    where the tokenizer is read; `image`: of a teacher of pictures.
+    """`source`: a Hugging Face folder, a hub id, a GGUF file, the .safetensors file of a ResNet or
+    of timm's ViT, or `package:NAME/FILE` for a file that an installed Python package carries.
+    `tokenizer` overrides where the tokenizer is read; `image`: of a teacher of pictures.
 
     `stream`: whether the passes read a slot's weights when they come to it and hold no others. It
     changes no result; `auto` does so where the weights exceed the memory at hand."""

@@ -31,7 +31,7 @@ data:
   evaluate_fraction: 0.1
   score_sequences: 8
 
-space: decoder                  # or encoder, resnet: `nas ls spaces`, or the path of a YAML file
+space: decoder                  # or encoder, resnet, vit: see `nas ls spaces`, or a YAML file
 
 target:
   hardware: local               # `nas ls hardware`

@@ -41,7 +41,8 @@ class NarrowerKind(BlockKind[TransformerShape, WidthSpec], Generic[WidthSpec]):
         tokens: int,
         context_tokens: int,
     ) -> float:
-        return 2.0 * self.matrices * tokens * shape.hidden_size * spec.width
+        rows = tokens * shape.pixels(slot_kind)
+        return 2.0 * self.matrices * rows * shape.hidden_size * spec.width
 
     @torch.no_grad()
     def initialise(self, data: SlotData, specs: tuple[WidthSpec, ...]) -> list[Built]:

@@ -1,10 +1,12 @@
-"""Root-mean-square normalisation (Zhang and Sennrich, arXiv 1910.07467)."""
+"""Normalisation: by the root mean square (Zhang and Sennrich, arXiv 1910.07467), or centred (Ba et
+al., arXiv 1607.06450)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -27,6 +29,22 @@ class RMSNorm(nn.Module):
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
         normed: Tensor = self.weight * wide.to(self.weight.dtype)
         return normed
+
+
+class LayerNorm(nn.LayerNorm):
+    """torch's, for a state in a wider format than the weights: statistics in float32, output in the
+    weight's type."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__(width, eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.exact(x).to(self.weight.dtype)
+
+    def exact(self, x: Tensor) -> Tensor:
+        """The same in float32."""
+        weight, bias = self.weight.float(), self.bias.float()
+        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps)
 
 
 class _FrozenNorm(torch.autograd.Function):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nas.blocks import Block, BlockContext, build_block
 from nas.blocks._pictures import as_pictures, as_pixels
 from nas.chain._base import Chain
+from nas.chain._pictures import normalised
 from nas.chain._slot import SlotModule, cast
 from nas.ir import Architecture, ConvShape, Stage
 
@@ -155,12 +156,3 @@ def openings_of(shape: ConvShape) -> list[list[Opening]]:
         channels, side = stage.channels, stage.side
         behind += [[] for _ in range(stage.slots)]
     return behind
-
-
-def normalised(pictures: Tensor, shape: ConvShape) -> Tensor:
-    """Bytes [pictures, 3, h, w] as the network takes them, in float32."""
-    mean, std = (
-        torch.tensor(values, device=pictures.device).view(3, 1, 1)
-        for values in (shape.image_mean, shape.image_std)
-    )
-    return (pictures.float() / 255 - mean) / std

@@ -102,6 +102,10 @@ class EncoderChain(Chain):
         """Embeddings [batch, hidden] of last states [batch, tokens, hidden]."""
         return pooled(self.shape, hidden, attention_mask)
 
+    def embeddings(self, ids: Tensor) -> Tensor:
+        """[batch, hidden] in float32, of token ids [batch, tokens] without padding."""
+        return self.pool(self(ids).float())
+
 
 def pooled(shape: EncoderShape, hidden: Tensor, attention_mask: Tensor | None = None) -> Tensor:
     """Embeddings [batch, hidden] of last states [batch, tokens, hidden], as `shape` says."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.blocks import Block, BlockContext, CachedBlock, KeyValue, build_block
-from nas.blocks._norm import RMSNorm
+from nas.blocks._norm import LayerNorm, RMSNorm
 from nas.ir import Architecture, SlotKind, TransformerShape
 from nas.ir.blocks import BlockSpec
 
@@ -14,9 +14,9 @@ from nas.ir.blocks import BlockSpec
 class SlotModule(nn.Module):
     """`state + branch(norm(state))`; a skipped slot has neither branch nor norm."""
 
-    def __init__(self, norm: RMSNorm | nn.LayerNorm | None, branch: Block | None) -> None:
+    def __init__(self, norm: RMSNorm | LayerNorm | None, branch: Block | None) -> None:
         super().__init__()
-        self.norm: RMSNorm | nn.LayerNorm | None = norm if branch is not None else None
+        self.norm: RMSNorm | LayerNorm | None = norm if branch is not None else None
         self.branch = branch
 
     def forward(self, state: Tensor, context: BlockContext) -> Tensor:
@@ -77,7 +77,7 @@ class SlotModule(nn.Module):
 class PostNormSlot(SlotModule):
     """`norm(state + branch(state))`; a skipped slot is its norm."""
 
-    def __init__(self, norm: RMSNorm | nn.LayerNorm, branch: Block | None) -> None:
+    def __init__(self, norm: RMSNorm | LayerNorm, branch: Block | None) -> None:
         super().__init__(norm, branch)
         self.norm = norm
 
@@ -87,7 +87,7 @@ class PostNormSlot(SlotModule):
 
     def settle(self, state: Tensor) -> Tensor:
         norm = self.norm
-        assert isinstance(norm, nn.LayerNorm)
+        assert isinstance(norm, LayerNorm)
         # In the stream's own format: it is kept wider than the weights.
         weight, bias = norm.weight.to(state.dtype), norm.bias.to(state.dtype)
         return nn.functional.layer_norm(state, norm.normalized_shape, weight, bias, norm.eps)
@@ -104,9 +104,8 @@ class PostNormSlot(SlotModule):
 def make_slot(shape: TransformerShape, kind: SlotKind, spec: BlockSpec) -> SlotModule:
     """A fresh slot with the block of a resolved `spec`."""
     branch = build_block(shape, kind, spec)
-    if shape.pre_norm:
-        return SlotModule(RMSNorm(shape.hidden_size, shape.norm_eps), branch)
-    return PostNormSlot(nn.LayerNorm(shape.hidden_size, shape.norm_eps), branch)
+    norm = (LayerNorm if shape.centred else RMSNorm)(shape.hidden_size, shape.norm_eps)
+    return SlotModule(norm, branch) if shape.pre_norm else PostNormSlot(norm, branch)
 
 
 def make_slots(shape: TransformerShape, architecture: Architecture) -> nn.ModuleList:

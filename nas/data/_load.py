@@ -27,7 +27,7 @@ from nas.data._sampling import check_prompts, sample_windows, writer
 from nas.data._split import Part, Split, cut
 from nas.data._stream import token_stream
 from nas.errors import ConfigError
-from nas.ir import ConvShape, EncoderShape, TransformerShape
+from nas.ir import EncoderShape, PictureShape, as_text
 from nas.progress import Progress, SilentProgress
 from nas.teachers import Teacher
 
@@ -55,7 +55,7 @@ def load_text_data(
     Raises ConfigError for text that is missing, empty, unreadable or too short, and
     CapabilityError where an optional package is.
     """
-    if isinstance(teacher.shape, ConvShape):
+    if isinstance(teacher.shape, PictureShape):
         return TextData(*load_pictures(config, teacher.shape, seed))
     stream, split = _read(config, teacher, seed)
     frame = _frame(teacher)
@@ -89,7 +89,7 @@ def load_text_data(
 
 def check_text(config: DataConfig, teacher: Teacher, seed: int) -> None:
     """Raise as `load_text_data` does, without sampling from the teacher."""
-    if isinstance(teacher.shape, ConvShape):
+    if isinstance(teacher.shape, PictureShape):
         load_pictures(config, teacher.shape, seed)
         return
     _read(config, teacher, seed)
@@ -154,8 +154,7 @@ def _framed(windows: Tensor, frame: tuple[int, ...]) -> Tensor:
 
 
 def _check_length(config: DataConfig, teacher: Teacher) -> None:
-    assert isinstance(teacher.shape, TransformerShape)
-    longest = teacher.shape.max_positions
+    longest = as_text(teacher.shape).max_positions
     if config.sequence_length > longest:
         raise ConfigError(
             f"data.sequence_length: {config.sequence_length} is more than the {longest} positions "

@@ -12,12 +12,12 @@ from nas.config import DataConfig, ImageFile
 from nas.data._images import ImageSet, load_images
 from nas.data._split import Part, SourceRecord, Split, cut
 from nas.errors import ConfigError
-from nas.ir import ConvShape
+from nas.ir import ConvShape, PictureShape
 from nas.run import file_digest
 
 
 def load_pictures(
-    config: DataConfig, shape: ConvShape, seed: int
+    config: DataConfig, shape: PictureShape, seed: int
 ) -> tuple[Tensor, Tensor, Tensor, Split]:
     """Pictures to train, score and evaluate on, uint8 [n, 3, side, side], and the record of them:
     all pictures of all sources are shuffled and cut as a stream of tokens is.
@@ -58,17 +58,19 @@ def as_bytes(images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
-def require_side(images: ImageSet, shape: ConvShape, where: str) -> None:
+def require_side(images: ImageSet, shape: PictureShape, where: str) -> None:
     """Raise ConfigError for pictures that the network does not take."""
     if images.side != shape.image_side:
+        way = "or set teacher.image.side to what the teacher was trained with"
+        if not isinstance(shape, ConvShape):
+            way = "its positions are for no other size"
         raise ConfigError(
             f"{where}: pictures of {images.side} x {images.side}, the teacher takes "
-            f"{shape.image_side} x {shape.image_side}; resize them, or set teacher.image.side to "
-            f"what the teacher was trained with"
+            f"{shape.image_side} x {shape.image_side}; resize them, {way}"
         )
 
 
-def labelled_images(path: Path, shape: ConvShape) -> ImageSet:
+def labelled_images(path: Path, shape: PictureShape) -> ImageSet:
     """Pictures with their labels, for evaluation; raises ConfigError."""
     images = load_images(path)
     require_side(images, shape, str(path))

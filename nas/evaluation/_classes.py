@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nas.chain import ConvChain
+from nas.chain import PictureChain
 from nas.evaluation._bootstrap import Retained, accuracy_retained
 
 _BATCH = 128
@@ -34,7 +34,7 @@ class ClassQuality:
 
 
 def class_quality(
-    teacher: ConvChain, students: Mapping[str, ConvChain], pictures: Tensor
+    teacher: PictureChain, students: Mapping[str, PictureChain], pictures: Tensor
 ) -> dict[str, ClassQuality]:
     """Quality of the teacher and of each student on pictures uint8 [n, 3, side, side]."""
     wanted = torch.cat(list(_logits(teacher, pictures))).log_softmax(-1)
@@ -58,7 +58,7 @@ class Accuracies:
 
 
 def class_accuracy(
-    path: Path, models: Mapping[str, ConvChain], limit: int | None = None
+    path: Path, models: Mapping[str, PictureChain], limit: int | None = None
 ) -> Accuracies:
     """Accuracy of `teacher` and `student` on a labelled .npz file; raises ConfigError."""
     from nas.data import as_bytes, labelled_images
@@ -80,6 +80,6 @@ def class_accuracy(
 
 
 @torch.no_grad()
-def _logits(chain: ConvChain, pictures: Tensor) -> Iterator[Tensor]:
+def _logits(chain: PictureChain, pictures: Tensor) -> Iterator[Tensor]:
     for batch in pictures.split(_BATCH):
         yield chain(batch.to(chain.device)).double().cpu()

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas.chain import EncoderChain
+from nas.chain import EncoderChain, VisionChain
 from nas.chain._encoder import embed_texts
 from nas.errors import PassError
 from nas.evaluation._language import TEACHER
 from nas.proxies import spearman
 
 NEIGHBOURS = 10
+Embedder = EncoderChain | VisionChain
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,15 @@ class EmbeddingQuality:
 
 
 def embedding_quality(
-    teacher: EncoderChain, students: Mapping[str, EncoderChain], windows: Tensor, *, batch: int = 32
+    teacher: Embedder, students: Mapping[str, Embedder], windows: Tensor, *, batch: int = 32
 ) -> dict[str, EmbeddingQuality]:
     """Measure `students` and, under the name "teacher", the teacher itself on token ids
-    `windows` [n, L] without padding, n at least 3. Raises PassError for fewer."""
+    `windows` [n, L] without padding, or pictures [n, 3, side, side], n at least 3. Raises PassError
+    for fewer."""
     if len(windows) < 3:
         raise PassError(
-            f"evaluation of embeddings needs at least 3 texts, found {len(windows)}; give more "
-            f"text or raise data.evaluate_fraction"
+            f"evaluation of embeddings needs at least 3 texts or pictures, found {len(windows)}; "
+            f"give more or raise data.evaluate_fraction"
         )
     reference = _embed(teacher, windows, batch)
     return {
@@ -109,9 +111,9 @@ def text_embedder(
 
 
 @torch.no_grad()
-def _embed(chain: EncoderChain, windows: Tensor, batch: int) -> Tensor:
+def _embed(chain: Embedder, windows: Tensor, batch: int) -> Tensor:
     pieces = windows.to(chain.device).split(batch)
-    return torch.cat([chain.pool(chain(ids).float()).cpu() for ids in pieces])
+    return torch.cat([chain.embeddings(ids).cpu() for ids in pieces])
 
 
 def _recall(wanted: Tensor, found: Tensor) -> float:

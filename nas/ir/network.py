@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from nas.ir.blocks import (
     BasicConvolution,
@@ -67,6 +67,11 @@ class ChainShape(BaseModel, ABC):
         return False
 
     @property
+    def embeds(self) -> bool:
+        """Whether what the network is for is an embedding, not a distribution."""
+        return False
+
+    @property
     def language(self) -> bool:
         """Whether the network is for telling tokens: next ones, or masked ones."""
         return self.generates
@@ -91,7 +96,8 @@ class ChainShape(BaseModel, ABC):
         """Channels of the residual stream in a slot of `kind`."""
 
     def pixels(self, kind: SlotKind) -> int:
-        """Places of a state that a token has in a slot of `kind`: 1, or the pixels of a picture."""
+        """Places of a state that a token has in a slot of `kind`: 1, or of a picture, which counts
+        as one token, its pixels or patches."""
         return 1
 
     @abstractmethod
@@ -127,14 +133,21 @@ class TransformerShape(ChainShape, ABC):
     kv_heads: int = Field(gt=0, le=2**16)
     head_dim: int = Field(gt=0, le=2**16)
     ffn_width: int = Field(gt=0, le=2**24)
-    vocab_size: int = Field(gt=0, le=2**24)
-    max_positions: int = Field(gt=0, le=2**31)
     qkv_bias: bool = False
     output_bias: bool = False
     ffn_bias: bool = False
     qk_norm: bool = False
     norm_eps: float = Field(default=1e-6, ge=0, allow_inf_nan=False)
     activation: str = "silu"
+
+    @property
+    @abstractmethod
+    def centred(self) -> bool:
+        """Whether norms take the mean off and add a bias (LayerNorm); else they are RMS norms."""
+
+    @property
+    def norm_parameters(self) -> int:
+        return (2 if self.centred else 1) * self.hidden_size
 
     @abstractmethod
     def ffn(self, width: int) -> BlockSpec:
@@ -168,7 +181,21 @@ def as_transformer(shape: ChainShape) -> TransformerShape:
     return shape
 
 
-class DecoderShape(TransformerShape):
+class TextShape(TransformerShape, ABC):
+    """A transformer that reads tokens of a vocabulary, at most `max_positions` at a time."""
+
+    vocab_size: int = Field(gt=0, le=2**24)
+    max_positions: int = Field(gt=0, le=2**31)
+
+
+def as_text(shape: ChainShape) -> TextShape:
+    """A shape that is known to be of a network over text; raises TypeError for another."""
+    if not isinstance(shape, TextShape):
+        raise TypeError(f"a {shape.family} reads no text")
+    return shape
+
+
+class DecoderShape(TextShape):
     """A decoder-only language model: token after token, rotary positions, gated feed-forward.
 
     `rope` is the `rope_parameters` dictionary of transformers' configuration (`rope_type`,
@@ -190,8 +217,8 @@ class DecoderShape(TransformerShape):
         return True
 
     @property
-    def norm_parameters(self) -> int:
-        return self.hidden_size
+    def centred(self) -> bool:
+        return False
 
     @property
     def outside_parameters(self) -> int:
@@ -206,7 +233,7 @@ class DecoderShape(TransformerShape):
         return GatedFeedForward(width=width)
 
 
-class EncoderShape(TransformerShape):
+class EncoderShape(TextShape):
     """A bidirectional encoder in the manner of BERT: every token sees all others, positions are
     learned, feed-forwards have no gate, and LayerNorm follows each branch.
 
@@ -226,12 +253,16 @@ class EncoderShape(TransformerShape):
         return False
 
     @property
+    def centred(self) -> bool:
+        return True
+
+    @property
     def language(self) -> bool:
         return self.masked_head
 
     @property
-    def norm_parameters(self) -> int:
-        return 2 * self.hidden_size
+    def embeds(self) -> bool:
+        return not self.masked_head
 
     @property
     def outside_parameters(self) -> int:
@@ -247,6 +278,94 @@ class EncoderShape(TransformerShape):
         if not self.masked_head:
             return 0
         return (self.vocab_size + self.hidden_size) * self.hidden_size
+
+    def ffn(self, width: int) -> BlockSpec:
+        return FeedForward(width=width)
+
+
+class VisionShape(TransformerShape):
+    """A transformer over square pictures (ViT; Dosovitskiy et al., arXiv 2010.11929): a token for
+    each square of `patch_side` pixels, learned positions, LayerNorm before each branch.
+
+    `prefix_tokens` learned ones stand before the patches: a class token, then the distillation
+    token of DeiT (arXiv 2012.12877). The last states are read at the class token (`cls`), at `both`
+    of these, side by side, or in the `mean` over the patches; the last norm stands before that, or
+    behind it where the network `pools_first`. `classes` 0: there is no classifier, and what is read
+    is the embedding of the picture. A state is [pictures, places, hidden].
+    """
+
+    patch_side: int = Field(gt=0, le=2**14)
+    prefix_tokens: int = Field(default=1, ge=0, le=2)
+    pooling: Literal["cls", "both", "mean"] = "cls"
+    pools_first: bool = False
+    classes: int = Field(ge=0, le=2**24)
+    image_side: int = Field(gt=0, le=2**14)
+    image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @model_validator(mode="after")
+    def _has_what_it_reads(self) -> Self:
+        if self.prefix_tokens < {"mean": 0, "cls": 1, "both": 2}[self.pooling]:
+            raise ValueError(
+                f"{self.prefix_tokens} prefix tokens do not let it read {self.pooling}"
+            )
+        if self.patch_side > self.image_side:
+            raise ValueError(f"patches of {self.patch_side} in pictures of {self.image_side}")
+        return self
+
+    @property
+    def pre_norm(self) -> bool:
+        return True
+
+    @property
+    def centred(self) -> bool:
+        return True
+
+    @property
+    def reads_pictures(self) -> bool:
+        return True
+
+    @property
+    def embeds(self) -> bool:
+        return self.classes == 0
+
+    @property
+    def patches(self) -> int:
+        """Patches of a picture; what is left of it at the edges is not read."""
+        return (self.image_side // self.patch_side) ** 2
+
+    @property
+    def places(self) -> int:
+        """Tokens of a picture."""
+        return self.prefix_tokens + self.patches
+
+    @property
+    def last_state(self) -> int:
+        """Numbers in the last state of a picture."""
+        return self.places * self.hidden_size
+
+    @property
+    def read_width(self) -> int:
+        """Numbers that the classifier reads."""
+        return (2 if self.pooling == "both" else 1) * self.hidden_size
+
+    @property
+    def head_parameters(self) -> int:
+        return self.classes * (self.read_width + 1)
+
+    @property
+    def outside_parameters(self) -> int:
+        patch = 3 * self.patch_side**2 + 1
+        rows = patch + self.prefix_tokens + self.places
+        return rows * self.hidden_size + self.norm_parameters + self.head_parameters
+
+    @property
+    def opening_flops(self) -> float:
+        """Floating-point operations of the embedding of one picture."""
+        return 2.0 * self.patches * self.hidden_size * 3 * self.patch_side**2
+
+    def pixels(self, kind: SlotKind) -> int:
+        return self.places
 
     def ffn(self, width: int) -> BlockSpec:
         return FeedForward(width=width)
@@ -315,6 +434,11 @@ class ConvShape(ChainShape):
         return total
 
     @property
+    def last_state(self) -> int:
+        """Numbers in the last state of a picture."""
+        return self.stages[-1].channels * self.stages[-1].side ** 2
+
+    @property
     def stem_side(self) -> int:
         """Side of the pictures that the stem makes."""
         return self.image_side if self.stem_kernel == 3 else (self.image_side + 3) // 4
@@ -369,7 +493,11 @@ class ConvShape(ChainShape):
         return self.narrower(slot.kind, self.inner_width(slot.kind))
 
 
-AnyShape = DecoderShape | EncoderShape | ConvShape
+PictureShape = ConvShape | VisionShape
+"""Networks over pictures: both have `image_side`, `image_mean`, `image_std`, `classes`,
+`last_state` and `opening_flops`."""
+
+AnyShape = DecoderShape | EncoderShape | ConvShape | VisionShape
 _SHAPES: TypeAdapter[AnyShape] = TypeAdapter(AnyShape)
 
 

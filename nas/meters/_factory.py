@@ -5,7 +5,7 @@ from __future__ import annotations
 from hardware_profiles import load_profile
 from nas.config import TargetConfig
 from nas.errors import ConfigError
-from nas.ir import ChainShape, TransformerShape
+from nas.ir import ChainShape, TextShape
 from nas.meters._base import Meter
 from nas.meters._calibration import load_calibration
 from nas.meters._onnxruntime import OnnxRuntimeMeter
@@ -18,9 +18,9 @@ def create_meter(config: TargetConfig, shape: ChainShape) -> Meter:
     profile = load_profile(config.hardware)
     if config.meter == "roofline":
         known = load_calibration(config.calibration) if config.calibration else None
-        if known is not None and not isinstance(shape, TransformerShape):
+        if known is not None and not isinstance(shape, TextShape):
             raise ConfigError(
-                f"target.calibration: it is of a transformer's operators, and the teacher is a "
+                f"target.calibration: it is of operators over text, and the teacher is a "
                 f"{shape.family}; leave it out"
             )
         return RooflineMeter(config, shape, profile, known)

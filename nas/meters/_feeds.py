@@ -10,7 +10,8 @@ from nas.ir import (
     ConvShape,
     EncoderShape,
     GroupedQueryAttention,
-    TransformerShape,
+    PictureShape,
+    as_text,
 )
 from nas.meters._base import Request
 
@@ -34,20 +35,20 @@ class Feeds:
         np, batch = self._np, self.config.batch
         prompt = self.config.prompt_tokens
         tokens, past = (prompt, 0) if request.phase == "prefill" else (1, prompt)
-        if isinstance(self.shape, ConvShape):
+        if isinstance(self.shape, PictureShape):
             return self._pictures(self.shape, request)
-        assert isinstance(self.shape, TransformerShape)
+        shape = as_text(self.shape)
         if request.part == "embed":
-            ids = self._random.integers(0, self.shape.vocab_size, (batch, tokens))
+            ids = self._random.integers(0, shape.vocab_size, (batch, tokens))
             feed = {"input_ids": ids, "attention_mask": np.ones((batch, past + tokens), np.int64)}
             if isinstance(self.shape, EncoderShape) and self.shape.type_vocab_size:
                 feed["token_type_ids"] = np.zeros((batch, tokens), np.int64)
             return feed
-        feed = {"state": self._normal(batch, tokens, self.shape.hidden_size)}
+        feed = {"state": self._normal(batch, tokens, shape.hidden_size)}
         if not self.shape.generates:
             return feed | self._encoder(request, batch, tokens)
         if isinstance(request.spec, GroupedQueryAttention):
-            heads, dim = request.spec.kv_heads, self.shape.head_dim
+            heads, dim = request.spec.kv_heads, shape.head_dim
             feed["cos"] = self._normal(batch, tokens, dim)
             feed["sin"] = self._normal(batch, tokens, dim)
             feed["mask"] = np.zeros((batch, 1, tokens, past + tokens), self.dtype)
@@ -56,10 +57,13 @@ class Feeds:
                     feed[f"past_key_values.{i}.{part}"] = self._normal(batch, heads, past, dim)
         return feed
 
-    def _pictures(self, shape: ConvShape, request: Request) -> dict[str, np.ndarray]:
-        batch, last, side = self.config.batch, shape.stages[-1], shape.image_side
+    def _pictures(self, shape: PictureShape, request: Request) -> dict[str, np.ndarray]:
+        batch, side = self.config.batch, shape.image_side
         if request.part == "embed":
             return {"pixel_values": self._normal(batch, 3, side, side)}
+        if not isinstance(shape, ConvShape):
+            return {"state": self._normal(batch, shape.places, shape.hidden_size)}
+        last = shape.stages[-1]
         stage = last if request.block is None else shape.stage(request.block[0])
         return {"state": self._normal(batch, stage.channels, stage.side, stage.side)}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nas.config import TargetConfig
-from nas.ir import BlockSpec, ChainShape, Phase, SlotKind, as_transformer
+from nas.ir import BlockSpec, ChainShape, Phase, SlotKind, as_text
 from nas.meters._base import Part, Request
 
 DECODER_CLASSES = ("matmul", "attention", "elementwise", "embedding", "head")
@@ -41,7 +41,7 @@ class _Counter:
     """Operators of the parts of one decoder in one phase."""
 
     def __init__(self, config: TargetConfig, shape: ChainShape, phase: Phase) -> None:
-        self.shape, self.batch = as_transformer(shape), config.batch
+        self.shape, self.batch = as_text(shape), config.batch
         prompt = config.prompt_tokens
         self.tokens, self.past = (prompt, 0) if phase == "prefill" else (1, prompt)
         self.rows = config.batch * self.tokens

@@ -12,11 +12,11 @@ from nas.ir import (
     BlockSpec,
     ChainShape,
     Conditions,
-    ConvShape,
     Latency,
     Phase,
+    PictureShape,
     SlotKind,
-    TransformerShape,
+    as_text,
     precision_of,
 )
 from nas.meters._base import Meter, Part, Request
@@ -63,7 +63,8 @@ def _block(
     kind, batch, width = KINDS[spec.kind], config.batch, _BYTES[config.dtype]
     seen = seen_tokens(shape, tokens, past)
     weights = stored_bytes(shape, slot_kind, spec, width) + shape.norm_parameters * width
-    cached = batch * (past + 2 * tokens) * kind.cached_values_per_token(shape, spec)
+    kept = kind.cached_values_per_token(shape, spec) * shape.pixels(slot_kind)
+    cached = batch * (past + 2 * tokens) * kept
     state = 2 * batch * tokens * shape.state_width(slot_kind) * shape.pixels(slot_kind)
     flops = batch * kind.flops(shape, slot_kind, spec, tokens, seen)
     return flops, weights + (cached + state) * width
@@ -71,13 +72,12 @@ def _block(
 
 def _part(config: TargetConfig, shape: ChainShape, part: Part, tokens: int) -> tuple[float, float]:
     rows = config.batch * tokens
-    if isinstance(shape, ConvShape):
-        last = shape.stages[-1]
+    if isinstance(shape, PictureShape):
         if part == "embed":
             return rows * shape.opening_flops, rows * 3 * shape.image_side**2
         weights = shape.head_parameters
-        return 2.0 * rows * weights, weights + rows * last.channels * last.side**2
-    assert isinstance(shape, TransformerShape)
+        return 2.0 * rows * weights, weights + rows * shape.last_state
+    shape = as_text(shape)
     if part == "embed":
         return 0.0, 2 * rows * shape.hidden_size
     weights = shape.head_parameters

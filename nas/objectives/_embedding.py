@@ -1,4 +1,4 @@
-"""An encoder of texts: the distance of their embeddings, and of their similarities.
+"""An encoder of texts or pictures: the distance of their embeddings, and of their similarities.
 
 With embeddings e of unit length, 1 - cos = |d|^2 / 2, d = e_student - e_teacher. What they are
 for is similarities, though, and an error counts there by its direction: the similarity of a

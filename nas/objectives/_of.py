@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nas.chain import Chain, ConvChain, DecoderChain, EncoderChain
+from nas.chain import Chain, DecoderChain, EncoderChain, PictureChain, VisionChain
 from nas.objectives._base import Objective
 from nas.objectives._classes import ClassObjective, Lesson
 from nas.objectives._embedding import EmbeddingObjective
@@ -15,7 +15,7 @@ from nas.objectives._masked import MaskedLanguageObjective
 def lesson_for(chain: Chain, lesson: Lesson, metric: Tensor | None = None) -> Objective:
     """The objective that a network is taught by: of classes as the lesson says, of others
     `objective_of`."""
-    if isinstance(chain, ConvChain):
+    if isinstance(chain, PictureChain) and chain.head is not None:
         return ClassObjective(chain.head, lesson)
     return objective_of(chain, metric)
 
@@ -23,9 +23,9 @@ def lesson_for(chain: Chain, lesson: Lesson, metric: Tensor | None = None) -> Ob
 def objective_of(chain: Chain, metric: Tensor | None = None) -> Objective:
     """What the use of this network asks to be kept; `metric`: of embeddings, see
     `EmbeddingObjective`."""
-    if isinstance(chain, (DecoderChain, ConvChain)):
+    if isinstance(chain, DecoderChain | PictureChain) and chain.head is not None:
         return LanguageObjective(chain.head)
-    assert isinstance(chain, EncoderChain)
-    if chain.head is not None:
+    assert isinstance(chain, EncoderChain | VisionChain)
+    if isinstance(chain, EncoderChain) and chain.head is not None:
         return MaskedLanguageObjective(chain.head, chain.embed.weight, chain.head.bias)
     return EmbeddingObjective(chain.pool, metric)

@@ -132,7 +132,7 @@ class PassContext:
     def goal_key(self) -> str:
         """Key of what students are compared by: text, teacher, and the objective where one can
         choose."""
-        if self.shape.language or self.shape.reads_pictures:
+        if not self.shape.embeds:
             return self.data_key
         return content_key("objective", self.data_key, self.config.objective)
 
@@ -163,17 +163,17 @@ class PassContext:
         weight = similarity_weight
         if weight is None:
             weight = self.config.objective.similarity_weight
-        if self.shape.language or self.shape.reads_pictures or weight == 0:
+        if not self.shape.embeds or weight == 0:
             return None
         return similarity_metric(self._embeddings, weight)
 
     @cached_property
     def _embeddings(self) -> Tensor:
-        from nas.chain import EncoderChain
+        from nas.chain import EncoderChain, VisionChain
         from nas.passes.similarities import embeddings
 
         chain = self.teacher.chain
-        assert isinstance(chain, EncoderChain)
+        assert isinstance(chain, EncoderChain | VisionChain)
         return embeddings(chain, self.text.train)
 
     @cached_property

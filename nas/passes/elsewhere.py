@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hardware_profiles import load_profile, with_measured_figures
 from nas.errors import CapabilityError, ConfigError
-from nas.ir import TransformerShape
+from nas.ir import TextShape
 from nas.meters import Calibration, Request, read_table, requests_for
 from nas.meters import calibrate as fit_calibration
 from nas.meters.pack import Pack, write_pack
@@ -52,9 +52,9 @@ def calibrate(
 
 def _require_transformer(context: PassContext) -> None:
     """Raise CapabilityError for another network: its operators are not among those counted."""
-    if not isinstance(context.shape, TransformerShape):
+    if not isinstance(context.shape, TextShape):
         raise CapabilityError(
-            f"packs and calibrations are of transformers, and the teacher is a "
+            f"packs and calibrations are of transformers over text, and the teacher is a "
             f"{context.shape.family}; measure it here (target.meter: onnxruntime), or give a table"
         )
 

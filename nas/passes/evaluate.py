@@ -16,7 +16,7 @@ from nas.passes.students import distilled
 from nas.run import content_key, file_digest, json_writer
 
 if TYPE_CHECKING:
-    from nas.chain import Chain, ConvChain, DecoderChain, EncoderChain
+    from nas.chain import Chain, DecoderChain, EncoderChain, PictureChain, VisionChain
     from nas.evaluation import LanguageQuality, Retained, TaskResult
 
 
@@ -83,11 +83,11 @@ def _measure(
     }
     if context.shape.generates:
         return _language(context, stage, students)
+    if context.shape.embeds:
+        return _embeddings(context, students)
     if context.shape.reads_pictures:
         return _classes(context, students)
-    if context.shape.language:
-        return _masked(context, students)
-    return _embeddings(context, students)
+    return _masked(context, students)
 
 
 def _language(context: PassContext, stage: str, students: Mapping[str, Chain]) -> Qualities:
@@ -124,14 +124,15 @@ def _classes(context: PassContext, students: Mapping[str, Chain]) -> Qualities:
 
 
 def _embeddings(context: PassContext, students: Mapping[str, Chain]) -> Qualities:
+    from nas.data import tokens_a_sample
     from nas.evaluation import embedding_quality
 
     windows = context.text.evaluate
-    encoders = {name: encoder(chain) for name, chain in students.items()}
-    found = embedding_quality(encoder(context.teacher.chain), encoders, windows)
+    embedders = {name: _embedder(chain) for name, chain in students.items()}
+    found = embedding_quality(_embedder(context.teacher.chain), embedders, windows)
     return {
         name: ModelQuality(
-            tokens=windows.numel(),
+            tokens=len(windows) * tokens_a_sample(windows),
             cosine_distance=quality.distance_mean,
             cosine_distance_stderr=quality.distance_standard_error,
             cosine_distance_by_window=quality.distance,
@@ -175,11 +176,11 @@ def decoder(chain: Chain) -> DecoderChain:
     return chain
 
 
-def classifier(chain: Chain) -> ConvChain:
+def classifier(chain: Chain) -> PictureChain:
     """The chain of a classifier of pictures."""
-    from nas.chain import ConvChain
+    from nas.chain import PictureChain
 
-    assert isinstance(chain, ConvChain)
+    assert isinstance(chain, PictureChain)
     return chain
 
 
@@ -188,6 +189,14 @@ def encoder(chain: Chain) -> EncoderChain:
     from nas.chain import EncoderChain
 
     assert isinstance(chain, EncoderChain)
+    return chain
+
+
+def _embedder(chain: Chain) -> EncoderChain | VisionChain:
+    """The chain of a network that gives embeddings."""
+    from nas.chain import EncoderChain, VisionChain
+
+    assert isinstance(chain, EncoderChain | VisionChain)
     return chain
 
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nas.chain import Chain, ConvChain, DecoderChain, EncoderChain
+from nas.chain import Chain, ConvChain, DecoderChain, EncoderChain, PictureChain, VisionChain
 from nas.errors import ConfigError
-from nas.ir import Architecture, as_transformer
+from nas.ir import Architecture, as_text
 from nas.passes._context import PassContext
 from nas.passes.students import distilled
 from nas.run import content_key
@@ -123,6 +123,8 @@ def _huggingface(context: PassContext, chain: Chain, folder: Path) -> dict[str, 
         return _sentence_transformers(context, chain, folder)
     if isinstance(chain, ConvChain):
         return _plain_folder(context, chain, folder)
+    if isinstance(chain, VisionChain):
+        return _vision_folder(context, chain, folder)
     assert isinstance(chain, DecoderChain)
     chain = dequantised(chain)
     tokens = context.config.export.greedy_tokens
@@ -140,18 +142,15 @@ def _huggingface(context: PassContext, chain: Chain, folder: Path) -> dict[str, 
 
 def _onnx(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
     from nas.backends.onnx import (
-        check_classifier,
         export_classifier,
         export_encoder,
         export_onnx,
         write_genai_config,
     )
 
-    if isinstance(chain, ConvChain):
+    if isinstance(chain, PictureChain):
         artifact = export_classifier(chain, folder, dtype="float32")
-        limit = _ONNX_TOLERANCE
-        difference = check_classifier(artifact, chain, _gate_ids(context), tolerance=limit)
-        return {"gates": [_gate("logits", difference, limit)]}
+        return {"gates": _check_classifier(context, artifact, chain, _ONNX_TOLERANCE)}
     if isinstance(chain, EncoderChain):
         artifact = export_encoder(chain, folder, dtype="float32")
         gates = _check_encoder(context, artifact, chain, _ONNX_TOLERANCE)
@@ -174,6 +173,17 @@ def _plain_folder(context: PassContext, chain: ConvChain, folder: Path) -> dict[
     return {"gates": [_gate("logits", difference, limit)]}
 
 
+def _vision_folder(context: PassContext, chain: VisionChain, folder: Path) -> dict[str, Any]:
+    from nas.backends.huggingface import check_vision_folder, export_vision_folder
+    from nas.blocks import dequantised
+
+    chain = dequantised(chain)
+    export_vision_folder(chain, folder, name=context.config.name)
+    limit = _HUGGINGFACE_TOLERANCE
+    difference = check_vision_folder(folder, chain, _gate_ids(context), tolerance=limit)
+    return {"gates": [_gate(_answers(chain), difference, limit)]}
+
+
 def _sentence_transformers(
     context: PassContext, chain: EncoderChain, folder: Path
 ) -> dict[str, Any]:
@@ -187,9 +197,9 @@ def _sentence_transformers(
     return {"gates": [_gate(_answers(chain), difference, _HUGGINGFACE_TOLERANCE)]}
 
 
-def _answers(chain: EncoderChain) -> str:
-    """What the gates of an encoder compare."""
-    return "logits" if chain.shape.masked_head else "embeddings"
+def _answers(chain: EncoderChain | PictureChain) -> str:
+    """What the gates of a network that does not generate compare."""
+    return "embeddings" if chain.shape.embeds else "logits"
 
 
 def _engines(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
@@ -216,20 +226,13 @@ def _engine_source(
 
     ONNX Runtime does not run bfloat16 on a CPU, so such a file has none.
     """
-    from nas.backends.onnx import (
-        check_classifier,
-        export_classifier,
-        export_encoder,
-        export_onnx,
-    )
+    from nas.backends.onnx import export_classifier, export_encoder, export_onnx
 
-    if isinstance(chain, ConvChain):
+    if isinstance(chain, PictureChain):
         artifact = export_classifier(chain, folder, dtype=dtype)
         if dtype == "bfloat16":
             return artifact.path, []
-        limit = _LOW_PRECISION_TOLERANCE
-        difference = check_classifier(artifact, chain, _gate_ids(context), tolerance=limit)
-        return artifact.path, [_gate("logits", difference, limit)]
+        return artifact.path, _check_classifier(context, artifact, chain, _LOW_PRECISION_TOLERANCE)
     if isinstance(chain, EncoderChain):
         artifact = export_encoder(chain, folder, dtype=dtype)
         if dtype == "bfloat16":
@@ -249,9 +252,7 @@ def _engine_shapes(context: PassContext) -> Shapes:
     if context.shape.reads_pictures:
         return PictureShapes(target.batch)
     if not context.shape.generates:
-        return TextShapes(
-            target.batch, target.prompt_tokens, as_transformer(context.shape).max_positions
-        )
+        return TextShapes(target.batch, target.prompt_tokens, as_text(context.shape).max_positions)
     return EngineShapes(
         batch=target.batch,
         prompt_tokens=target.prompt_tokens,
@@ -269,6 +270,16 @@ def _check_onnx(
         artifact, chain, _gate_ids(context), greedy_tokens=tokens, tolerance=tolerance
     )
     return _gates(report.max_logits_difference, report.limit, tokens)
+
+
+def _check_classifier(
+    context: PassContext, artifact: Any, chain: PictureChain, tolerance: float
+) -> list[dict[str, Any]]:
+    from nas.backends.onnx import check_classifier, classifier_limit
+
+    pictures = _gate_ids(context)
+    difference = check_classifier(artifact, chain, pictures, tolerance=tolerance)
+    return [_gate(_answers(chain), difference, classifier_limit(chain, pictures, tolerance))]
 
 
 def _check_encoder(

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from hardware_profiles import HardwareProfile, load_profile
 from nas.config import RunConfig
 from nas.errors import CapabilityError
-from nas.ir import TransformerShape
+from nas.ir import TextShape
 from search_spaces import load_space
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ def make_plan(config: RunConfig) -> Plan:
     from nas.teachers import exceeds_memory, read_shape, require_device
 
     shape = read_shape(config.teacher)
-    if not isinstance(shape, TransformerShape):
+    if not isinstance(shape, TextShape):
         raise CapabilityError(
-            f"nas plan forecasts transformers, and the teacher is a {shape.family}; run it without"
-            " a forecast"
+            f"nas plan forecasts transformers over text, and the teacher is a {shape.family}; run "
+            f"it without a forecast"
         )
     profile = load_profile(config.target.hardware)
     candidates = load_space(config.space).candidates(shape, profile.width_multiple)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from nas.errors import ConfigError
-from nas.ir import ConvShape, TransformerShape
+from nas.ir import ChainShape, PictureShape, TransformerShape
 from nas.passes._context import PassContext
 from nas.solvers import create_solver
 
@@ -75,7 +75,7 @@ def _require_tasks(context: PassContext) -> None:
         from nas.data import labelled_images
 
         for path in config.images:
-            if isinstance(context.shape, ConvShape):
+            if isinstance(context.shape, PictureShape):
                 labelled_images(path, context.shape)
     if config.tasks:
         from nas.evaluation import read_items
@@ -129,11 +129,16 @@ def _require_kind(context: PassContext) -> None:
             f"target.phases: a {shape.family} takes all at once and decodes nothing; "
             f"use target.phases: [prefill]"
         )
-    kind = "a classifier of pictures" if shape.reads_pictures else "an encoder"
-    kind = "a language model" if shape.generates else kind
     for name in asked:
-        if _NEEDED[name] != kind:
+        if _NEEDED[name] != _kind(shape):
             raise ConfigError(
-                f"evaluate.{name}: this needs {_NEEDED[name]}, the teacher is a {shape.family}; "
+                f"evaluate.{name}: this needs {_NEEDED[name]}, the teacher is a {shape.family}"
+                f"{' without a classifier' if shape.reads_pictures and shape.embeds else ''}; "
                 f"remove it"
             )
+
+
+def _kind(shape: ChainShape) -> str:
+    if shape.reads_pictures:
+        return "an encoder of pictures" if shape.embeds else "a classifier of pictures"
+    return "a language model" if shape.generates else "an encoder"

@@ -19,6 +19,7 @@ from nas.ir import (
     KeepTeacher,
     Option,
     Phase,
+    PictureShape,
     RefineStep,
     Slot,
 )
@@ -141,6 +142,7 @@ def _teacher(context: PassContext) -> TeacherSummary:
         hidden_size=shape.state_width(shape.slots()[-1].kind),
         params_m=record["params"] / 1e6,
         fingerprint=record["fingerprint"],
+        image_side=shape.image_side if isinstance(shape, PictureShape) else None,
     )
 
 

@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 from nas._numerics import compute_dtype
-from nas.chain import EncoderChain
+from nas.chain import EncoderChain, VisionChain
 
-_TEXTS = 512
+_MOST = 512
 """A direction's mean square is known to 6 % from so many."""
 _BATCH = 32
 
 
 @torch.no_grad()
-def embeddings(teacher: EncoderChain, texts: Tensor) -> Tensor:
-    """The teacher's embeddings [texts, hidden] of ids [texts, tokens], at most 512."""
+def embeddings(teacher: EncoderChain | VisionChain, samples: Tensor) -> Tensor:
+    """The teacher's embeddings [samples, hidden] of texts [samples, tokens] or pictures, at most 512."""
     chain = teacher.in_dtype(compute_dtype(str(teacher.device)))
-    pieces = texts[:_TEXTS].to(chain.device).split(_BATCH)
-    return torch.cat([chain.pool(chain(ids).float()) for ids in pieces])
+    pieces = samples[:_MOST].to(chain.device).split(_BATCH)
+    return torch.cat([chain.embeddings(ids) for ids in pieces])

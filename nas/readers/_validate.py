@@ -20,7 +20,7 @@ from nas.config import (
     load_config,
 )
 from nas.errors import ConfigError, NasError
-from nas.ir import TransformerShape
+from nas.ir import TransformerShape, VisionShape
 
 
 class Finding(BaseModel):
@@ -159,8 +159,11 @@ def _teacher(config: RunConfig) -> tuple[Literal["ok", "note"], str]:
     shape = read_shape(config.teacher)
     if not isinstance(shape, TransformerShape):
         return "ok", f"{shape.family}, {shape.layers} blocks that keep the size of their state"
+    over = ""
+    if isinstance(shape, VisionShape):
+        over = f"pictures of {shape.image_side} x {shape.image_side}, "
     return "ok", (
-        f"{shape.family}, {shape.layers} layers, hidden size {shape.hidden_size}, "
+        f"{shape.family}, {over}{shape.layers} layers, hidden size {shape.hidden_size}, "
         f"{shape.kv_heads} KV heads, FFN width {shape.ffn_width}"
     )
 

@@ -28,6 +28,8 @@ class TeacherSummary(Record):
     """Parameters in millions; tied embeddings count once."""
     fingerprint: str
     """Hash over the teacher's weights."""
+    image_side: int | None = Field(default=None, gt=0)
+    """Side of the pictures that it takes, in pixels; None where it reads text."""
 
 
 class DataSummary(Record):

@@ -25,7 +25,7 @@ def summary_table(summary: Summary) -> Table:
         table.add_column(rate, justify="right")
         table.add_column("speed-up", justify="right")
     measures: tuple[str, ...] = _LANGUAGE if summary.language else _EMBEDDING
-    measures = _CLASSES if summary.pictures else measures
+    measures = _CLASSES if summary.pictures and summary.language else measures
     for column in ("params M", "memory MiB", *measures):
         table.add_column(column, justify="right")
     for model in summary.models:

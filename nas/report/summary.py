@@ -80,7 +80,8 @@ class Summary(Record):
     @property
     def pictures(self) -> bool:
         """Whether the networks take pictures, each of which counts as a token."""
-        return any(slot.kind not in ("attention", "ffn") for slot in self.slots)
+        stages = any(slot.kind not in ("attention", "ffn") for slot in self.slots)
+        return stages or self.teacher.image_side is not None
 
     @property
     def phases(self) -> tuple[Phase, ...]:

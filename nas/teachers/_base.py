@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from nas.ir import ChainShape, DecoderShape
 from nas.teachers._names import HUGGING_FACE, Layout
+
+Stored = Callable[[str], Tensor]
+"""The tensor that is stored for one of the chain's names, or for a part that one is made from."""
 
 
 class Family(ABC):
@@ -37,6 +40,10 @@ class Family(ABC):
     def foreign_names(self, name: str) -> tuple[str, ...]:
         """Names that a checkpoint may store the parameter `name` under, most likely first."""
         return (self.layout.foreign(name),)
+
+    def parameter(self, name: str, stored: Stored, shape: ChainShape) -> Tensor:
+        """The chain's parameter `name`: what is stored for it, or made from several tensors."""
+        return stored(name)
 
     @abstractmethod
     def ignorable(self, name: str) -> bool:
@@ -78,6 +85,10 @@ class TeacherSource(ABC):
     @abstractmethod
     def read(self, name: str) -> Tensor:
         """The stored tensor `name` on the CPU, laid out as the chain wants it."""
+
+    def parameter(self, name: str, stored: Stored) -> Tensor:
+        """The chain's parameter `name`: what is stored for it, or made from several tensors."""
+        return stored(name)
 
     @abstractmethod
     def ignorable(self, name: str) -> bool:

@@ -145,8 +145,11 @@ def chain_from_source(
         unread.discard(found)
         return found
 
+    def tensor(name: str) -> Tensor:
+        return source.read(stored(name))
+
     make = stream_chain if stream else build_chain
-    chain = make(shape, lambda name: source.read(stored(name)), dtype, device)
+    chain = make(shape, lambda name: source.parameter(name, tensor), dtype, device)
     if stream:
         for name in chain.state_dict():
             if name.startswith("slots."):
@@ -177,4 +180,7 @@ def chain_from_model(model: PreTrainedModel) -> Chain:
         stored: Tensor = state[next(s for s in spellings if s in state)]
         return stored.clone()
 
-    return build_chain(shape, read, model.dtype, str(model.device))
+    def parameter(name: str) -> Tensor:
+        return family.parameter(name, read, shape)
+
+    return build_chain(shape, parameter, model.dtype, str(model.device))

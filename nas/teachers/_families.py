@@ -9,6 +9,7 @@ from nas.teachers._llama import LlamaFamily
 from nas.teachers._mistral import MistralFamily
 from nas.teachers._qwen2 import Qwen2Family
 from nas.teachers._qwen3 import Qwen3Family
+from nas.teachers._vit import DeitFamily, VitFamily
 
 FAMILIES: dict[str, Family] = {
     family.model_type: family
@@ -19,6 +20,8 @@ FAMILIES: dict[str, Family] = {
         Qwen3Family(),
         BertFamily(),
         DistilBertFamily(),
+        VitFamily(),
+        DeitFamily(),
     )
 }
 

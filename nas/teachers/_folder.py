@@ -11,13 +11,15 @@ from torch import Tensor
 
 from nas._documents import brief, load_json
 from nas._quiet import quiet
+from nas.config import ImageConfig
 from nas.errors import CapabilityError, ConfigError, NasError
-from nas.ir import ChainShape, EncoderShape
+from nas.ir import ChainShape, EncoderShape, VisionShape
 from nas.ir.network import MOST_LAYERS
-from nas.teachers._base import Family, TeacherSource
+from nas.teachers._base import Family, Stored, TeacherSource
 from nas.teachers._digest import digest_files
 from nas.teachers._encoders import with_pooling
 from nas.teachers._families import family_of
+from nas.teachers._preprocessing import PREPROCESSOR, with_image, with_preprocessor
 from nas.teachers._tokenizer import load_tokenizer
 
 _READ_BESIDE = (
@@ -28,18 +30,28 @@ _READ_BESIDE = (
     "special_tokens_map.json",
     "modules.json",
     "1_Pooling/config.json",
+    PREPROCESSOR,
 )
+
+
+_MOST = {"num_labels": 10**6}
+"""transformers makes a list of names for them."""
 
 
 class FolderSource(TeacherSource):
     """Weights come from safetensors only; no code of the folder is run to read them."""
 
-    def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, trust_remote_code: bool = False, image: ImageConfig | None = None
+    ) -> None:
+        self.folder, self.image = folder, image
         self.trust_remote_code = trust_remote_code
 
     def shape(self) -> ChainShape:
         _, shape = self._described
+        if isinstance(shape, VisionShape):
+            described = with_preprocessor(shape, self.folder)
+            return with_image(described, self.image, str(self.folder))
         return with_pooling(shape, self.folder) if isinstance(shape, EncoderShape) else shape
 
     def tensor_names(self) -> Set[str]:
@@ -62,6 +74,10 @@ class FolderSource(TeacherSource):
                 f"{shard}: {brief(name)} cannot be read ({error}); fetch it again"
             ) from error
         return tensor
+
+    def parameter(self, name: str, stored: Stored) -> Tensor:
+        family, shape = self._described
+        return family.parameter(name, stored, shape)
 
     def ignorable(self, name: str) -> bool:
         family, _ = self._described
@@ -150,9 +166,10 @@ def _described(data: dict[str, Any], where: str) -> tuple[Family, ChainShape]:
 
 
 def _refuse_absurd(data: dict[str, Any], where: str) -> None:
-    """transformers makes lists of a layer's length each before anyone looks at the number."""
+    """transformers makes lists of as many entries as there are layers, or labels, before anyone
+    looks at the number."""
     for key, value in data.items():
-        limit = MOST_LAYERS if key.endswith("layers") else 2**40
+        limit = MOST_LAYERS if key.endswith("layers") else _MOST.get(key, 2**40)
         if isinstance(value, int) and not -limit <= value <= limit:
             raise ConfigError(f"{where}: {key} is {brief(value)}; fetch the file again")
 

@@ -18,7 +18,16 @@ def fetch(repo_id: str, revision: str | None, *, weights: bool) -> Path:
     """
     import huggingface_hub
 
-    patterns = _WANTED if weights else ["config.json", "modules.json", "1_Pooling/config.json"]
+    patterns = (
+        _WANTED
+        if weights
+        else [
+            "config.json",
+            "modules.json",
+            "1_Pooling/config.json",
+            "preprocessor_config.json",
+        ]
+    )
     try:
         with quiet():
             folder = huggingface_hub.snapshot_download(

@@ -18,12 +18,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from nas._documents import brief, load_json
+from nas._documents import brief
 from nas.config import ImageConfig
 from nas.errors import CapabilityError, ConfigError
 from nas.ir import ConvShape, Stage
 from nas.teachers._base import TeacherSource
 from nas.teachers._digest import digest_files
+from nas.teachers._plain import stored_sizes
 
 _BLOCK = re.compile(r"layer(\d+)\.(\d+)\.(.+)")
 _HEADS = ("fc", "linear", "head")
@@ -111,35 +112,9 @@ class ResNetSource(TeacherSource):
             ) from error
 
 
-def stored_sizes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors of a safetensors file; raises ConfigError."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path}: torn, or no safetensors file ({error}); fetch it again"
-        ) from error
-
-
 def is_resnet(names: Set[str]) -> bool:
     """Whether stored tensors are spelt as those of a residual network."""
     return {"conv1.weight", "layer1.0.conv1.weight"} <= set(names)
-
-
-def resnet_file(folder: Path) -> Path | None:
-    """The weights of a folder whose config.json is not of transformers, as timm's are not, where
-    they are those of a residual network."""
-    path = folder / "model.safetensors"
-    try:
-        config = load_json((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(config, dict) or "model_type" in config or not path.is_file():
-        return None
-    return path if is_resnet(stored_sizes(path).keys()) else None
 
 
 class _Names:

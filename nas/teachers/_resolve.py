@@ -12,7 +12,9 @@ from nas.teachers._base import TeacherSource
 from nas.teachers._folder import FolderSource
 from nas.teachers._gguf import GgufSource
 from nas.teachers._hub import fetch
-from nas.teachers._resnet import ResNetSource, is_resnet, resnet_file, stored_sizes
+from nas.teachers._plain import plain_description, stored_sizes
+from nas.teachers._resnet import ResNetSource, is_resnet
+from nas.teachers._timm_vit import TimmVitSource, is_timm_vit
 
 _PACKAGE = "package:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -26,24 +28,41 @@ def resolve(config: TeacherConfig, *, weights: bool) -> TeacherSource:
     path = local_path(config.source)
     if path is None:
         path = fetch(config.source, config.revision, weights=weights)
+        if plain_description(path) is not None:  # what such a network is, its weights tell
+            path = fetch(config.source, config.revision, weights=True)
     if path.is_dir():
-        if (weights_alone := resnet_file(path)) is not None:
-            return ResNetSource(weights_alone, config.image)
-        return FolderSource(path, config.trust_remote_code)
+        return _plain_folder(path, config) or FolderSource(
+            path, config.trust_remote_code, config.image
+        )
     if path.suffix.lower() == ".gguf":
         return GgufSource(path)
     if path.suffix.lower() == ".safetensors":
-        if is_resnet(stored_sizes(path).keys()):
+        names = stored_sizes(path).keys()
+        if is_resnet(names):
             return ResNetSource(path, config.image)
+        if is_timm_vit(names):
+            return TimmVitSource(path, config.image)
         raise ConfigError(
-            f"teacher.source {config.source!r}: of single .safetensors files only ResNets are read "
-            f"(this has no conv1.weight and layer1.0.conv1.weight); for a language model or an "
-            f"encoder give the folder that also holds config.json"
+            f"teacher.source {config.source!r}: of single .safetensors files only ResNets and "
+            f"timm's ViTs are read (this has neither layer1.0.conv1.weight nor patch_embed.proj."
+            f"weight); for other models give the folder that also holds config.json"
         )
     raise ConfigError(
         f"teacher.source {config.source!r}: a single file must be GGUF, or the .safetensors file "
-        f"of a ResNet; for other models give the folder that also holds config.json"
+        f"of a ResNet or of timm's ViT; for other models give the folder that also holds "
+        f"config.json"
     )
+
+
+def _plain_folder(folder: Path, config: TeacherConfig) -> TeacherSource | None:
+    """The network of a folder as timm writes it; None where it is of another kind."""
+    described, weights = plain_description(folder), folder / "model.safetensors"
+    if described is None or not weights.is_file():
+        return None
+    names = stored_sizes(weights).keys()
+    if is_resnet(names):
+        return ResNetSource(weights, config.image)
+    return TimmVitSource(weights, config.image, described) if is_timm_vit(names) else None
 
 
 def local_path(source: str) -> Path | None:

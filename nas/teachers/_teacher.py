@@ -14,7 +14,7 @@ from nas.blocks import KINDS
 from nas.chain import Chain
 from nas.config import TeacherConfig
 from nas.errors import CapabilityError
-from nas.ir import ChainShape, DecoderShape, KeepTeacher, TransformerShape
+from nas.ir import ChainShape, DecoderShape, KeepTeacher, TextShape
 from nas.teachers._base import TeacherSource
 from nas.teachers._chain import chain_from_source
 from nas.teachers._resolve import local_path, resolve
@@ -70,7 +70,7 @@ def load_teacher(config: TeacherConfig) -> Teacher:
     source = resolve(config, weights=True)
     shape = source.shape()
     tokenizer = None
-    if isinstance(shape, TransformerShape):
+    if isinstance(shape, TextShape):
         tokenizer = _tokenizer(config, source)
         check_tokenizer(tokenizer, shape.vocab_size, config.tokenizer or config.source)
     dtype: torch.dtype = getattr(torch, config.dtype)

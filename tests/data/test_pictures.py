@@ -86,3 +86,12 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "c.npz", images=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array([0, 5]))
     with pytest.raises(ConfigError, match="labels up to 5, the teacher knows 5"):
         labelled_images(tmp_path / "c.npz", shape)
+
+
+def test_a_transformer_takes_its_own_side_alone(tmp_path: Path) -> None:
+    from tests.vits import vit_shape
+
+    path = write_pictures(tmp_path / "a.npz", 50, side=16)
+    assert len(load_pictures(_config(path), vit_shape(), seed=0)[0]) == 40
+    with pytest.raises(ConfigError, match=r"24 x 24, the teacher takes 16 x 16; resize them, its"):
+        load_pictures(_config(write_pictures(path, 50, side=24)), vit_shape(), seed=0)

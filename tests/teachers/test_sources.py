@@ -187,7 +187,7 @@ def test_hub_id_is_fetched(monkeypatch: pytest.MonkeyPatch, tiny_folder: Folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert read_shape(_config("someone/model", revision="v1")).qkv_bias
-    described = ["config.json", "modules.json", "1_Pooling/config.json"]
+    described = ["config.json", "modules.json", "1_Pooling/config.json", "preprocessor_config.json"]
     assert asked == [("someone/model", "v1", described)]
     assert load_teacher(_config("someone/model")).shape.family == "qwen2"
     assert not any("bin" in pattern for pattern in asked[-1][2])

@@ -8,6 +8,7 @@ from nas.backends.huggingface._export import export_huggingface
 from nas.backends.huggingface._load import load_student
 from nas.backends.huggingface._model import transformers_model
 from nas.backends.huggingface._register import register_auto_classes
+from nas.backends.huggingface._vision import check_vision_folder, export_vision_folder
 
 __all__ = [
     "HuggingFaceArtifact",
@@ -15,9 +16,11 @@ __all__ = [
     "check_bert_folder",
     "check_encoder_folder",
     "check_huggingface",
+    "check_vision_folder",
     "export_bert_folder",
     "export_encoder_folder",
     "export_huggingface",
+    "export_vision_folder",
     "load_student",
     "register_auto_classes",
     "transformers_model",

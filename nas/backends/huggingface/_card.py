@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.chain import Chain, DecoderChain, EncoderChain
+from nas.chain import Chain, DecoderChain, EncoderChain, VisionChain
 
 _CARD = """---
 library_name: transformers
@@ -101,6 +101,70 @@ def encoder_card(chain: EncoderChain, name: str, dtype: str) -> str:
         layers=shape.layers,
         parameters=_millions(chain),
         dtype=dtype,
+        heads=shape.query_heads,
+        ffn_width=shape.ffn_width,
+        rows=_rows(chain),
+    )
+
+
+_VISION_CARD = """---
+library_name: transformers
+pipeline_tag: {task}
+tags: [nas, distillation]
+---
+
+# {name}
+
+A student of a {family} teacher with {layers} layers over pictures of {side} x {side}, made by nas:
+each attention and feed-forward block was chosen under the budgets of its target, then the whole was
+distilled. {parameters:.1f} M parameters, {dtype}.
+
+```python
+from transformers import AutoImageProcessor, {auto}
+
+folder = "path/to/this/folder"
+processor = AutoImageProcessor.from_pretrained(folder)
+model = {auto}.from_pretrained(folder{trust})
+inputs = processor(picture, return_tensors="pt")
+print(model(**inputs).{answer})
+```
+
+{code}
+
+## Blocks
+
+`teacher`: as in the teacher ({heads} heads, feed-forward width {ffn_width}); `kvN`: all query heads
+on N key-value heads; `hNkvN`: N heads; `wN`: feed-forward width N; `linear`: one linear layer;
+`skip`: nothing.
+
+| layer | attention | feed-forward |
+| --- | --- | --- |
+{rows}
+"""
+_VISION_CODE = """The code that `trust_remote_code` allows is in `modeling_nas_vision.py` and
+`configuration_nas_vision.py` beside this file; it needs torch and transformers >= 5."""
+_PLAIN_CODE = (
+    "Its layers are alike, so that it is a plain {kind} of transformers, without own code."
+)
+
+
+def vision_card(chain: VisionChain, name: str, dtype: str, *, plain: bool) -> str:
+    """The same for a transformer over pictures; `plain`: one that needs no code."""
+    shape = chain.shape
+    kind = "ViT" if shape.prefix_tokens == 1 else "DeiT"
+    reads = "last_hidden_state[:, 0]" if plain else "pooler_output"
+    return _VISION_CARD.format(
+        task="image-classification" if shape.classes else "image-feature-extraction",
+        name=name,
+        family=shape.family,
+        layers=shape.layers,
+        side=shape.image_side,
+        parameters=_millions(chain),
+        dtype=dtype,
+        auto="AutoModelForImageClassification" if shape.classes else "AutoModel",
+        trust="" if plain else ", trust_remote_code=True",
+        answer="logits.argmax(-1)" if shape.classes else reads,
+        code=_PLAIN_CODE.format(kind=kind) if plain else _VISION_CODE,
         heads=shape.query_heads,
         ffn_width=shape.ffn_width,
         rows=_rows(chain),

@@ -10,7 +10,11 @@ measurement.
 Only operators of the ONNX standard are used, so that other runtimes and TensorRT read the files.
 """
 
-from nas.backends.onnx._convolutional import check_classifier, export_classifier
+from nas.backends.onnx._classifier import (
+    check_classifier,
+    classifier_limit,
+    export_classifier,
+)
 from nas.backends.onnx._encoder import export_encoder
 from nas.backends.onnx._encoder_gate import check_encoder, encoder_limit
 from nas.backends.onnx._export import OnnxArtifact, export_onnx
@@ -26,6 +30,7 @@ __all__ = [
     "check_classifier",
     "check_encoder",
     "check_onnx",
+    "classifier_limit",
     "encoder_limit",
     "epilogue_model",
     "export_classifier",

@@ -37,7 +37,9 @@ from nas.ir import (
     GroupedQueryAttention,
     Skip,
     SlotKind,
+    TextShape,
     TransformerShape,
+    VisionShape,
     in_float,
 )
 
@@ -55,7 +57,7 @@ _cache: dict[tuple[str, ...], Template] = {}
 _lock = threading.Lock()
 
 
-def prologue_template(shape: TransformerShape, dtype: str, opset: int) -> Template:
+def prologue_template(shape: TextShape, dtype: str, opset: int) -> Template:
     """What every network opens with.
 
     Decoder: `input_ids`, `attention_mask` -> `state`, `cos`, `sin`, `mask`; weight `weight`.
@@ -103,7 +105,7 @@ def _encoder_prologue(shape: EncoderShape, dtype: str, opset: int) -> Template:
     return _remembered(("prologue", small.model_dump_json(), dtype, str(opset)), make)
 
 
-def epilogue_template(shape: TransformerShape, dtype: str, opset: int) -> Template:
+def epilogue_template(shape: TextShape, dtype: str, opset: int) -> Template:
     """What every network ends with.
 
     Decoder: `state` -> `logits`; weights `norm.weight`, `head.weight`. Encoder: `state`,
@@ -149,15 +151,16 @@ def _masked_epilogue(shape: EncoderShape, dtype: str, opset: int) -> Template:
     return _remembered(("epilogue", small.model_dump_json(), dtype, str(opset)), make)
 
 
-def id_inputs(shape: TransformerShape) -> tuple[str, ...]:
+def id_inputs(shape: TextShape) -> tuple[str, ...]:
     """Names of the integer inputs of a network."""
     typed = isinstance(shape, EncoderShape) and shape.type_vocab_size > 0
     return ("input_ids", "attention_mask", *(("token_type_ids",) if typed else ()))
 
 
 def context_inputs(shape: TransformerShape, spec: BlockSpec) -> dict[str, Dims]:
-    """What a block takes beside the state and its cache, with dimensions."""
-    if not isinstance(spec, GroupedQueryAttention):
+    """What a block takes beside the state and its cache, with dimensions; of a picture nothing is
+    padding."""
+    if not isinstance(spec, GroupedQueryAttention) or shape.reads_pictures:
         return {}
     if not shape.generates:
         return {"mask": ("batch", 1, 1, "sequence_length")}
@@ -219,11 +222,14 @@ def _reduced(shape: TransformerShape, kept: Iterable[str]) -> TransformerShape:
     """A tiny network of the same kind that equals `shape` in the fields `kept`."""
     if isinstance(shape, EncoderShape):
         return _reduced_encoder(shape, kept)
+    if isinstance(shape, VisionShape):
+        tiny = VisionShape.model_validate({**_TINY_BODY, **_TINY_PICTURE})
+        return tiny.model_copy(update={name: getattr(shape, name) for name in kept})
     assert isinstance(shape, DecoderShape)
     return _reduced_decoder(shape, kept)
 
 
-_TINY = {
+_TINY_BODY = {
     "family": "template",
     "layers": 1,
     "hidden_size": _SMALL,
@@ -231,9 +237,9 @@ _TINY = {
     "kv_heads": 1,
     "head_dim": 8,
     "ffn_width": _SMALL,
-    "vocab_size": _SMALL,
-    "max_positions": 16,
 }
+_TINY = {**_TINY_BODY, "vocab_size": _SMALL, "max_positions": 16}
+_TINY_PICTURE = {"patch_side": 1, "image_side": 2, "classes": 0}
 
 
 def _reduced_decoder(shape: DecoderShape, kept: Iterable[str]) -> DecoderShape:

@@ -48,10 +48,10 @@ class Part(nn.Module):
 
 
 class PlainBlock(Part):
-    """A slot without a cache: state -> next state."""
+    """A slot without a cache, whose tokens see all others if any: state -> next state."""
 
     def forward(self, state: Tensor, weights: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
-        result = self.call(weights, state, BlockContext())
+        result = self.call(weights, state, BlockContext(causal=False))
         assert isinstance(result, Tensor)
         return result
 

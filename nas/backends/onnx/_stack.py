@@ -20,6 +20,7 @@ from nas.backends.onnx._library import (
     prologue_template,
 )
 from nas.backends.onnx._template import Dims, require_dtype
+from nas.backends.onnx._vision import patches_model, reading_model
 from nas.chain import EncoderChain, SlotModule, make_slot
 from nas.errors import PassError
 from nas.ir import (
@@ -30,7 +31,10 @@ from nas.ir import (
     GroupedQueryAttention,
     Slot,
     SlotKind,
+    TextShape,
     TransformerShape,
+    VisionShape,
+    as_text,
     as_transformer,
 )
 
@@ -51,7 +55,8 @@ def block_stack(
 ) -> ir.Model:
     """`copies` of one block (norm + branch + residual) in a row, each with its own random weights.
 
-    Inputs: `state` [batch, sequence_length, hidden]; for attention of a decoder also `cos`, `sin`
+    Inputs: `state` [batch, sequence_length, hidden], of a picture [batch, places, hidden] and
+    nothing else; for attention of a decoder also `cos`, `sin`
     [batch, sequence_length, head_dim], `mask` [batch, 1, sequence_length, total_sequence_length]
     (additive: 0 where a query may look, a large negative number elsewhere; for an encoder `mask`
     alone, [batch, 1, 1, sequence_length]), and for copy i
@@ -72,7 +77,8 @@ def block_stack(
     composer = Composer("stack", dtype, opset)
     resolved = shape.resolve(Slot(layer=0, kind=slot_kind), spec)
     template = block_template(shape, slot_kind, resolved, dtype, opset)
-    hidden: Dims = ("batch", "sequence_length", shape.hidden_size)
+    places = shape.places if isinstance(shape, VisionShape) else "sequence_length"
+    hidden: Dims = ("batch", places, shape.hidden_size)
     state = composer.add_input("state", hidden)
     past, presents = past_dims(shape, resolved), []
     beside = context_inputs(shape, resolved)
@@ -118,7 +124,9 @@ def prologue_model(
     opset = DEFAULT_OPSET if opset is None else opset
     if isinstance(shape, ConvShape):
         return stem_model(shape, dtype=dtype, seed=seed, opset=opset, device=device)
-    shape = as_transformer(shape)
+    if isinstance(shape, VisionShape):
+        return patches_model(shape, dtype=dtype, seed=seed, opset=opset, device=device)
+    shape = as_text(shape)
     composer = Composer("prologue", dtype, opset)
     inputs = composer.add_ids(id_inputs(shape), shape.generates)
     template = prologue_template(shape, dtype, opset)
@@ -132,7 +140,7 @@ def prologue_model(
     return composer.model()
 
 
-def _outside_weights(shape: TransformerShape, seed: int, device: str) -> dict[str, torch.Tensor]:
+def _outside_weights(shape: TextShape, seed: int, device: str) -> dict[str, torch.Tensor]:
     """Random weights of what stands before the slots."""
     if not isinstance(shape, EncoderShape):
         return {"weight": _random((shape.vocab_size, shape.hidden_size), seed, device)}
@@ -157,7 +165,9 @@ def epilogue_model(
     opset = DEFAULT_OPSET if opset is None else opset
     if isinstance(shape, ConvShape):
         return classifier_head_model(shape, dtype=dtype, seed=seed, opset=opset, device=device)
-    shape = as_transformer(shape)
+    if isinstance(shape, VisionShape):
+        return reading_model(shape, dtype=dtype, seed=seed, opset=opset, device=device)
+    shape = as_text(shape)
     composer = Composer("epilogue", dtype, opset)
     state = composer.add_input("state", ("batch", "sequence_length", shape.hidden_size))
     template = epilogue_template(shape, dtype, opset)

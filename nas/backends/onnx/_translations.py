@@ -41,8 +41,8 @@ def _grouped_attention(opset: int) -> Callable[..., Any]:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Any:
-        if attn_mask is None or is_causal or dropout_p:
-            raise PassError("attention is exported with an additive mask and nothing else")
+        if is_causal or dropout_p:
+            raise PassError("attention is exported with an additive mask or none, and nothing else")
         heads, kv_heads, dim = query.shape[1], key.shape[1], query.shape[3]
         factor = dim**-0.5 if scale is None else scale
         query = op.Mul(query, op.CastLike(op.Constant(value_float=factor), query))
@@ -51,9 +51,11 @@ def _grouped_attention(opset: int) -> Callable[..., Any]:
             group = op.Constant(value_ints=[2])
             query = op.Reshape(query, split)
             key, value = op.Unsqueeze(key, group), op.Unsqueeze(value, group)
-            attn_mask = op.Unsqueeze(attn_mask, group)
+            attn_mask = None if attn_mask is None else op.Unsqueeze(attn_mask, group)
         turned = op.Transpose(key, perm=[0, 1, 3, 2] if kv_heads == heads else [0, 1, 2, 4, 3])
-        scores = op.Add(op.MatMul(query, turned), attn_mask)
+        scores = op.MatMul(query, turned)
+        if attn_mask is not None:
+            scores = op.Add(scores, attn_mask)
         mixed = op.MatMul(op.Softmax(scores, axis=-1), value)
         if kv_heads == heads:
             return mixed

@@ -44,8 +44,9 @@ class GroupedQueryAttentionKind(BlockKind[TransformerShape, GroupedQueryAttentio
         context_tokens: int,
     ) -> float:
         query, kept = _widths(shape, spec)
-        projections = 4.0 * tokens * shape.hidden_size * (query + kept)
-        return projections + 4.0 * tokens * context_tokens * query
+        places = shape.pixels(slot_kind)
+        rows, seen = tokens * places, context_tokens * places
+        return 4.0 * rows * shape.hidden_size * (query + kept) + 4.0 * rows * seen * query
 
     def cached_values_per_token(self, shape: TransformerShape, spec: GroupedQueryAttention) -> int:
         return 2 * spec.kv_heads * shape.head_dim

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nas.config import TargetConfig
 from nas.errors import ConfigError, PassError
-from nas.ir import ChainShape, Phase, as_transformer
+from nas.ir import ChainShape, Phase, as_text
 from nas.meters._base import Request
 from nas.meters._onnxruntime import part_model, stack_copies, stack_name
 from nas.meters._table import network_key
@@ -132,7 +132,7 @@ class _Writer:
         pack = Pack(
             network=network_key(self.shape),
             device=self.device,
-            vocab_size=as_transformer(self.shape).vocab_size,
+            vocab_size=as_text(self.shape).vocab_size,
             weight_bytes=self._weight_bytes,
             runs=tuple(runs),
             **self.config.model_dump(
