@@ -1,9 +1,9 @@
 """Compile a teacher that does not fit: does memory stay flat, and time linear, as depth grows?
 
-    python benchmarks/streaming.py [--depths 4 8 16 32] [--limit-mib 1400] [--folder FOLDER]
+    python benchmarks/streaming.py [--depths 4 8 16 32] [--limit-mib 1000] [--folder FOLDER]
 
-Random float32 teachers, one shard of safetensors a layer, which in float32 and in the processor's
-fast format exceed what the process may take (RLIMIT_DATA, which counts what is allocated and what
+Random float32 teachers, one shard of safetensors a layer, the smallest of which already exceeds
+what the process may take (RLIMIT_DATA, which counts what is allocated and what
 is mapped to be written to). Each is built and scored in a process of its own, from its shards; one
 that is told to hold its weights ends for want of memory. Narrower feed-forwards are left out of the
 space: their Gram matrix in float64 does not grow with depth, but would be most of the peak. Peaks
@@ -30,10 +30,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-_HIDDEN, _FFN, _HEADS, _KV_HEADS, _VOCAB = 2048, 4096, 16, 16, 264
+_HIDDEN, _FFN, _HEADS, _KV_HEADS, _VOCAB = 2048, 8192, 16, 16, 264
 _MIB = 2**20
 _SPACE = """
 attention:
+  kv_heads: [8]
   linear: true
   skip: true
 ffn:
@@ -45,7 +46,7 @@ ffn:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--depths", type=int, nargs="+", default=[4, 8, 16, 32])
-    parser.add_argument("--limit-mib", type=int, default=1400)
+    parser.add_argument("--limit-mib", type=int, default=1000)
     parser.add_argument(
         "--folder", type=Path, help="where teachers and runs are made, then removed"
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nas._numerics import autocast
+from nas._numerics import autocast, compute_dtype
 from nas.blocks._base import Block, BlockContext
 from nas.ir import BlockSpec, ChainShape, SlotKind
 
@@ -48,7 +48,13 @@ class SlotData:
         stop = self.x.shape[0] - self.held_out
         for i in range(0, stop, self.chunk):
             rows = slice(i, min(i + self.chunk, stop))
-            yield self.x[rows], self.y[rows], self._emphasis(rows)
+            yield self.read(rows), self.y[rows], self._emphasis(rows)
+
+    def read(self, rows: slice | Tensor) -> Tensor:
+        """`x[rows]` as a transformer's block reads it: in the processor's fast format, once and not
+        again in each projection."""
+        x = self.x[rows]
+        return x if self.shape.reads_pictures else x.to(compute_dtype(x.device.type))
 
     def squares(self, values: Tensor, rows: slice | Tensor) -> Tensor:
         """Squares of differences from `y[rows]`, or of `y[rows]` itself, as they count."""
@@ -71,7 +77,7 @@ class SlotData:
         lost = power = 0.0
         for i in range(len(self.x) - self.held_out, len(self.x), self.chunk):
             rows = slice(i, i + self.chunk)
-            x, y = self.x[rows], self.y[rows]
+            x, y = self.read(rows), self.y[rows]
             with autocast(x.device.type):
                 found = block(x, self.context)
             lost += float(self.squares(found.float() - y, rows).sum())

@@ -3,7 +3,9 @@
 Giving up the features B of a least-squares fit and refitting the others costs
 tr(W_B' ((H^-1)_BB)^-1 W_B), with H the ridged Gram and W the current fit (optimal brain surgeon;
 whole columns and heads: arXiv 2302.04089). Inverse and fit are downdated by block elimination, so
-there is one inversion in all.
+there is one inversion in all. The inverse itself stays as it is: what each step takes off it has
+low rank and is kept in factors, and only the rows that a step asks for are made (as GPTQ's lazy
+updates, arXiv 2210.17323).
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ class Elimination:
     def __init__(self, gram: Tensor, fit: Tensor, ridge: float) -> None:
         hessian = gram.double()
         hessian = hessian + torch.diag_embed(ridge * hessian.diagonal().mean().expand(len(gram)))
-        self._inverse, self._fit = _inverse(hessian), fit.double()
+        self._inverse, self._fit = _inverse(hessian), fit.to(torch.float64, copy=True)
+        self._taken: list[tuple[Tensor, Tensor]] = []
         self.alive = torch.arange(len(gram), device=gram.device)
 
     @classmethod
@@ -32,44 +35,43 @@ class Elimination:
     def single_costs(self, group: int = 1) -> Tensor:
         """What giving up each feature that is left would cost alone, or each `group` of features
         that stand side by side, where all that were given up were such groups."""
-        if group == 1:
-            costs: Tensor = self._fit.pow(2).sum(1) / self._inverse.diagonal()
-            return costs
-        square = self._inverse.unflatten(0, (-1, group)).unflatten(2, (-1, group))
-        blocks = square.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
-        fit = self._fit.unflatten(0, (-1, group))
-        together: Tensor = (fit * torch.linalg.solve(blocks, fit)).sum((1, 2))
-        return together
+        return self._costs(self.alive.unflatten(0, (-1, group)))
 
     def cost(self, features: Tensor) -> float:
         """What giving up these features together would cost."""
-        at = self._positions(features)
-        fit = self._fit[at]
-        return float((fit * torch.linalg.solve(self._inverse[at][:, at], fit)).sum())
+        return float(self._costs(features[None]))
 
     def remove(self, features: Tensor) -> None:
         """Give the features up and refit the others."""
-        leave = self._positions(features)
-        keep = torch.ones(len(self.alive), dtype=torch.bool, device=self.alive.device)
-        keep[leave] = False
-        stay = keep.nonzero().squeeze(1)
-        across = self._inverse[stay][:, leave]
-        both = torch.cat((across.T, self._fit[leave]), dim=1)
-        removed = torch.linalg.solve(self._inverse[leave][:, leave], both)
-        left = self._inverse.index_select(0, stay).index_select(1, stay)
-        self._inverse = left.addmm_(across, removed[:, : len(stay)], alpha=-1)
-        self._fit = self._fit[stay].addmm_(across, removed[:, len(stay) :], alpha=-1)
-        self.alive = self.alive[stay]
+        across = self._rows(features).T
+        within = across[features]
+        both = torch.cat((across.T, self._fit[features]), dim=1)
+        removed = torch.linalg.solve(within, both)
+        self._taken.append((across, removed[:, : len(across)]))
+        self._fit.addmm_(across, removed[:, len(across) :], alpha=-1)
+        self.alive = self.alive[~torch.isin(self.alive, features)]
 
     def remove_cheapest(self, units: Sequence[Tensor]) -> int:
-        """Give up the cheapest of several sets of features; returns its index."""
-        costs = [self.cost(unit) for unit in units]
-        best = min(range(len(costs)), key=costs.__getitem__)
+        """Give up the cheapest of several sets of features of one size; returns its index."""
+        best = int(self._costs(torch.stack(list(units))).argmin())
         self.remove(units[best])
         return best
 
-    def _positions(self, features: Tensor) -> Tensor:
-        return torch.searchsorted(self.alive, features)
+    def _costs(self, sets: Tensor) -> Tensor:
+        """Of each set of features [sets, size]."""
+        squares = self._inverse[sets[:, :, None], sets[:, None, :]]
+        for across, removed in self._taken:
+            squares -= across[sets] @ removed.T[sets].mT
+        fit = self._fit[sets]
+        costs: Tensor = (fit * torch.linalg.solve(squares, fit)).sum((1, 2))
+        return costs
+
+    def _rows(self, features: Tensor) -> Tensor:
+        """Rows of the downdated inverse [features, p]."""
+        rows = self._inverse[features]
+        for across, removed in self._taken:
+            rows.addmm_(across[features], removed, alpha=-1)
+        return rows
 
 
 def _inverse(hessian: Tensor) -> Tensor:

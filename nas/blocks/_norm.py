@@ -57,16 +57,16 @@ class _FrozenNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         scale = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
-        ctx.save_for_backward(x, weight, scale)
-        return weight * (x * scale).to(weight.dtype)
+        normed = x * scale
+        ctx.save_for_backward(normed, weight.float(), scale)
+        return weight * normed.to(weight.dtype)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
-        x, weight, scale = ctx.saved_tensors
-        inner = (upstream[0] * weight).float()
-        normed = x * scale
-        inner -= normed * (inner * normed).mean(-1, keepdim=True)
-        return inner.mul_(scale), None, None
+        normed, weight, scale = ctx.saved_tensors
+        inner = upstream[0] * weight
+        mean = (inner * normed).mean(-1, keepdim=True)
+        return inner.addcmul_(normed, mean, value=-1).mul_(scale), None, None
 
 
 class _TrainedNorm(torch.autograd.Function):

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from nas.errors import PassError
 
+_CHUNKS = 8
+"""Chunks whose products are added up in the targets' type before they go to float64."""
 
-@dataclass
+
 class Moments:
     """Second moments of features [samples, p] and targets [samples, q].
 
-    Products are summed in the targets' type, chunks in float64.
+    Products are summed in the targets' type over a few chunks, and these sums in float64.
     """
 
-    gram: Tensor
-    cross: Tensor
-    feature_sum: Tensor
-    target_sum: Tensor
-    count: float = 0
+    def __init__(
+        self,
+        gram: Tensor,
+        cross: Tensor,
+        feature_sum: Tensor,
+        target_sum: Tensor,
+        count: float = 0,
+    ) -> None:
+        self._gram, self._cross = gram, cross
+        self.feature_sum, self.target_sum, self.count = feature_sum, target_sum, count
+        self._fresh: tuple[Tensor, Tensor] | None = None
+        self._chunks = 0
 
     @classmethod
     def zeros(cls, features: int, targets: int, like: Tensor) -> Moments:
@@ -33,6 +41,18 @@ class Moments:
             like.new_zeros(features, dtype=torch.float64),
             like.new_zeros(targets, dtype=torch.float64),
         )
+
+    @property
+    def gram(self) -> Tensor:
+        """Products of features [p, p]."""
+        self._settle()
+        return self._gram
+
+    @property
+    def cross(self) -> Tensor:
+        """Products of features with targets [p, q]."""
+        self._settle()
+        return self._cross
 
     def add(self, features: Tensor, targets: Tensor, weight: Tensor | None = None) -> None:
         """Add a chunk, leading dimensions flattened. `weight` [..., 1]: how much a row counts."""
@@ -46,10 +66,16 @@ class Moments:
             left, weighted = wide * rows, targets * rows
             self.count += float(rows.sum())
         with _rate_of(features if weight is None else wide):
-            self.gram += left.T @ wide
-            self.cross += left.T @ targets
+            if self._fresh is None:
+                self._fresh = (left.T @ wide, left.T @ targets)
+            else:
+                self._fresh[0].addmm_(left.T, wide)
+                self._fresh[1].addmm_(left.T, targets)
         self.feature_sum += left.sum(0)
         self.target_sum += weighted.sum(0)
+        self._chunks += 1
+        if self._chunks % _CHUNKS == 0:
+            self._settle()
 
     def of(self, features: Tensor) -> Moments:
         """The moments of some of the features alone."""
@@ -60,6 +86,13 @@ class Moments:
             self.target_sum,
             self.count,
         )
+
+    def _settle(self) -> None:
+        if self._fresh is not None:
+            gram, cross = self._fresh
+            self._fresh = None
+            self._gram += gram
+            self._cross += cross
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from nas.objectives._kl import ROWS
 
+_GRADIENT_ROWS = 512
+"""Each product lays the whole head out anew for the processor: one for many rows."""
 _CACHED_ROWS = 8
 """Rows whose probabilities a CPU works on at a time: a few MiB, which stay in a core's cache."""
 
@@ -118,8 +120,8 @@ def head_gradients(
     flat, weight = hidden.flatten(0, 1), head.weight
     first = 0 if goal is None else 1
     found = torch.zeros(first + draws, *flat.shape, device=flat.device)
-    for i in range(0, len(flat), ROWS):
-        rows = slice(i, i + ROWS)
+    for i in range(0, len(flat), _GRADIENT_ROWS):
+        rows = slice(i, i + _GRADIENT_ROWS)
         if goal is None:
             q = head(flat[rows].to(weight.dtype)).float().softmax(-1)
         else:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from nas._numerics import autocast
-from nas.blocks import SlotData
+from nas.blocks import Block, SlotData
 from nas.chain import Chain, SlotModule
+from nas.chain._slot import cast
 from nas.config import BuildConfig
 from nas.data import tokens_a_sample
 from nas.errors import ConfigError
@@ -73,7 +74,7 @@ def _branch(chain: Chain, k: int, state: Tensor, folder: Path | None) -> tuple[T
         rows = slice(i, i + chain.samples_at_once)
         normed = slot.normed(state[rows].to(chain.dtype))
         with autocast(state.device.type):
-            y[rows] = branch(normed, context)
+            y[rows] = branch(cast(normed), context)
         x[rows] = normed
     return x, y
 
@@ -98,7 +99,7 @@ def _slot_data(
     return SlotData(
         shape=chain.shape,
         slot_kind=slot.kind,
-        teacher=copy.deepcopy(chain.teacher_branch(k)).float(),
+        teacher=_in_float32(chain.teacher_branch(k)),
         x=x,
         y=y,
         context=chain.context(x[:1, :, 0]),
@@ -108,3 +109,9 @@ def _slot_data(
         gain=None if gain is None else gain.float(),
         chunk=chain.samples_at_once,
     )
+
+
+def _in_float32(branch: Block) -> Block:
+    """The branch itself where it is in float32: nobody writes to the teacher."""
+    wide = all(p.dtype == torch.float32 for p in branch.parameters())
+    return branch if wide else copy.deepcopy(branch).float()

@@ -1,4 +1,4 @@
-"""Blockwise local distillation: all candidates of a slot from one pass over its activations."""
+"""Blockwise local distillation: the candidates of a slot, from its activations."""
 
 from __future__ import annotations
 
@@ -32,13 +32,21 @@ def train_blocks(
     trainable = [b for b in built if b.block is not None]
     if config.epochs == 0 or not trainable:
         return [Trained(b, b.error, None, "closed_form") for b in built]
-    students = [copy.deepcopy(b.block).train().requires_grad_(True) for b in trainable if b.block]
-    _optimise(data, students, config, seed)
-    results = {}
-    for before, student in zip(trainable, students, strict=True):
-        student.eval().requires_grad_(False)
-        results[before.spec] = _better(before, student, data.error(student))
+    power = _power(data)
+    results = {b.spec: _trained(data, b, power, config, seed) for b in trainable}
     return [results.get(b.spec, Trained(b, b.error, None, "closed_form")) for b in built]
+
+
+def _trained(
+    data: SlotData, before: Built, power: float, config: BuildConfig, seed: int
+) -> Trained:
+    """One block after another: moments and gradients of all at once would be most of the memory of
+    a build, and the batches are the same."""
+    student = copy.deepcopy(before.block)
+    assert student is not None
+    _optimise(data, student.train().requires_grad_(True), power, config, seed)
+    student.eval().requires_grad_(False)
+    return _better(before, student, data.error(student))
 
 
 def _better(before: Built, student: Block, error: float) -> Trained:
@@ -48,36 +56,41 @@ def _better(before: Built, student: Block, error: float) -> Trained:
     return Trained(after, before.error, error, "trained")
 
 
-def _optimise(data: SlotData, students: list[Block], config: BuildConfig, seed: int) -> None:
+def _optimise(data: SlotData, student: Block, power: float, config: BuildConfig, seed: int) -> None:
     fitted = data.x.shape[0] - data.held_out
     per_step = max(1, config.batch_tokens // data.tokens_a_sample)
     steps = config.epochs * math.ceil(fitted / per_step)
-    parameters = [p for student in students for p in student.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(
+        student.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True
+    )
     warmup = max(1, round(config.warmup_fraction * steps))
     generator = torch.Generator().manual_seed(seed)
-    power = data.squares(data.y[:fitted], slice(fitted)).mean().clamp(min=1e-30)
     step = 0
     for _ in range(config.epochs):
         for rows in torch.randperm(fitted, generator=generator).split(per_step):
             for group in optimiser.param_groups:
                 group["lr"] = config.learning_rate * cosine(step, warmup, steps)
-            # The losses are separate sums over separate parameters, so no gradient crosses blocks.
-            loss = _loss(data, students, rows) / power
+            loss = _loss(data, student, rows) / power
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             step += 1
 
 
-def _loss(data: SlotData, students: list[Block], rows: Tensor) -> Tensor:
-    x, y = data.x[rows], data.y[rows]
-    total = x.new_zeros(())
-    for student in students:
-        with autocast(x.device.type):
-            out = student(x, data.context)
-        total = total + data.squares(out.float() - y, rows).mean()
-    return total
+def _power(data: SlotData) -> float:
+    """Mean square of the teacher's output where blocks are fitted."""
+    total, stop = 0.0, data.x.shape[0] - data.held_out
+    for i in range(0, stop, data.chunk):
+        rows = slice(i, min(i + data.chunk, stop))
+        total += float(data.squares(data.y[rows], rows).sum())
+    return max(total / data.y[:stop].numel(), 1e-30)
+
+
+def _loss(data: SlotData, student: Block, rows: Tensor) -> Tensor:
+    x, y = data.read(rows), data.y[rows]
+    with autocast(x.device.type):
+        out = student(x, data.context)
+    return data.squares(out.float() - y, rows).mean()
 
 
 def cosine(step: int, warmup: int, total: int) -> float:

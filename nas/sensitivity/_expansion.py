@@ -23,15 +23,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nas.chain import Chain
 from nas.data import tokens_a_sample
-from nas.ir import Architecture, BlockSpec, KeepTeacher
+from nas.ir import Architecture, BlockSpec
 from nas.sensitivity._network import MixedNetwork
 from nas.sensitivity._shrinkage import shrunk_products
-from nas.sensitivity._streamed import expand_streamed
+from nas.sensitivity._slotwise import Expanded, expand_slotwise
 from nas.solvers import Quadratic
 from nas.streaming import StreamedChain
 
 Floats = npt.NDArray[np.float64]
+_STATES_BYTES = 2**29
+"""Held between the way forward and the way back; gradients come on top."""
 
 
 @dataclass(frozen=True)
@@ -82,84 +85,32 @@ def expand(
 ) -> Expansion:
     """Expand about `present`. `swaps`: slot index -> specifications that may come into it.
 
-    `ids` [sequences, tokens]; each batch of about `batch_tokens` is run forward once (twice where
-    the present network is not the teacher) and backward `draws` times; its activations are held.
-    About a streamed teacher, all batches pass a slot before the next one is read, and activations
-    are held in mapped files of `folder`.
+    `ids` [sequences, tokens]; each batch of about `batch_tokens` is run forward, and slot by slot
+    forward once more and backward `draws` times. Some batches, whose states are held, pass a slot
+    before the next one's turn; about a streamed teacher all of them do, and states are in mapped
+    files of `folder`.
     """
     generator = torch.Generator(device=ids.device).manual_seed(seed)
     swaps = {k: specs for k, specs in swaps.items() if specs}
     tokens, most = tokens_a_sample(ids), network.teacher.samples_at_once
     few = most if network.teacher.shape.reads_pictures else max(1, batch_tokens // tokens)
     pieces, parts = ids.split(few), []
-    if isinstance(network.teacher, StreamedChain) and present == Architecture():
-        parts = expand_streamed(network, swaps, pieces, draws, generator, advance, folder)
-        pieces = ()
-    for piece in pieces:
-        parts.append(_expand_batch(network, present, swaps, piece, draws, generator))
-        advance(len(piece))
+    asked = Expanded(network, present, swaps)
+    streamed = isinstance(network.teacher, StreamedChain)
+    at_once = len(pieces) if streamed else _held(network.teacher, pieces[0])
+    for i in range(0, len(pieces), at_once):
+        some = pieces[i : i + at_once]
+        where = folder if streamed else None
+        parts += expand_slotwise(asked, some, draws, generator, advance, where)
     slots = network.teacher.slot_ids
     names = tuple(f"{slots[k].id}/{s.label}" for k in sorted(swaps) for s in swaps[k])
     slope, scalars = (np.concatenate(p, axis=-2) for p in zip(*parts, strict=True))
     return Expansion(names, slope / tokens, scalars / np.sqrt(tokens))
 
 
-def _expand_batch(
-    network: MixedNetwork,
-    present: Architecture,
-    swaps: Mapping[int, Sequence[BlockSpec]],
-    ids: Tensor,
-    draws: int,
-    generator: torch.Generator,
-) -> tuple[Floats, Floats]:
-    """slope [sequences, C] and scalars [draws, sequences, C], summed over tokens."""
-    inputs, gradients = _boundary_gradients(network, present, ids, draws, generator)
-    specs = [spec for _, spec in present.items(network.teacher.shape)]
-    context, columns = network.teacher.context(ids), []
-    with torch.no_grad():
-        for k in sorted(swaps):
-            now = network.update(k, specs[k], inputs[k], context)
-            errors = torch.stack(
-                [network.update(k, s, inputs[k], context) - now for s in swaps[k]]
-            ).to(gradients[k].dtype)
-            # [rows, sequences, tokens * hidden] x [candidates, sequences, tokens * hidden]
-            dots = torch.einsum("rsx,csx->rsc", gradients[k].flatten(2), errors.flatten(2))
-            columns.append(dots.double().cpu().numpy())
-    found = np.concatenate(columns, axis=-1)
-    slope = found[0] if len(found) > draws else np.zeros_like(found[0])
-    return slope, found[-draws:]
-
-
-def _boundary_gradients(
-    network: MixedNetwork,
-    present: Architecture,
-    ids: Tensor,
-    draws: int,
-    generator: torch.Generator,
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Normed input of each slot, and gradients after it [rows, sequences, tokens, hidden].
-
-    The rows are those of `Objective.gradients`. Gradients are kept in the teacher's number format.
-    """
-    inputs, sums = [], []
-    with torch.enable_grad():
-        start = network.teacher.embed_tokens(ids).detach().requires_grad_()
-        last = start
-        for normed, summed, after in network.walk(start, present, ids):
-            inputs.append(normed.detach())
-            sums.append(summed)
-            last = after
-        hidden = network.teacher.exact_hidden(last)
-    goal = None
-    if any(not isinstance(s, KeepTeacher) for s in present.choices.values()):
-        with torch.no_grad():
-            goal = network.hidden(Architecture(), ids)
-    seeds = network.objective.gradients(hidden.detach(), goal, draws, generator)
-    kept = network.teacher.dtype
-    kept = torch.float32 if kept == torch.float16 else kept  # which would lose small gradients
-    gradients = [s.new_empty((len(seeds), *s.shape), dtype=kept) for s in sums]
-    for r, seed in enumerate(seeds):
-        found = torch.autograd.grad(hidden, sums, seed, retain_graph=r + 1 < len(seeds))
-        for held, grad in zip(gradients, found, strict=True):
-            held[r] = grad
-    return inputs, gradients
+@torch.no_grad()
+def _held(teacher: Chain, piece: Tensor) -> int:
+    """How many batches pass a slot together: as many as have room for their states, at least one.
+    A slot's candidates are read once for all of them."""
+    states = len(teacher.slots) * teacher.embed_tokens(piece[:1]).nbytes * len(piece)
+    return max(1, _STATES_BYTES // states)

@@ -38,18 +38,19 @@ class GatedFeedForwardBlock(Block):
 
 
 class _SiluGate(torch.autograd.Function):
-    """`silu(gate) * up` that keeps its two inputs and recomputes the rest for the gradient."""
+    """`silu(gate) * up` that keeps what its gradient is multiplied by: two numbers a channel, which
+    serve every backward pass."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate, up)
-        return F.silu(gate).mul_(up)
+        silu = F.silu(gate)
+        sigmoid = gate.sigmoid()
+        # sigmoid + silu (1 - sigmoid), times `up`
+        slope = torch.addcmul(sigmoid, silu, sigmoid, value=-1).add_(silu).mul_(up)
+        ctx.save_for_backward(slope, silu)
+        return silu * up
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
-        gate, up = ctx.saved_tensors
-        (grad,) = upstream
-        sigmoid = gate.sigmoid()
-        silu = gate * sigmoid
-        slope = sigmoid.add(silu, alpha=1).sub_(silu * sigmoid)
-        return slope.mul_(up).mul_(grad), silu.mul_(grad)
+        slope, silu = ctx.saved_tensors
+        return upstream[0] * slope, upstream[0] * silu

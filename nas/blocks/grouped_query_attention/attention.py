@@ -41,30 +41,39 @@ class _CausalAttention(torch.autograd.Function):
         shared = key.shape[1] < query.shape[1]
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=shared)
         ctx.save_for_backward(query, key, value, mixed)
-        ctx.weights = None
+        ctx.kept = None
         return mixed
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value, mixed = ctx.saved_tensors
-        scale, group = query.shape[-1] ** -0.5, query.shape[1] // key.shape[1]
-
-        def grouped(x: Tensor) -> Tensor:
-            """[batch, KV heads, group * tokens, head_dim]"""
-            rows: Tensor = x.unflatten(1, (-1, group)).flatten(2, 3)
-            return rows
-
-        queries, grad = grouped(query), grouped(upstream[0])
-        if ctx.weights is None:
-            ctx.weights = _weights(queries @ key.transpose(-1, -2), group, scale)
-        weights: Tensor = ctx.weights
+        if ctx.kept is None:
+            ctx.kept = _kept(*ctx.saved_tensors)
+        weights, mixed, query, key, value = ctx.kept
+        group = query.shape[2] // key.shape[2]
+        grad = _grouped(upstream[0], group)
         # sum over keys of weight times its gradient, by rows of the output instead
-        mean = (grad.float() * grouped(mixed)).sum(-1, keepdim=True).to(grad.dtype)
-        scores = (grad @ value.transpose(-1, -2)).sub_(mean).mul_(weights).mul_(scale)
+        mean = (grad.float() * mixed).sum(-1, keepdim=True).to(grad.dtype)
+        scores = (grad @ value).sub_(mean).mul_(weights)
         grad_value = weights.transpose(-1, -2) @ grad
-        grad_key = scores.transpose(-1, -2) @ queries
+        grad_key = scores.transpose(-1, -2) @ query
         grad_query = (scores @ key).unflatten(2, (group, -1)).flatten(1, 2)
         return grad_query, grad_key, grad_value
+
+
+def _kept(query: Tensor, key: Tensor, value: Tensor, mixed: Tensor) -> tuple[Tensor, ...]:
+    """What all backward passes share: weights and output in float32 by groups, query and key with
+    the scale of their products, the value transposed."""
+    scale, group = query.shape[-1] ** -0.5, query.shape[1] // key.shape[1]
+    queries = _grouped(query, group)
+    weights = _weights(queries @ key.transpose(-1, -2), group, scale)
+    wide = _grouped(mixed, group).float()
+    return weights, wide, queries * scale, key * scale, value.transpose(-1, -2).contiguous()
+
+
+def _grouped(x: Tensor, group: int) -> Tensor:
+    """[batch, KV heads, group * tokens, head_dim]"""
+    rows: Tensor = x.unflatten(1, (-1, group)).flatten(2, 3)
+    return rows
 
 
 def _weights(products: Tensor, group: int, scale: float) -> Tensor:
