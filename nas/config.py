@@ -260,7 +260,12 @@ class PruneConfig(Section):
 
 class BuildConfig(Section):
     """Closed forms on `tokens`, then blockwise local distillation for `epochs` over the same
-    activations (0: closed forms only). The last `held_out_fraction` judges both."""
+    activations (0: closed forms only). The last `held_out_fraction` judges both.
+
+    With `rungs` above 1 local distillation pauses that many times, the end included, each time
+    after `rung_factor` times as many steps: candidates that can no longer enter a solution inside
+    the budgets stop and stay as they are. Intervals and prices are those of pruning, so
+    `prune.keep` must be below 1. A block that learns all the way is the same with and without."""
 
     tokens: PositiveInt = 32768
     held_out_fraction: float = Field(default=0.125, gt=0, lt=0.9)
@@ -269,6 +274,8 @@ class BuildConfig(Section):
     batch_tokens: PositiveInt = 1024
     learning_rate: PositiveFloat = 3e-4
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
+    rungs: PositiveInt = 1
+    rung_factor: float = Field(default=2.0, gt=1)
 
 
 class ObjectiveConfig(Section):
@@ -338,10 +345,23 @@ class AssembleConfig(Section):
     """Blocks put together, then refitted on `refit_tokens` of the training text (0: not at all):
     slot by slot, the layer that writes to the residual stream is regressed towards the teacher's
     state. `ridge` penalises its change, relative to the mean square of its features. The refit is
-    kept where the KL on the scoring text falls."""
+    kept where the KL on the scoring text falls.
+
+    Before that, attention and feed-forward of each layer where the solution replaced both may learn
+    together, for `couple_epochs` (0: they do not) on `couple_tokens` of the training text: from the
+    teacher's state before the layer to its state after it. A pair stays where the held-out error of
+    the layer falls, all of them where the KL on the scoring text does."""
 
     refit_tokens: int = Field(default=32768, ge=0)
     ridge: PositiveFloat = 0.1
+    couple_epochs: int = Field(default=0, ge=0)
+    couple_tokens: PositiveInt = 16384
+    couple_learning_rate: PositiveFloat = 1e-4
+
+    @property
+    def changes_blocks(self) -> bool:
+        """Whether a student is more than the library's blocks."""
+        return bool(self.refit_tokens or self.couple_epochs)
 
 
 class DistillConfig(Section):
@@ -435,6 +455,15 @@ class RunConfig(Section):
     export: ExportConfig = ExportConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _rungs_have_a_judge(self) -> Self:
+        if self.build.rungs > 1 and self.prune.keep == 1:
+            raise ValueError(
+                "build.rungs: candidates stop by what pruning knows of them; set prune.keep below "
+                "1, or leave rungs out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _budgets_can_be_measured(self) -> Self:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nas.passes.evaluate import Qualities
     from nas.passes.profile import Profile
     from nas.profiling import LayerProfiles
+    from nas.pruning import SlotOutlook
     from nas.uncertainty import Uncertainty
 
 
@@ -81,7 +82,18 @@ class Artefacts:
 
         if "build" in self.context.run.closed:
             return build(self.context, self.candidates)
-        return build(self.context, self.candidates, self._extra, self._drafts)
+        return build(self.context, self.candidates, self._extra, self._drafts, self._outlooks)
+
+    @property
+    def _outlooks(self) -> dict[str, SlotOutlook]:
+        """What survivors are judged by while they train. Blocks of a baseline learn all the way, so
+        that it is no worse for it."""
+        if self.context.config.build.rungs == 1:
+            return {}
+        from nas.passes.prune import outlooks
+
+        self.candidates  # noqa: B018
+        return outlooks(self.context, self._with_uniform[1])
 
     @cached_property
     def baseline_keys(self) -> dict[str, str]:

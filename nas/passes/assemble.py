@@ -1,14 +1,17 @@
 """Assemble: blocks of the library in the teacher's place, refitted to what comes before them.
 
-The refit is kept where the KL of the whole network on the scoring text, which it has not seen,
-falls; else the student is what the library's blocks make it.
+Before the refit, pairs of a layer may learn together (`nas.passes.couple`). Each of the two is kept
+where the KL of the whole network on the scoring text, which it has not seen, falls; else the
+student is what the library's blocks make it.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,35 +23,42 @@ from nas.errors import PassError
 from nas.ir import Architecture, KeepTeacher
 from nas.passes._context import PassContext
 from nas.passes.build import load_block
+from nas.passes.couple import Coupled, couple, pairs
 from nas.passes.refit import refit
 from nas.passes.score import scoring_copy
-from nas.run import content_key
+from nas.run import Writer, content_key
 
 
 def assemble_students(
     context: PassContext, architectures: Mapping[str, Architecture], block_keys: Mapping[str, str]
 ) -> dict[str, str]:
-    """Refit every student that has not been; returns the key of each assembled student."""
+    """Couple and refit every student that has not been; returns the key of each assembled
+    student."""
     keys = _keys(context, architectures, block_keys)
-    if context.config.assemble.refit_tokens == 0:
+    if not context.config.assemble.changes_blocks:
         return keys
     missing = [n for n in architectures if not context.run.fetch(f"assemble/{n}", keys[n])]
     if missing:
-        _refit(context, {name: architectures[name] for name in missing}, keys)
+        _change(context, {name: architectures[name] for name in missing}, keys)
     return keys
 
 
 def assembled(context: PassContext, name: str, architecture: Architecture) -> Chain:
     """A student before distillation. Parts that will not be trained are the teacher's own."""
     student = _from_library(context, architecture)
-    if context.config.assemble.refit_tokens:
-        record = context.run.require(f"assemble/{name}")
-        if record.data["kept"]:
-            path = _path(context, name)
-            _, unexpected = student.load_state_dict(load_file(path), strict=False)
-            if unexpected:
-                raise PassError(f"{path} does not fit the student: {unexpected[:3]}")
+    if context.config.assemble.changes_blocks:
+        data = context.run.require(f"assemble/{name}").data
+        if data.get("coupled", {}).get("kept"):
+            _fill(student, _path(context, name, "coupled"))
+        if data["kept"]:
+            _fill(student, _path(context, name))
     return student
+
+
+def _fill(student: Chain, path: Path) -> None:
+    _, unexpected = student.load_state_dict(load_file(path), strict=False)
+    if unexpected:
+        raise PassError(f"{path} does not fit the student: {unexpected[:3]}")
 
 
 def assemble(teacher: Chain, architecture: Architecture, run_folder: Path) -> Chain:
@@ -83,39 +93,118 @@ def _keys(
 ) -> dict[str, str]:
     """A student depends on its blocks, the text and the refit."""
     config, keys = context.config.assemble, {}
-    refitted = config if config.refit_tokens else None
+    refitted = {"refit_tokens": config.refit_tokens, "ridge": config.ridge}
+    coupled = ("coupled", config, context.config.build, context.config.seed)
+    parts = (refitted if config.refit_tokens else None, *(coupled if config.couple_epochs else ()))
     for name, architecture in architectures.items():
         blocks = {
             f"{slot}/{spec.label}": block_keys.get(f"{slot}/{spec.label}", spec.label)
             for slot, spec in architecture.choices.items()
         }
-        keys[name] = content_key("assemble", context.goal_key, refitted, blocks)
+        keys[name] = content_key("assemble", context.goal_key, *parts, blocks)
     return keys
 
 
-def _refit(
+def _change(
     context: PassContext, architectures: Mapping[str, Architecture], keys: Mapping[str, str]
 ) -> None:
     started, config = time.perf_counter(), context.config.assemble
-    teacher, train = context.teacher.chain, context.text.train
     students = {name: _from_library(context, a) for name, a in architectures.items()}
-    before = _divergences(context, students)
-    windows = train[: max(1, config.refit_tokens // tokens_a_sample(train))]
-    with context.progress.task("refit", len(teacher.slots)) as advance:
-        refit(teacher, students, windows, config.ridge, advance)
-    after = _divergences(context, students)
+    first = _divergences(context, students)
+    coupled = _couple(context, students, first) if config.couple_epochs else {}
+    before = {name: coupled[name]["kl"] if _kept(coupled, name) else first[name] for name in first}
+    if config.refit_tokens:
+        _refit(context, students)
+        after = _divergences(context, students)
+    else:
+        after = before
     share = (time.perf_counter() - started) / len(students)
-    measure = context.objective(teacher).measure
+    measure = context.objective(context.teacher.chain).measure
     for name, student in students.items():
         kept = after[name] < before[name]
-        layers = _output_layers(student) if kept else {}
-        data = {"kl_from_library": before[name], "kl_refitted": after[name], "kept": kept}
-        path = _path(context, name).relative_to(context.run.root)
-        files = {str(path): lambda file, layers=layers: save_file(layers, file)}
-        context.run.store(f"assemble/{name}", keys[name], files if kept else {}, data, share)
-        context.progress.say(
-            f"{name}: {measure} {before[name]:.3f} from the library, {after[name]:.3f} refitted"
-        )
+        data: dict[str, Any] = {
+            "kl_from_library": first[name],
+            "kl_refitted": after[name],
+            "kept": kept,
+        }
+        files = _files(context, name, student) if kept else {}
+        if coupled:
+            about = coupled[name]
+            files |= about.pop("files")
+            data["coupled"] = about
+        context.run.store(f"assemble/{name}", keys[name], files, data, share)
+        words = [f"{first[name]:.3f} from the library"]
+        words += [f"{data['coupled']['kl']:.3f} with pairs trained together"] if coupled else []
+        words += [f"{after[name]:.3f} refitted"] if config.refit_tokens else []
+        context.progress.say(f"{name}: {measure} {', '.join(words)}")
+
+
+def _kept(coupled: Mapping[str, Mapping[str, Any]], name: str) -> bool:
+    return name in coupled and bool(coupled[name]["kept"])
+
+
+def _refit(context: PassContext, students: Mapping[str, Chain]) -> None:
+    teacher, config = context.teacher.chain, context.config.assemble
+    windows = _windows(context, config.refit_tokens)
+    with context.progress.task("refit", len(teacher.slots)) as advance:
+        refit(teacher, students, windows, config.ridge, advance)
+
+
+def _windows(context: PassContext, tokens: int) -> Tensor:
+    train = context.text.train
+    return train[: max(1, tokens // tokens_a_sample(train))]
+
+
+def _couple(
+    context: PassContext, students: Mapping[str, Chain], before: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Train the pairs of students that have some, in place; what is known of each student, and the
+    `files` of what was kept."""
+    teacher, config = context.teacher.chain, context.config.assemble
+    shape = teacher.shape
+    able = {name: s for name, s in students.items() if any(pairs(shape, s.architecture))}
+    apart = {name: copy.deepcopy(_branches(student)) for name, student in able.items()}
+    windows = _windows(context, config.couple_tokens)
+    found: dict[str, list[Coupled]] = {}
+    if able and len(windows) > 1:
+        with context.progress.task("couple", len(teacher.slots)) as advance:
+            build, seed = context.config.build, context.config.seed
+            found = couple(teacher, able, windows, config, build, seed, advance)
+    after = before | _divergences(context, {name: students[name] for name in found})
+    known: dict[str, dict[str, Any]] = {}
+    for name, student in students.items():
+        kept = after[name] < before[name]
+        layers = [vars(c) for c in found.get(name, ())]
+        known[name] = {"kl": after[name], "kept": kept, "layers": layers, "files": {}}
+        if kept:
+            weights = _changed(student, apart[name])
+            path = str(_path(context, name, "coupled").relative_to(context.run.root))
+            known[name]["files"] = {path: lambda file, w=weights: save_file(w, file)}
+        elif name in apart:
+            _put_back(student, apart[name])
+    return known
+
+
+def _branches(student: Chain) -> dict[str, Tensor]:
+    """The weights of the blocks of all pairs, under their names in the student."""
+    numbers = [k + i for k in pairs(student.shape, student.architecture) for i in (0, 1)]
+    prefixes = tuple(f"slots.{k}.branch." for k in numbers)
+    return {n: v for n, v in student.state_dict().items() if n.startswith(prefixes)}
+
+
+def _changed(student: Chain, before: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    now = _branches(student)
+    return {n: v.clone() for n, v in now.items() if not torch.equal(v, before[n])}
+
+
+def _put_back(student: Chain, weights: Mapping[str, Tensor]) -> None:
+    student.load_state_dict(dict(weights), strict=False)
+
+
+def _files(context: PassContext, name: str, student: Chain) -> dict[str, Writer]:
+    layers = _output_layers(student)
+    path = _path(context, name).relative_to(context.run.root)
+    return {str(path): lambda file: save_file(layers, file)}
 
 
 @torch.no_grad()
@@ -148,5 +237,5 @@ def _output_layers(student: Chain) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in named if id(value) in changed}
 
 
-def _path(context: PassContext, name: str) -> Path:
-    return context.run.path("students", name, "refit.safetensors")
+def _path(context: PassContext, name: str, what: str = "refit") -> Path:
+    return context.run.path("students", name, f"{what}.safetensors")

@@ -4,13 +4,16 @@ The teacher is walked once. At each slot its normed input and its output are hel
 every candidate of the slot is made from these activations alone (decoupled, arXiv 2411.19146,
 section 3.1), and they are dropped when it is done. Memory does not grow with depth. A slot is one
 job of the run's executor: its activations go to whoever works on it.
+
+Where training has rungs, candidates of a slot stop once they can no longer enter a solution. They
+keep the weights that they have then; `units/rungs/<slot>.json` and their meta.json say why.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +24,33 @@ from torch import Tensor
 from nas.blocks import KINDS, Block, BlockContext, Built, SlotData, build_block
 from nas.config import BuildConfig
 from nas.executors import Job, Outcome
-from nas.ir import BlockSpec, Candidate, ChainShape, KeepTeacher, Slot, SlotKind, parse_shape
+from nas.ir import (
+    BlockSpec,
+    Candidate,
+    ChainShape,
+    KeepTeacher,
+    Slot,
+    SlotKind,
+    in_float,
+    parse_shape,
+)
 from nas.passes._context import PassContext
 from nas.passes.activations import slot_activations
-from nas.passes.distill_blocks import Trained, train_blocks
+from nas.passes.distill_blocks import Stop, Trained, train_blocks
 from nas.passes.quantise import (
     finished_in_eight_bits,
     float_sources,
     is_quantised,
     quantised,
 )
-from nas.run import Writer, content_key, json_writer
+from nas.pruning import RungJudge, SlotOutlook
+from nas.run import UnitRecord, Writer, content_key, json_writer
 
 
 @dataclass(frozen=True)
 class BlockRecord:
-    """What meta.json says of a block; errors are held-out MSE over the teacher's own power."""
+    """What meta.json says of a block; errors are held-out MSE over the teacher's own power.
+    `rung_errors` and `stopped` are as in `Trained`."""
 
     sliced_error: float
     initial_error: float
@@ -44,10 +58,16 @@ class BlockRecord:
     kept: str
     tokens: int
     seconds: float
+    rung_errors: list[float] = field(default_factory=list)
+    stopped: dict[str, Any] | None = None
 
 
 FindDraft = Callable[[Candidate], Built | None]
 """Finds the closed form of a candidate where it has been made before."""
+
+
+Outlooks = Mapping[str, SlotOutlook]
+"""Slot -> what its candidates are judged by at the rungs of training."""
 
 
 def build(
@@ -55,53 +75,162 @@ def build(
     candidates: Iterable[Candidate],
     extra: Iterable[Candidate] = (),
     drafts: FindDraft | None = None,
+    outlooks: Outlooks | None = None,
+    *,
+    curves: bool = False,
 ) -> dict[str, str]:
     """Make every block that is not there yet; returns candidate id -> unit key.
 
     A block that could not be made is left out, where the run goes on without it. `extra` are blocks
     that only baselines need; their units belong to the pass solve. Blocks are the same with and
-    without `drafts`.
+    without `drafts`. Those of slots with an outlook may stop at a rung; what is finished already
+    stays so. With `curves` a finished block that does not tell its errors at the rungs is made
+    again.
     """
-    units = {c: f"build/{c.id}" for c in candidates} | {c: f"solve/uniform/{c.id}" for c in extra}
-    keys = block_keys(context, units)
+    wanted = tuple(candidates)
+    units = {c: f"build/{c.id}" for c in wanted} | {c: f"solve/uniform/{c.id}" for c in extra}
+    rungs = _Rungs(context, wanted, outlooks or {})
+    found: dict[str, str] = {}
     missing: dict[Slot, list[Candidate]] = {}
     for candidate, unit in units.items():
-        if not context.run.fetch(unit, keys[candidate.id]):
+        record = rungs.fetch(candidate, unit)
+        if record is None or (curves and _lacks_curve(context, record)):
             missing.setdefault(candidate.slot, []).append(candidate)
-    lost = _make(context, missing, units, keys, drafts) if missing else set()
-    return {name: key for name, key in keys.items() if name not in lost}
+        else:
+            found[candidate.id] = record.key
+    return found | (_make(context, missing, units, drafts, rungs) if missing else {})
 
 
 def block_keys(context: PassContext, candidates: Iterable[Candidate]) -> dict[str, str]:
-    """Unit key of each candidate. A block depends on its own slot and specification alone."""
-    shared = (context.data_key, context.config.build, context.config.seed)
+    """Unit key of each candidate that learnt all the way. Such a block depends on its own slot and
+    specification alone."""
+    config = context.config.build.model_dump(mode="json", exclude={"rungs", "rung_factor"})
+    shared = (context.data_key, config, context.config.seed)
     return {c.id: content_key("build", *shared, c) for c in candidates}
+
+
+def _stopped_key(finished: str, stopped: Mapping[str, Any] | None) -> str:
+    """Key of a block that would have been `finished`; the reason is no part of what it is."""
+    if stopped is None:
+        return finished
+    return content_key("stopped", finished, stopped["step"], stopped["of"])
+
+
+def _lacks_curve(context: PassContext, record: UnitRecord) -> bool:
+    trained = record.data.get("trained_error") is not None
+    return context.config.build.rungs > 1 and trained and not record.data.get("rung_errors")
+
+
+class _Rungs:
+    """Which blocks stop where: decided once for a slot and what it is judged by, then kept."""
+
+    def __init__(
+        self, context: PassContext, candidates: Sequence[Candidate], outlooks: Outlooks
+    ) -> None:
+        self._context, self._outlooks = context, outlooks
+        self._of_slot: dict[str, list[Candidate]] = {}
+        for candidate in candidates:
+            self._of_slot.setdefault(candidate.slot.id, []).append(candidate)
+        self._decided: dict[str, dict[str, Any] | None] = {}
+
+    def fetch(self, candidate: Candidate, unit: str) -> UnitRecord | None:
+        """The record of a block that is there: finished, or stopped as it should."""
+        run, finished = self._context.run, block_keys(self._context, [candidate])[candidate.id]
+        there = run.record(unit)
+        if there is None or there.key == finished:
+            return run.fetch(unit, finished)
+        stopped = there.data.get("stopped") if isinstance(there.data, dict) else None
+        key = _stopped_key(finished, stopped)
+        if there.key != key or not self._still_holds(candidate):
+            return run.fetch(unit, finished)
+        return run.fetch(unit, key)
+
+    def _still_holds(self, candidate: Candidate) -> bool:
+        """Whether the decision to stop stands. Where building is closed, what is there is taken."""
+        if "build" in self._context.run.closed:
+            return True
+        return candidate.spec.label in (self.decided(candidate.slot.id) or {})
+
+    def decided(self, slot: str) -> dict[str, Any] | None:
+        """Label -> where and why it stopped, of a slot that has been judged; None if it has not."""
+        if slot not in self._decided:
+            record = self._context.run.fetch(f"rungs/{slot}", self._key(slot))
+            self._decided[slot] = None if record is None else record.data
+        return self._decided[slot]
+
+    def _key(self, slot: str) -> str:
+        config = self._context.config.build
+        keys = block_keys(self._context, self._of_slot.get(slot, []))
+        return content_key("rungs", keys, self._outlooks.get(slot), config)
+
+    def facts(self, slot: str) -> dict[str, Any] | None:
+        """For the job of a slot: the decision, or what it hangs on."""
+        if slot not in self._outlooks or self._context.config.build.rungs == 1:
+            return None
+        decided = self.decided(slot)
+        if decided is not None:
+            return {"decided": decided}
+        return {"outlook": self._outlooks[slot].model_dump(mode="json")}
+
+    def keep(self, slot: str, stopped: Mapping[str, Any]) -> None:
+        """Note the decision on a slot, after its blocks are stored."""
+        if slot in self._outlooks and self.decided(slot) is None:
+            self._context.run.store(f"rungs/{slot}", self._key(slot), data=dict(stopped))
+            self._decided[slot] = dict(stopped)
 
 
 def _make(
     context: PassContext,
     missing: Mapping[Slot, list[Candidate]],
     units: Mapping[Candidate, str],
-    keys: Mapping[str, str],
     drafts: FindDraft | None,
-) -> set[str]:
-    """Make and store the missing blocks; the ids of those that could not be made."""
-    by_name, lost = {slot.id: group for slot, group in missing.items()}, set[str]()
-    total, work = sum(map(len, missing.values())), context.work(_jobs(context, missing, drafts))
+    rungs: _Rungs,
+) -> dict[str, str]:
+    """Make and store the missing blocks; unit keys of those that could be made."""
+    by_name, made = {slot.id: group for slot, group in missing.items()}, dict[str, str]()
+    total = sum(map(len, missing.values()))
+    work = context.work(_jobs(context, missing, drafts, rungs))
     with context.progress.task("build", total) as advance, contextlib.closing(work):
         for done in work:
             group = by_name[done.name]
             if done.error is not None:
                 context.fail([units[c] for c in group], done)
-                lost |= {c.id for c in group}
             else:
-                _store(context, group, units, keys, done)
+                made |= _store(context, group, units, done)
+                rungs.keep(done.name, _stopped_of(group, done))
             advance(len(group))
-    return lost
+    _say_who_stopped(context, missing, rungs)
+    return made
+
+
+def _stopped_of(group: Sequence[Candidate], done: Outcome) -> dict[str, Any]:
+    found = {c.spec.label: f["stopped"] for c, f in zip(group, done.facts["blocks"], strict=True)}
+    return {label: stopped for label, stopped in found.items() if stopped is not None}
+
+
+def _say_who_stopped(
+    context: PassContext, missing: Mapping[Slot, list[Candidate]], rungs: _Rungs
+) -> None:
+    stopped = [
+        known[c.spec.label]
+        for slot, group in missing.items()
+        if (known := rungs.decided(slot.id))
+        for c in group
+        if c.spec.label in known
+    ]
+    if stopped:
+        saved = sum(1 - s["step"] / s["of"] for s in stopped) / sum(map(len, missing.values()))
+        context.progress.say(
+            f"{len(stopped)} of {sum(map(len, missing.values()))} blocks stopped at a rung, "
+            f"{saved:.0%} of the training saved"
+        )
 
 
 def _jobs(
-    context: PassContext, missing: Mapping[Slot, list[Candidate]], drafts: FindDraft | None
+    context: PassContext,
+    missing: Mapping[Slot, list[Candidate]],
+    drafts: FindDraft | None,
+    rungs: _Rungs,
 ) -> Iterator[Job]:
     """A job a slot, drawn while the teacher is walked: it runs once, whoever does the jobs."""
     for slot, data in slot_activations(context, missing):
@@ -128,6 +257,7 @@ def _jobs(
             "seed": context.config.seed,
             "drafts": found,
             "finished": finished,
+            "rungs": rungs.facts(slot.id),
         }
         device = str(data.x.device)
         del data  # the activations go with the job
@@ -159,11 +289,12 @@ def build_slot(
             wanted.append(candidate)
         else:
             sources[candidate.spec] = given("finished", candidate, error=0.0, **known)
-    made = train_blocks(data, closed_forms(data, wanted, draft), config, facts["seed"])
+    stop = _stops(facts["rungs"], candidates)
+    made = train_blocks(data, closed_forms(data, wanted, draft), config, facts["seed"], *stop)
     by_spec = {trained.built.spec: trained for trained in made}
     sources |= {spec: trained.built for spec, trained in by_spec.items()}
     results = [
-        finished_in_eight_bits(data, c.spec, sources) if is_quantised(c) else by_spec[c.spec]
+        _in_eight_bits(data, c.spec, sources, by_spec) if is_quantised(c) else by_spec[c.spec]
         for c in candidates
     ]
     found: dict[str, Tensor] = {}
@@ -171,6 +302,43 @@ def build_slot(
         found |= _named(trained.built.spec.label, trained.built.block)
     tokens = len(data.x) * data.tokens_a_sample
     return found, {"tokens": tokens, "blocks": [_record(t) for t in results]}
+
+
+def _stops(facts: Mapping[str, Any] | None, candidates: Sequence[Candidate]) -> tuple[Stop, ...]:
+    """Who stops at a rung, where a slot has an outlook. A structure goes on while any candidate
+    made of it could still be chosen."""
+    if facts is None:
+        return ()
+    made_of: dict[BlockSpec, list[str]] = {}
+    for candidate in candidates:
+        made_of.setdefault(in_float(candidate.spec), []).append(candidate.spec.label)
+    judge = RungJudge(SlotOutlook.model_validate(facts["outlook"])) if "outlook" in facts else None
+
+    def stop(rung: int, step: int, left: Mapping[BlockSpec, float]) -> dict[BlockSpec, str]:
+        if judge is not None:
+            shares = {name: share for s, share in left.items() for name in made_of.get(s, [])}
+            reasons = judge.after(rung, shares)
+        else:
+            decided = facts["decided"].items()
+            reasons = {name: known["reason"] for name, known in decided if known["step"] == step}
+        return {
+            spec: reasons[names[0]]
+            for spec in left
+            if (names := made_of.get(spec)) and all(name in reasons for name in names)
+        }
+
+    return (stop,)
+
+
+def _in_eight_bits(
+    data: SlotData,
+    spec: BlockSpec,
+    sources: Mapping[BlockSpec, Built],
+    trained: Mapping[BlockSpec, Trained],
+) -> Trained:
+    """As `finished_in_eight_bits`; it has stopped where its structure has."""
+    found, source = finished_in_eight_bits(data, spec, sources), trained.get(in_float(spec))
+    return found if source is None else replace(found, stopped=source.stopped)
 
 
 def _finished(context: PassContext, candidate: Candidate) -> Any:
@@ -242,6 +410,8 @@ def _record(trained: Trained) -> dict[str, Any]:
         "initial_error": trained.initial_error,
         "trained_error": trained.trained_error,
         "kept": trained.kept,
+        "rung_errors": list(trained.rung_errors),
+        "stopped": None if trained.stopped is None else vars(trained.stopped),
     }
 
 
@@ -289,12 +459,13 @@ def _store(
     context: PassContext,
     group: list[Candidate],
     units: Mapping[Candidate, str],
-    keys: Mapping[str, str],
     done: Outcome,
-) -> None:
-    share = done.seconds / len(group)
+) -> dict[str, str]:
+    """Store what a job made; candidate id -> unit key."""
+    share, keys = done.seconds / len(group), block_keys(context, group)
     for candidate, facts in zip(group, done.facts["blocks"], strict=True):
         record = BlockRecord(**facts, tokens=done.facts["tokens"], seconds=share)
+        keys[candidate.id] = _stopped_key(keys[candidate.id], record.stopped)
         prefix = f"{candidate.spec.label}/"
         folder = f"library/{candidate.slot.id}/{candidate.spec.label}"
         meta = {"candidate": candidate.model_dump(mode="json"), **vars(record)}
@@ -307,6 +478,7 @@ def _store(
         if state:
             files[f"{folder}/block.safetensors"] = _weights_writer(state)
         context.run.store(units[candidate], keys[candidate.id], files, vars(record), share)
+    return keys
 
 
 def block_writer(block: Block) -> Writer:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,41 +14,130 @@ from torch import Tensor
 from nas._numerics import autocast
 from nas.blocks import Block, Built, SlotData
 from nas.config import BuildConfig
+from nas.ir import BlockSpec
+from nas.pruning import rung_ends
 
 
 @dataclass(frozen=True)
 class Trained:
     """A block after the build. `kept` is `closed_form` or `trained`, whichever the held-out error
-    prefers; `built.error` is that of the block kept."""
+    prefers; `built.error` is that of the block kept. `rung_errors`: held-out errors after the rungs
+    that it passed or stopped at, but for the last. `stopped`: the step, of all steps, and the
+    reason, of a block that did not learn all the way."""
 
     built: Built
     initial_error: float
     trained_error: float | None
     kept: str
+    rung_errors: tuple[float, ...] = ()
+    stopped: Stopped | None = None
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Where and why training ended early."""
+
+    step: int
+    of: int
+    reason: str
+
+
+Stop = Callable[[int, int, Mapping[BlockSpec, float]], Mapping[BlockSpec, str]]
+"""Asked after each rung but the last: its number, its last step, and the share of the closed form's
+held-out error that is left of every block in training; which of them stop, and why."""
+
+
+def _goes_on(rung: int, step: int, left: Mapping[BlockSpec, float]) -> Mapping[BlockSpec, str]:
+    return {}
 
 
 def train_blocks(
-    data: SlotData, built: list[Built], config: BuildConfig, seed: int
+    data: SlotData, built: list[Built], config: BuildConfig, seed: int, stop: Stop = _goes_on
 ) -> list[Trained]:
-    """Train copies of the blocks on normalised MSE (arXiv 2411.19146, eq. 1); keep the better."""
+    """Train copies of the blocks on normalised MSE (arXiv 2411.19146, eq. 1); keep the better.
+
+    Rungs are places on the way of one schedule. Blocks learn each for itself, so one that learns
+    all the way is the same with rungs and without. One follows the other as far as rungs allow:
+    moments and gradients of all at once would be most of the memory of a build.
+    """
     trainable = [b for b in built if b.block is not None]
     if config.epochs == 0 or not trainable:
         return [Trained(b, b.error, None, "closed_form") for b in built]
     power = _power(data)
-    results = {b.spec: _trained(data, b, power, config, seed) for b in trainable}
+    learners: dict[BlockSpec, _Learner] = {}
+    *pauses, last = rung_ends(_steps(data, config), config.rungs, config.rung_factor)
+    for rung, end in enumerate(pauses):
+        for b in trainable:
+            if rung == 0:
+                learners[b.spec] = _Learner(data, b, power, config, seed)
+            learners[b.spec].learn(end)
+        _judge(rung, end, learners, stop)
+    results: dict[BlockSpec, Trained] = {}
+    for b in trainable:
+        learner = learners.pop(b.spec, None) or _Learner(data, b, power, config, seed)
+        learner.learn(last)
+        results[b.spec] = learner.result()
     return [results.get(b.spec, Trained(b, b.error, None, "closed_form")) for b in built]
 
 
-def _trained(
-    data: SlotData, before: Built, power: float, config: BuildConfig, seed: int
-) -> Trained:
-    """One block after another: moments and gradients of all at once would be most of the memory of
-    a build, and the batches are the same."""
-    student = copy.deepcopy(before.block)
-    assert student is not None
-    _optimise(data, student.train().requires_grad_(True), power, config, seed)
-    student.eval().requires_grad_(False)
-    return _better(before, student, data.error(student))
+def _judge(rung: int, end: int, learners: Mapping[BlockSpec, _Learner], stop: Stop) -> None:
+    """Stop those that the caller gives up after a rung."""
+    going = {spec: learner for spec, learner in learners.items() if learner.stopped is None}
+    left = {spec: learner.pause() for spec, learner in going.items()}
+    for spec, reason in (stop(rung, end, left) if left else {}).items():
+        going[spec].stop(reason)
+
+
+class _Learner:
+    """A copy of a block on its way through the schedule; at a rung it can pause, or stop."""
+
+    def __init__(
+        self, data: SlotData, before: Built, power: float, config: BuildConfig, seed: int
+    ) -> None:
+        self._data, self._before, self._power, self._config = data, before, power, config
+        student = copy.deepcopy(before.block)
+        assert student is not None
+        self._student = student.train().requires_grad_(True)
+        self._optimiser = torch.optim.AdamW(
+            student.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True
+        )
+        self._batches = _batches(data, config, seed)
+        self._steps, self._step = _steps(data, config), 0
+        self._errors: list[float] = []
+        self.stopped: Stopped | None = None
+
+    def learn(self, until: int) -> None:
+        """Go on to a step, unless stopped."""
+        if self.stopped is not None:
+            return
+        warmup = max(1, round(self._config.warmup_fraction * self._steps))
+        for rows in itertools.islice(self._batches, until - self._step):
+            for group in self._optimiser.param_groups:
+                group["lr"] = self._config.learning_rate * cosine(self._step, warmup, self._steps)
+            loss = _loss(self._data, self._student, rows) / self._power
+            self._optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimiser.step()
+            self._step += 1
+
+    def pause(self) -> float:
+        """The share of the closed form's held-out error that is left."""
+        self._errors.append(self._data.error(self._student.eval()))
+        self._student.train()
+        return self._errors[-1] / max(self._before.error, 1e-30)
+
+    def stop(self, reason: str) -> None:
+        self.stopped = Stopped(self._step, self._steps, reason)
+        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.state.clear()
+
+    def result(self) -> Trained:
+        """The block as it is now, or its closed form where that is better."""
+        self._optimiser.zero_grad(set_to_none=True)
+        student = self._student.eval().requires_grad_(False)
+        error = self._errors[-1] if self.stopped else self._data.error(student)
+        found = _better(self._before, student, error)
+        return replace(found, rung_errors=tuple(self._errors), stopped=self.stopped)
 
 
 def _better(before: Built, student: Block, error: float) -> Trained:
@@ -56,30 +147,28 @@ def _better(before: Built, student: Block, error: float) -> Trained:
     return Trained(after, before.error, error, "trained")
 
 
-def _optimise(data: SlotData, student: Block, power: float, config: BuildConfig, seed: int) -> None:
-    fitted = data.x.shape[0] - data.held_out
-    per_step = max(1, config.batch_tokens // data.tokens_a_sample)
-    steps = config.epochs * math.ceil(fitted / per_step)
-    optimiser = torch.optim.AdamW(
-        student.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True
-    )
-    warmup = max(1, round(config.warmup_fraction * steps))
+def _steps(data: SlotData, config: BuildConfig) -> int:
+    return config.epochs * math.ceil(_fitted(data) / _per_step(data, config))
+
+
+def _batches(data: SlotData, config: BuildConfig, seed: int) -> Iterator[Tensor]:
+    """Rows of every step, in an order of each epoch's own."""
     generator = torch.Generator().manual_seed(seed)
-    step = 0
     for _ in range(config.epochs):
-        for rows in torch.randperm(fitted, generator=generator).split(per_step):
-            for group in optimiser.param_groups:
-                group["lr"] = config.learning_rate * cosine(step, warmup, steps)
-            loss = _loss(data, student, rows) / power
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            step += 1
+        yield from torch.randperm(_fitted(data), generator=generator).split(_per_step(data, config))
+
+
+def _fitted(data: SlotData) -> int:
+    return data.x.shape[0] - data.held_out
+
+
+def _per_step(data: SlotData, config: BuildConfig) -> int:
+    return max(1, config.batch_tokens // data.tokens_a_sample)
 
 
 def _power(data: SlotData) -> float:
     """Mean square of the teacher's output where blocks are fitted."""
-    total, stop = 0.0, data.x.shape[0] - data.held_out
+    total, stop = 0.0, _fitted(data)
     for i in range(0, stop, data.chunk):
         rows = slice(i, min(i + data.chunk, stop))
         total += float(data.squares(data.y[rows], rows).sum())

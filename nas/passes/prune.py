@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -29,7 +29,18 @@ from nas.passes.draft import Drafts
 from nas.passes.score import grouped, library_network, scoring_copy
 from nas.passes.solve import make_problem
 from nas.passes.swaps import Swaps
-from nas.pruning import Calibration, Estimate, Verdict, choose_calibration, judge_candidates
+from nas.pruning import (
+    Calibration,
+    Estimate,
+    Line,
+    RungOption,
+    SlotOutlook,
+    Verdict,
+    choose_calibration,
+    fit_lines,
+    judge_candidates,
+    solutions_about,
+)
 from nas.run import content_key, json_writer
 from nas.sensitivity import MixedNetwork, expand
 from nas.trials import Trials, try_nearby
@@ -55,18 +66,36 @@ def prune(
     record = run.fetch("prune/survivors", key)
     if record is None:
         started = time.perf_counter()
-        rows, data = _decide(context, candidates, table)
+        rows, data, outlooks = _decide(context, candidates, table)
         files = {"prune.json": json_writer({**data, "candidates": rows})}
         seconds = time.perf_counter() - started
-        record = run.store("prune/survivors", key, files, {**data, "budgets": budgets}, seconds)
+        known = {**data, "budgets": budgets, "outlooks": outlooks}
+        record = run.store("prune/survivors", key, files, known, seconds)
     kept = set(record.data["kept"])
     return tuple(c for c in candidates if c.id in kept)
 
 
+def outlooks(context: PassContext, spared: Iterable[Candidate] = ()) -> dict[str, SlotOutlook]:
+    """Slot -> what its survivors are judged by while they train, but for those `spared`; nothing
+    where training has no rungs."""
+    if context.config.build.rungs == 1 or context.config.prune.keep == 1:
+        return {}
+    kept: dict[str, list[str]] = {}
+    for candidate in spared:
+        kept.setdefault(candidate.slot.id, []).append(candidate.spec.label)
+    known = context.run.require("prune/survivors").data.get("outlooks", {})
+    found = {slot: SlotOutlook.model_validate(outlook) for slot, outlook in known.items()}
+    return {
+        slot: outlook.model_copy(update={"spared": tuple(sorted(kept.get(slot, ())))})
+        for slot, outlook in found.items()
+    }
+
+
 def _decide(
     context: PassContext, candidates: tuple[Candidate, ...], table: CostTable
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What prune.json says: a row for each candidate, and the decision as a whole."""
+) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
+    """What prune.json says: a row for each candidate, and the decision as a whole; then what the
+    survivors are judged by while they train."""
     drafts = Drafts(context)
     drafts.make(candidates)
     fast = one_backward_of_drafts(context, candidates, drafts)
@@ -92,7 +121,8 @@ def _decide(
     ]
     data = _summary(verdicts, tried, finished, training)
     context.progress.say(_in_words(data))
-    return rows, data
+    survivors = [c for c in candidates if verdicts[c.id].kept]
+    return rows, data, _outlooks(context, table, survivors, tried, finished, training, estimates)
 
 
 def one_backward_of_drafts(
@@ -167,7 +197,7 @@ def _finish(
     losses = np.array([means[c.id] for c in pool])
     regret = np.array([verdicts[c.id].regret_nats for c in pool])
     trials = [pool[i] for i in choose_calibration(losses, regret, count)]
-    keys = build(context, trials, drafts=drafts)
+    keys = build(context, trials, drafts=drafts, curves=True)
     if len(keys) < len(trials):
         raise PassError(
             "pruning is calibrated on blocks that could not be made; set prune.keep to 1, or run "
@@ -190,20 +220,80 @@ def _what_training_changes(
 
 def _estimates(context: PassContext, tried: Trials, training: Calibration) -> dict[str, Estimate]:
     """Candidate id -> the loss to expect of the finished block."""
-    deviations = NormalDist().inv_cdf(0.5 + context.config.prune.confidence / 2)
     point, low, high = (
-        training.predict(losses).tolist()
-        for losses in (
-            tried.belief.mean,
-            tried.belief.quantile(-deviations),
-            tried.belief.quantile(deviations),
-        )
+        training.predict(np.array(losses)).tolist() for losses in _draft_losses(context, tried)
     )
     factor = training.factor
     return {
         name: Estimate(p, min(p, lo) / factor, max(p, hi) * factor)
         for name, p, lo, hi in zip(tried.names, point, low, high, strict=True)
     }
+
+
+def _draft_losses(context: PassContext, tried: Trials) -> tuple[list[float], ...]:
+    """Of all drafts: the loss to expect, and the ends of its interval."""
+    belief, confidence = tried.belief, context.config.prune.confidence
+    deviations = NormalDist().inv_cdf(0.5 + confidence / 2)
+    ends = (belief.quantile(-deviations), belief.quantile(deviations))
+    return tuple(losses.tolist() for losses in (belief.mean, *ends))
+
+
+def _outlooks(
+    context: PassContext,
+    table: CostTable,
+    survivors: Sequence[Candidate],
+    tried: Trials,
+    finished: Mapping[str, float],
+    training: Calibration,
+    estimates: Mapping[str, Estimate],
+) -> dict[str, Any]:
+    """Slot -> SlotOutlook as JSON; nothing where training has no rungs."""
+    if context.config.build.rungs == 1 or not finished:
+        return {}
+    points = {c.id: estimates[c.id].point for c in survivors}
+    problem = _problem(context, table, survivors, points)
+    limit = context.config.solve.time_limit_s
+    _, prices, gap = solutions_about(problem, context.config.prune.reach, limit)
+    costs = sorted({cost for price in prices for cost in price})
+    drafts = dict(zip(tried.names, zip(*_draft_losses(context, tried), strict=True), strict=True))
+    lines = _lines(context, tried, finished)
+    return {
+        slot: SlotOutlook(
+            options=tuple(
+                RungOption(
+                    variant=option.variant,
+                    costs={cost: option.costs[cost] for cost in costs},
+                    estimate=_ends(estimates.get(name := f"{slot}/{option.variant}")),
+                    draft=None if name in finished else drafts.get(name),
+                )
+                for option in options
+            ),
+            prices=tuple(dict(price) for price in prices),
+            gap=gap,
+            factor=training.factor,
+            lines=lines,
+        ).model_dump(mode="json")
+        for slot, options in problem.slots.items()
+        if len(options) > 1
+    }
+
+
+def _ends(estimate: Estimate | None) -> tuple[float, float, float]:
+    """Point and ends; the teacher's own block, of which there is no estimate, loses nothing."""
+    return (0.0, 0.0, 0.0) if estimate is None else (estimate.point, estimate.low, estimate.high)
+
+
+def _lines(context: PassContext, tried: Trials, finished: Mapping[str, float]) -> tuple[Line, ...]:
+    """What the errors of the trials at each rung said of the losses they ended with."""
+    means = tried.means
+    drafts, left, truth = list[float](), list[list[float]](), list[float]()
+    for name, loss in finished.items():
+        known = context.run.require(f"build/{name}").data
+        if known.get("rung_errors"):
+            drafts.append(means[name])
+            left.append([error / known["initial_error"] for error in known["rung_errors"]])
+            truth.append(loss)
+    return fit_lines(drafts, left, truth, context.config.prune.confidence)
 
 
 def _draft_network(context: PassContext, drafts: Drafts) -> MixedNetwork:

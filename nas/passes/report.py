@@ -214,6 +214,7 @@ def _option(
         kept,
         loss_stderr=_standard_error(scores),
         local_error=_error(record.data) if record else None,
+        stopped=_stopped(record.data) if record else None,
     )
 
 
@@ -222,6 +223,12 @@ def _standard_error(scores: np.ndarray | None) -> float | None:
         return None
     known = scores[~np.isnan(scores)]
     return float(np.std(known, ddof=1) / np.sqrt(len(known))) if len(known) > 1 else None
+
+
+def _stopped(data: dict[str, Any]) -> str | None:
+    """Where and why local distillation of a block ended early."""
+    at = data.get("stopped")
+    return at and f"step {at['step']} of {at['of']}: {at['reason']}"
 
 
 def _error(meta: dict[str, Any]) -> float:
@@ -314,8 +321,10 @@ def _refit(context: PassContext, name: str) -> RefitSummary | None:
     if name == "teacher" or context.config.assemble.refit_tokens == 0:
         return None
     data = context.run.require(f"assemble/{name}").data
+    coupled = data.get("coupled", {})
     return RefitSummary(
         from_library_nats=data["kl_from_library"],
+        coupled_nats=coupled["kl"] if coupled.get("kept") else None,
         refitted_nats=data["kl_refitted"],
         kept=data["kept"],
     )

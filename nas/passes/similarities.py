@@ -15,7 +15,7 @@ _BATCH = 32
 
 @torch.no_grad()
 def embeddings(teacher: EncoderChain | VisionChain, samples: Tensor) -> Tensor:
-    """The teacher's embeddings [samples, hidden] of texts [samples, tokens] or pictures, at most 512."""
+    """The teacher's embeddings [samples, hidden] of texts or pictures, at most 512."""
     chain = teacher.in_dtype(compute_dtype(str(teacher.device)))
     pieces = samples[:_MOST].to(chain.device).split(_BATCH)
     return torch.cat([chain.embeddings(ids) for ids in pieces])

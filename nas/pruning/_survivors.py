@@ -60,7 +60,7 @@ def judge_candidates(
     least regret wins, the best two of every part of a slot by cost (as in AutoDistil,
     arXiv 2201.12507) before the others, until the share `keep` of all is full.
     """
-    chosen, prices, gap = _solutions(problem, reach, time_limit_s)
+    chosen, prices, gap = solutions_about(problem, reach, time_limit_s)
     found: list[Verdict] = []
     for slot, options in problem.slots.items():
         here = [o for o in options if f"{slot}/{o.variant}" in estimates]
@@ -69,13 +69,17 @@ def judge_candidates(
         parts = _cells(here, problem, cells)
         for option in here:
             name = option.variant
-            reason = "" if (slot, name) in chosen else _against(option, options, known, prices, gap)
+            reason = (
+                ""
+                if (slot, name) in chosen
+                else reason_against(option, options, known, prices, gap)
+            )
             regret = 0.0 if (slot, name) in chosen else regrets[name]
             found.append(Verdict(slot, name, not reason, reason, regret, parts[name]))
     return _within_share(found, chosen, math.floor(keep * len(found)))
 
 
-def _solutions(
+def solutions_about(
     problem: Problem, reach: float, time_limit_s: float
 ) -> tuple[set[tuple[str, str]], list[Prices], float]:
     """What the solutions about the budgets choose, their prices, and the largest gap to the
@@ -121,14 +125,14 @@ def _regrets(
     return dict(zip((o.variant for o in options), np.min(rows, axis=0).tolist(), strict=True))
 
 
-def _against(
+def reason_against(
     option: Option,
     options: Sequence[Option],
     known: Mapping[str, Estimate],
     prices: Sequence[Prices],
     gap: float,
 ) -> str:
-    """Why an option is out; empty if it is not."""
+    """Why an option is out: dominated or hopeless, as in `judge_candidates`; empty if it is not."""
     mine, costs = known[option.variant], {cost for price in prices for cost in price}
     for rival in options:
         cheaper = all(rival.costs[cost] <= option.costs[cost] for cost in costs)

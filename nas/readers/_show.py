@@ -113,7 +113,9 @@ def _slot_tables(slot: SlotSummary) -> Iterable[RenderableType]:
     """The options of one slot, the chosen one marked, the least loss first."""
     costs = ("prefill_ms", "decode_ms", "params_m", "memory_mib", "kv_mib")
     known = [c for c in costs if any(getattr(o, c) is not None for o in slot.options)]
-    columns = ("", "block", "loss (nats)", "local error", *known)
+    stopped = any(option.stopped for option in slot.options)
+    ends = ("training stopped at",) if stopped else ()
+    columns = ("", "block", "loss (nats)", "local error", *known, *ends)
     options = sorted(slot.options, key=lambda option: option.loss)
     rows = [
         (
@@ -122,10 +124,12 @@ def _slot_tables(slot: SlotSummary) -> Iterable[RenderableType]:
             _number(option.loss),
             _number(option.local_error),
             *(_number(getattr(option, cost)) for cost in known),
+            *([option.stopped or ""] if stopped else []),
         )
         for option in options
     ]
-    yield table(f"{slot.id}: the student has {slot.chosen}", columns, rows, right=columns[2:])
+    right = columns[2 : len(columns) - len(ends)]
+    yield table(f"{slot.id}: the student has {slot.chosen}", columns, rows, right=right)
 
 
 def _profile_tables(profile: HardwareProfile) -> Iterable[RenderableType]:

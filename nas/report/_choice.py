@@ -59,6 +59,9 @@ class OptionSummary(Costs):
     loss_stderr: NonNegativeFloat | None = None
     local_error: float | None = None
     """Held-out normalised squared error of the block's output on the teacher's activations."""
+    stopped: str | None = None
+    """Why its local distillation ended at a rung; None where it went all the way, or there was
+    none."""
 
     @classmethod
     def of(
@@ -69,6 +72,7 @@ class OptionSummary(Costs):
         *,
         loss_stderr: float | None = None,
         local_error: float | None = None,
+        stopped: str | None = None,
     ) -> Self:
         """From the solver's option; of its costs, those that `Costs` names are kept."""
         return cls(
@@ -79,6 +83,7 @@ class OptionSummary(Costs):
             loss=option.loss,
             loss_stderr=loss_stderr,
             local_error=local_error,
+            stopped=stopped,
         )
 
 

@@ -143,6 +143,8 @@ class RefitSummary(Record):
 
     from_library_nats: float
     """KL(teacher || model) with the library's blocks as they are."""
+    coupled_nats: float | None = None
+    """The same after pairs of a layer learnt together; None where that was not kept."""
     refitted_nats: float
     kept: bool
     """Whether the model goes on from the refitted layers."""

@@ -142,10 +142,13 @@ def additivity(summary: Summary) -> str:
     nats = " nats" if summary.language else ""
     if refit:
         refitted = "Refitted" if refit.kept else "With a refit, which was not kept"
+        coupled = ""
+        if refit.coupled_nats is not None:
+            coupled = f"Trained in pairs, they lose {significant(refit.coupled_nats)}. "
         return (
             f"Single swaps sum to {significant(promised)}{nats}; together the blocks lose "
-            f"{significant(refit.from_library_nats)} on the scoring text. {refitted}, they lose "
-            f"{significant(refit.refitted_nats)}."
+            f"{significant(refit.from_library_nats)} on the scoring text. {coupled}{refitted}, "
+            f"they lose {significant(refit.refitted_nats)}."
         )
     if first is None:
         return ""
