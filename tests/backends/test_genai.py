@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.backends.onnx import check_genai, export_onnx, write_genai_config
+from nas.backends.onnx import _genai, check_genai, export_onnx, write_genai_config
 from nas.chain import DecoderChain
 from nas.errors import CapabilityError, PassError
 from nas.ir import Architecture, GatedFeedForward, GroupedQueryAttention, LinearMap, Skip
@@ -50,6 +50,23 @@ def test_it_writes_torchs_text(name: str, tmp_path: Path) -> None:
     tolerance = 0.5 if name == "eight bits" else 1e-3
     ties = check_genai(folder, chain, tiny_ids()[0], greedy_tokens=24, tolerance=tolerance)
     assert ties <= (24 if name == "eight bits" else 0)
+
+
+def test_a_text_that_ends_is_compared_to_its_end(tmp_path: Path) -> None:
+    """The teacher's own text of the test above ends with token 257 after eight others."""
+    pytest.importorskip("onnxruntime_genai")
+    chain = tiny_chain(architecture=Architecture())
+    folder = _folder(tmp_path, chain)
+    config = json.loads((folder / "genai_config.json").read_text())
+    assert config["model"]["eos_token_id"] == chain.shape.eos_token_ids[0] == 257
+    assert len(_genai._continued(folder, tiny_ids()[0].tolist(), 24)) < 24
+    check_genai(folder, chain, tiny_ids()[0], greedy_tokens=24, tolerance=1e-3)
+    # Another token as the end: the runtime stops where torch does not.
+    first = _genai._continued(folder, tiny_ids()[0].tolist(), 24)[2]
+    config["model"]["eos_token_id"] = first
+    (folder / "genai_config.json").write_text(json.dumps(config))
+    with pytest.raises(PassError, match=r"token \d of 24 by onnxruntime-genai is 257"):
+        check_genai(folder, chain, tiny_ids()[0], greedy_tokens=24, tolerance=1e-3)
 
 
 def test_another_network_is_found(tmp_path: Path) -> None:
