@@ -151,12 +151,14 @@ ScenarioName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 class TargetConfig(Section):
     """Where the student will run and under which conditions it is measured.
 
+    `provider`: the execution provider of ONNX Runtime that the meter `onnxruntime` uses here.
     `table`: the file that the meter `table` reads. `calibration`: efficiencies for the meter
     `roofline`, as `nas measure RUN --calibrate` writes them. `scenarios`: further conditions by
     name, each measured as well, which `budgets.scenarios` may limit."""
 
     hardware: str = "local"
-    meter: Literal["onnxruntime", "roofline", "table"] = "onnxruntime"
+    meter: Literal["onnxruntime", "torch", "roofline", "table"] = "onnxruntime"
+    provider: Literal["cpu", "cuda", "tensorrt", "tensorrt_rtx"] = "cpu"
     table: Path | None = None
     calibration: Path | None = None
     batch: PositiveInt = 1
@@ -403,10 +405,15 @@ class DistillConfig(Section):
 
 
 class ExportConfig(Section):
-    """`sm`: compute capabilities to build TensorRT-RTX engines for, such as 89; empty: those that
-    the hardware profile names."""
+    """`formats`: `decilm` is a folder for vLLM, `gguf` a file for llama.cpp; both refuse a student
+    that they cannot express. `tensorrt_rtx` builds engines on a CPU, `tensorrt` on the GPU that
+    they are for.
+    `sm`: compute capabilities to build engines for, such as 89; empty: for tensorrt_rtx those that
+    the hardware profile names, for tensorrt that of this machine."""
 
-    formats: tuple[Literal["huggingface", "onnx", "tensorrt_rtx"], ...] = ("huggingface", "onnx")
+    formats: tuple[
+        Literal["huggingface", "onnx", "decilm", "gguf", "tensorrt_rtx", "tensorrt"], ...
+    ] = ("huggingface", "onnx")
     sm: tuple[PositiveInt, ...] = ()
     engine_dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     greedy_tokens: PositiveInt = 64
@@ -487,6 +494,11 @@ class RunConfig(Section):
         if self.target.calibration and self.target.meter != "roofline":
             raise ValueError(
                 f"target.calibration: the meter roofline reads it, target.meter is "
+                f"{self.target.meter}; set one or leave the other out"
+            )
+        if self.target.provider != "cpu" and self.target.meter != "onnxruntime":
+            raise ValueError(
+                f"target.provider: the meter onnxruntime uses it, target.meter is "
                 f"{self.target.meter}; set one or leave the other out"
             )
         if self.target.meter == "onnxruntime" and self.target.dtype != "float32":

@@ -84,7 +84,7 @@ distill:
   learning_rate: 5.0e-4
 
 export:
-  formats: [huggingface, onnx]  # and tensorrt_rtx, for the GPUs that `sm` lists
+  formats: [huggingface, onnx]  # and tensorrt_rtx or tensorrt, for the GPUs that `sm` lists
   sm: []                        # such as [89] for an RTX 4090
 
 evaluate:

@@ -16,6 +16,8 @@ import psutil
 from numpy.typing import NDArray
 
 from nas._imports import require
+from nas.backends._gpu import gpu_name
+from nas.backends.providers import PROVIDERS, RUNTIMES, require_providers
 from nas.errors import ArtifactError, CapabilityError
 from nas.ir import ChainShape, Conditions, Phase
 
@@ -30,6 +32,8 @@ DENORMALS = {"session.set_denormal_as_zero": "1"}
 SESSION_CONFIG = {"session.force_spinning_stop": "1", **DENORMALS}
 
 Ids = NDArray[np.int64]
+Providers = Sequence[str | tuple[str, dict[str, str]]]
+"""Names, or names with options, in the order of preference."""
 
 
 def default_threads() -> int:
@@ -52,7 +56,7 @@ def cpu_name() -> str:
 def open_session(
     path: Path,
     threads: int | None = None,
-    providers: Sequence[str] | None = None,
+    providers: Providers | None = None,
     trace: Path | None = None,
 ) -> Any:
     """An `onnxruntime.InferenceSession`; raises ArtifactError when the file does not load, and
@@ -66,8 +70,9 @@ def open_session(
     by `session.end_profiling()`.
     """
     ort = require("onnxruntime", extra="cpu")
-    wanted = list(providers or ["CPUExecutionProvider"])
-    _require_providers(ort, wanted, ort.get_available_providers())
+    given = list(providers or [PROVIDERS["cpu"]])
+    wanted = _names(given)
+    require_providers(ort, wanted, ort.get_available_providers())
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or default_threads()
     options.inter_op_num_threads = 1
@@ -77,22 +82,60 @@ def open_session(
     for key, value in SESSION_CONFIG.items():
         options.add_session_config_entry(key, value)
     try:
-        session = ort.InferenceSession(str(path), options, providers=wanted)
+        session = ort.InferenceSession(str(path), options, providers=given)
     except Exception as error:  # the binding raises a class of its own for each status code
         raise ArtifactError(f"{path}: ONNX Runtime does not load it: {error}") from error
     # A provider whose libraries do not load is left out with no more than a line in the log.
-    _require_providers(ort, wanted, session.get_providers())
+    require_providers(ort, wanted, session.get_providers())
     return session
 
 
-def _require_providers(ort: Any, wanted: Sequence[str], there: Sequence[str]) -> None:
-    missing = [name for name in wanted if name not in there]
-    if missing:
-        raise CapabilityError(
-            f"onnxruntime {ort.__version__} has no {', '.join(missing)} here, only "
-            f"{', '.join(there)}; for a GPU replace it: pip uninstall onnxruntime, then "
-            f"pip install onnxruntime-gpu"
-        )
+def _names(providers: Providers) -> list[str]:
+    return [one if isinstance(one, str) else one[0] for one in providers]
+
+
+class Runner:
+    """A session whose inputs and outputs stay where it computes: a cache goes back in as it came,
+    and no copy is part of a time.
+
+    `device` is where the session's first provider keeps its values, `cpu` or `cuda`.
+    """
+
+    def __init__(self, session: Any, device: str) -> None:
+        self._ort = require("onnxruntime", extra="cpu")
+        self._session, self.device = session, device
+        self._outputs = [output.name for output in session.get_outputs()]
+
+    def value(self, array: NDArray[Any]) -> Any:
+        """An input in place."""
+        from_numpy = self._ort.OrtValue.ortvalue_from_numpy
+        return from_numpy(np.ascontiguousarray(array), self.device, 0)
+
+    def run(self, feed: Mapping[str, Any]) -> list[Any]:
+        """Outputs in place."""
+        if self.device == "cpu":
+            outputs: list[Any] = self._session.run_with_ort_values(self._outputs, feed)
+            return outputs
+        binding = self._session.io_binding()
+        for name, value in feed.items():
+            binding.bind_ortvalue_input(name, value)
+        for name in self._outputs:
+            binding.bind_output(name, self.device)
+        self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return list(binding.get_outputs())
+
+
+def runtime_of(providers: Providers | None) -> str:
+    """The runtime in the conditions of a latency, named after the first provider."""
+    first = _names(providers)[0] if providers else PROVIDERS["cpu"]
+    known = {name: RUNTIMES[provider] for provider, name in PROVIDERS.items()}
+    return known.get(first, f"onnxruntime-{first}")
+
+
+def device_of(providers: Providers | None) -> str:
+    """Where the first provider keeps its values."""
+    return "cpu" if not providers or _names(providers)[0] == PROVIDERS["cpu"] else "cuda"
 
 
 class OnnxNetwork:
@@ -105,12 +148,14 @@ class OnnxNetwork:
         self,
         path: Path,
         threads: int | None = None,
-        providers: Sequence[str] | None = None,
+        providers: Providers | None = None,
         trace: Path | None = None,
     ) -> None:
         self._ort = require("onnxruntime", extra="cpu")
-        self.path, self.threads = path, threads or default_threads()
+        self.path, self._providers = path, providers
+        self.threads = (threads or default_threads()) if device_of(providers) == "cpu" else 1
         self._session = open_session(path, self.threads, providers, trace)
+        self._runner = Runner(self._session, device_of(providers))
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._type: str = self._session.get_outputs()[0].type
@@ -132,9 +177,9 @@ class OnnxNetwork:
             prompt_tokens=prompt_tokens,
             dtype=self.dtype,
             threads=self.threads,
-            runtime="onnxruntime",
+            runtime=runtime_of(self._providers),
             runtime_version=self._ort.__version__,
-            device=cpu_name(),
+            device=cpu_name() if self._runner.device == "cpu" else gpu_name(),
         )
 
     def end_trace(self) -> Path:
@@ -142,9 +187,7 @@ class OnnxNetwork:
         return Path(self._session.end_profiling())
 
     def _run(self, feed: Mapping[str, Any]) -> list[Any]:
-        """Outputs as values of the runtime: nothing is copied, a cache goes back in as it came."""
-        outputs: list[Any] = self._session.run_with_ort_values(self._outputs, feed)
-        return outputs
+        return self._runner.run(feed)
 
     def _timed(self, feed: Mapping[str, Any]) -> float:
         """Milliseconds of one run."""
@@ -153,7 +196,7 @@ class OnnxNetwork:
         return 1000.0 * (time.perf_counter() - start)
 
     def _value(self, array: NDArray[Any]) -> Any:
-        return self._ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+        return self._runner.value(array)
 
 
 class OnnxEncoder(OnnxNetwork):
@@ -208,7 +251,7 @@ class OnnxDecoder(OnnxNetwork):
         self,
         path: Path,
         threads: int | None = None,
-        providers: Sequence[str] | None = None,
+        providers: Providers | None = None,
         trace: Path | None = None,
     ) -> None:
         super().__init__(path, threads, providers, trace)
@@ -289,13 +332,17 @@ Network = OnnxDecoder | OnnxEncoder | OnnxClassifier
 
 
 def open_network(
-    path: Path, shape: ChainShape, threads: int | None = None, trace: Path | None = None
+    path: Path,
+    shape: ChainShape,
+    threads: int | None = None,
+    trace: Path | None = None,
+    providers: Providers | None = None,
 ) -> Network:
     """An exported network of the kind that `shape` is of."""
     if shape.reads_pictures:
-        return OnnxClassifier(path, threads, trace=trace)
+        return OnnxClassifier(path, threads, providers, trace)
     kind = OnnxDecoder if shape.generates else OnnxEncoder
-    return kind(path, threads, trace=trace)
+    return kind(path, threads, providers, trace)
 
 
 def network_timer(network: Network, phase: Phase, batch: int, tokens: int) -> Callable[[], float]:

@@ -67,11 +67,11 @@ def _package(package: Package, group: Group, *, needed: bool) -> Check:
 
 def _engine_builder() -> Check:
     """The TensorRT-RTX builder, which needs no GPU."""
-    from nas.backends.tensorrt_rtx import supported_sms
+    from nas.backends.tensorrt import create_backend
 
     name = "engine builder"
     try:
-        sms = supported_sms()
+        sms = create_backend("tensorrt_rtx").sms()
     except CapabilityError:
         return Check(group="machine", name=name, state="absent", detail="no TensorRT-RTX here")
     known = ", ".join(f"SM{sm}" for sm in sms)

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from nas.backends.providers import Provider
 from nas.config import DatasetText, RunConfig
 from nas.doctor._packages import package
+
+ENGINES = ("tensorrt_rtx", "tensorrt")
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,37 @@ def needs_of(config: RunConfig) -> Iterator[Need]:
     formats = config.export.formats
     if config.target.meter == "onnxruntime":
         yield from _packages("target.meter: onnxruntime", "onnx", "onnxscript", "onnxruntime")
-    elif {"onnx", "tensorrt_rtx"} & set(formats):
+        yield from _provider(config.target.provider)
+    elif {"onnx", *ENGINES} & set(formats):
         yield from _packages("export.formats", "onnx", "onnxscript", "onnxruntime")
-    if "tensorrt_rtx" in formats:
-        yield from _packages("export.formats: tensorrt_rtx", "tensorrt_rtx")
-        yield from _engines(config)
+    if "gguf" in formats:
+        yield from _packages("export.formats: gguf", "gguf")
+    for name in ENGINES:
+        if name in formats:
+            yield from _packages(f"export.formats: {name}", name)
+            yield from _engines(config, name)
     yield from _teacher(config)
     if any(isinstance(source, DatasetText) for source in config.data.sources):
         yield from _packages("data.sources: datasets", "datasets")
     if config.evaluate.lm_eval:
         yield from _packages("evaluate.lm_eval", "lm_eval")
+
+
+def _provider(provider: Provider) -> Iterator[Need]:
+    if provider != "cpu":
+        command = "see docs/targets.md, or use --set target.provider=cpu"
+        yield Need(provider, "target.provider", partial(_missing_provider, provider), command)
+
+
+def _missing_provider(provider: Provider) -> str | None:
+    from nas.backends.providers import require_provider
+    from nas.errors import CapabilityError
+
+    try:
+        require_provider(provider)
+    except CapabilityError as error:
+        return str(error)
+    return None
 
 
 def _packages(reason: str, *modules: str) -> Iterator[Need]:
@@ -71,20 +95,33 @@ def _missing_device(device: str) -> str | None:
     return None
 
 
-def _engines(config: RunConfig) -> Iterator[Need]:
+def _engines(config: RunConfig, backend: str) -> Iterator[Need]:
     from hardware_profiles import load_profile
 
-    for sm in config.export.sm or load_profile(config.target.hardware).tensorrt_rtx_sms:
-        command = f"take {sm} out of export.sm, or install another release of TensorRT-RTX"
-        yield Need(f"engine for SM{sm}", "export.sm", partial(_missing_sm, sm), command)
+    named = backend == "tensorrt_rtx"
+    listed = load_profile(config.target.hardware).tensorrt_rtx_sms if named else ()
+    for sm in config.export.sm or listed:
+        command = (
+            f"take {sm} out of export.sm, or install another release of TensorRT-RTX"
+            if named
+            else f"take tensorrt out of export.formats, or export on a machine with an SM{sm}"
+        )
+        missing = partial(_missing_sm, backend, sm)
+        yield Need(f"engine for SM{sm}", "export.sm", missing, command)
+    if not (config.export.sm or named):
+        command = "take tensorrt out of export.formats, or export on the GPU machine"
+        yield Need("GPU", "export.formats: tensorrt", partial(_missing_sm, backend, 0), command)
 
 
-def _missing_sm(sm: int) -> str | None:
-    from nas.backends.tensorrt_rtx import supported_sms
+def _missing_sm(backend: str, sm: int) -> str | None:
+    """0: any will do."""
+    from nas.backends.tensorrt import create_backend
     from nas.errors import CapabilityError
 
     try:
-        known = supported_sms()
+        known = create_backend(backend).sms()
     except CapabilityError as error:
         return str(error)
+    if not sm:
+        return None
     return None if sm in known else f"the builder here does {', '.join(map(str, known))}"

@@ -22,6 +22,7 @@ from nas.meters._roofline import LeastWork, RooflineMeter, least_work
 from nas.meters._session import TimedSession
 from nas.meters._table import MeasuredTable, TableMeter, network_key, read_table
 from nas.meters._timing import interleaved, round_paces, settled
+from nas.meters._torch import TorchMeter
 
 __all__ = [
     "FORMS",
@@ -41,6 +42,7 @@ __all__ = [
     "RooflineMeter",
     "TableMeter",
     "TimedSession",
+    "TorchMeter",
     "Work",
     "block_key",
     "calibrate",

@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nas._imports import require
-
 if TYPE_CHECKING:
     import numpy as np
 
@@ -20,13 +18,13 @@ class TimedSession:
     Several may share a session, one for each phase, say.
     """
 
-    def __init__(self, session: Any, feed: Mapping[str, np.ndarray]) -> None:
-        value = require("onnxruntime", extra="cpu").OrtValue.ortvalue_from_numpy
-        self._session = session
-        self._feed = {name: value(array) for name, array in feed.items()}
-        self._outputs = [output.name for output in session.get_outputs()]
+    def __init__(self, session: Any, feed: Mapping[str, np.ndarray], device: str = "cpu") -> None:
+        from nas.backends.onnxruntime import Runner
+
+        self._runner = Runner(session, device)
+        self._feed = {name: self._runner.value(array) for name, array in feed.items()}
 
     def __call__(self) -> float:
         start = time.perf_counter()
-        self._session.run_with_ort_values(self._outputs, self._feed)
+        self._runner.run(self._feed)
         return 1e3 * (time.perf_counter() - start)

@@ -10,21 +10,33 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from hardware_profiles import load_profile
+from nas.backends.deci import Fields
+from nas.backends.tensorrt import (
+    ENGINE_FORMATS,
+    EngineBackend,
+    EngineShapes,
+    PictureShapes,
+    Shapes,
+    TensorRt,
+    TextShapes,
+    build_engines,
+    create_backend,
+)
 from nas.chain import Chain, ConvChain, DecoderChain, EncoderChain, PictureChain, VisionChain
-from nas.errors import ConfigError
+from nas.config import TargetConfig
+from nas.errors import CapabilityError, ConfigError
 from nas.ir import Architecture, as_text
 from nas.passes._context import PassContext
 from nas.passes.students import distilled
 from nas.run import content_key
-
-if TYPE_CHECKING:
-    from nas.backends.tensorrt_rtx import Shapes
 
 _HUGGINGFACE_TOLERANCE = 1e-4
 """Largest difference of float32 logits; both sides are torch."""
@@ -45,20 +57,23 @@ def export(
     every = {"teacher": Architecture(), **architectures}
     source = {"teacher": context.teacher_key, **keys}
     gate = config.greedy_tokens
-    if "tensorrt_rtx" in config.formats:
-        compute_capabilities(context)  # refuse before anything is written
+    targets = engine_targets(context)  # refuse before anything is written
     if "huggingface" in config.formats:
         key = content_key("huggingface", source["student"], gate)
         _unit(context, "huggingface", "student", "student", key, every, _huggingface)
     if "onnx" in config.formats:
         for name in every:
-            key = content_key("onnx", source[name], gate)
+            key = content_key("onnx", source[name], gate, _sizes(context))
             _unit(context, "onnx", name, f"onnx/{name}", key, every, _onnx)
-    if "tensorrt_rtx" in config.formats:
-        sizes = (target.batch, target.prompt_tokens, target.output_tokens)
-        sms = compute_capabilities(context)
-        key = content_key("tensorrt_rtx", source["student"], gate, config.engine_dtype, sms, sizes)
-        _unit(context, "tensorrt_rtx", "student", "engines", key, every, _engines)
+    for name, write in (("decilm", _decilm), ("gguf", _gguf)):
+        if name in config.formats:
+            key = content_key(name, source["student"], gate)
+            _unit(context, name, "student", name, key, every, write)
+    sizes = (target.batch, target.prompt_tokens, target.output_tokens)
+    for name, sms in targets.items():
+        key = content_key(name, source["student"], gate, config.engine_dtype, sms, sizes)
+        build = partial(_engines, create_backend(name), sms)
+        _unit(context, name, "student", f"engines/{name}", key, every, build)
 
 
 def export_units(context: PassContext, names: tuple[str, ...]) -> list[str]:
@@ -66,7 +81,8 @@ def export_units(context: PassContext, names: tuple[str, ...]) -> list[str]:
     formats = context.config.export.formats
     units = ["export/huggingface-student"] if "huggingface" in formats else []
     units += [f"export/onnx-{name}" for name in names] if "onnx" in formats else []
-    return units + (["export/tensorrt_rtx-student"] if "tensorrt_rtx" in formats else [])
+    others = ("decilm", "gguf", *ENGINE_FORMATS)
+    return units + [f"export/{name}-student" for name in others if name in formats]
 
 
 def onnx_path(context: PassContext, name: str) -> Path:
@@ -150,18 +166,23 @@ def _onnx(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
 
     if isinstance(chain, PictureChain):
         artifact = export_classifier(chain, folder, dtype="float32")
-        return {"gates": _check_classifier(context, artifact, chain, _ONNX_TOLERANCE)}
+        gates = _check_classifier(context, artifact, chain, _ONNX_TOLERANCE)
+        _write_providers(context, artifact.path)
+        return {"gates": gates}
     if isinstance(chain, EncoderChain):
         artifact = export_encoder(chain, folder, dtype="float32")
         gates = _check_encoder(context, artifact, chain, _ONNX_TOLERANCE)
+        _write_providers(context, artifact.path)
         context.teacher.tokenizer.save_pretrained(str(folder))
         return {"gates": gates}
     assert isinstance(chain, DecoderChain)
     artifact = export_onnx(chain, folder, dtype="float32")
     gates = _check_onnx(context, artifact, chain, _ONNX_TOLERANCE)
+    _write_providers(context, artifact.path)
     write_genai_config(chain.shape, folder)
     context.teacher.tokenizer.save_pretrained(str(folder))
-    return {"gates": gates}
+    limit = next(gate["limit"] for gate in gates if gate["name"] == "logits")
+    return {"gates": [*gates, *_check_genai(context, chain, folder, limit)]}
 
 
 def _plain_folder(context: PassContext, chain: ConvChain, folder: Path) -> dict[str, Any]:
@@ -202,21 +223,85 @@ def _answers(chain: EncoderChain | PictureChain) -> str:
     return "embeddings" if chain.shape.embeds else "logits"
 
 
-def _engines(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
-    """Engines for every compute capability, and the ONNX file that they are built from."""
-    from nas.backends.tensorrt_rtx import build_engines
+def _decilm(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
+    """A folder for vLLM, read back by a reader of our own."""
+    from nas.backends.deci import check_decilm, export_decilm
+    from nas.blocks import dequantised
 
+    decoder = dequantised(_decoder(chain, "decilm"))
+    export_decilm(decoder, context.teacher.tokenizer, folder)
+    limit = _HUGGINGFACE_TOLERANCE
+    difference = check_decilm(folder, decoder, _gate_ids(context), tolerance=limit)
+    return {"gates": [_gate("logits", difference, limit)]}
+
+
+def _gguf(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
+    """A file for llama.cpp, run by it where its Python package is installed."""
+    from nas.backends.deci import check_gguf, export_gguf, llama_cpp_is_here
+    from nas.blocks import dequantised
+
+    decoder = dequantised(_decoder(chain, "gguf"))
+    name, limit = context.config.name, _LOW_PRECISION_TOLERANCE
+    path = export_gguf(decoder, folder / f"{name}.gguf", name=name, vocabulary=_vocabulary(context))
+    if not llama_cpp_is_here():
+        context.progress.say("llama-cpp-python is not installed: the GGUF file was not run")
+        return {"gates": []}
+    tokens = context.config.export.greedy_tokens
+    prompt = _gate_ids(context)[0]
+    difference = check_gguf(path, decoder, prompt, greedy_tokens=tokens, tolerance=limit)
+    return {"gates": _gates(difference, limit, tokens)}
+
+
+def _decoder(chain: Chain, name: str) -> DecoderChain:
+    if not isinstance(chain, DecoderChain):
+        raise CapabilityError(
+            f"export.formats: {name} is a layout of decoders, the student is a "
+            f"{chain.shape.family}; leave it out"
+        )
+    return chain
+
+
+def _vocabulary(context: PassContext) -> Fields:
+    """The teacher's own keys where it is a GGUF file, else those that its tokenizer comes to."""
+    from nas.backends.deci import of_file, of_tokenizer, reads_alike
+    from nas.teachers import local_path
+
+    config, shape = context.config.teacher, as_text(context.shape)
+    path = local_path(config.tokenizer or config.source)
+    if path is not None and path.suffix.lower() == ".gguf":
+        return of_file(path)
+    tokenizer = context.teacher.tokenizer
+    return of_tokenizer(tokenizer, shape.vocab_size, partial(reads_alike, tokenizer))
+
+
+def _engines(
+    backend: EngineBackend,
+    sms: Sequence[int],
+    context: PassContext,
+    chain: Chain,
+    folder: Path,
+) -> dict[str, Any]:
+    """Engines for every compute capability, and the ONNX file that they are built from."""
     dtype = context.config.export.engine_dtype
     path, gates = _engine_source(context, chain, folder / f"onnx-{dtype}", dtype)
+    started = time.perf_counter()
     built = build_engines(
+        backend,
         path,
         folder,
-        sms=compute_capabilities(context),
+        sms=sms,
         dtype=dtype,
-        shapes=_engine_shapes(context),
+        shapes=_engine_shapes(context, context.config.target),
         name=context.config.name,
     )
-    return {"engines": [str(one.path.relative_to(folder)) for one in built], "gates": gates}
+    seconds = time.perf_counter() - started
+    names = ", ".join(f"SM{sm}" for sm in sms)
+    context.progress.say(f"built {len(built)} {dtype} engines ({names}) in {seconds:.0f} s")
+    return {
+        "engines": [str(one.path.relative_to(folder)) for one in built],
+        "build_s": round(seconds, 2),
+        "gates": gates,
+    }
 
 
 def _engine_source(
@@ -245,10 +330,27 @@ def _engine_source(
     return artifact.path, _check_onnx(context, artifact, chain, _LOW_PRECISION_TOLERANCE)
 
 
-def _engine_shapes(context: PassContext) -> Shapes:
-    from nas.backends.tensorrt_rtx import EngineShapes, PictureShapes, TextShapes
+def _sizes(context: PassContext) -> list[tuple[int, int, int]]:
+    """Batch, prompt and output tokens of the target and of each scenario."""
+    target = context.config.target
+    every = [target, *(target.in_scenario(name) for name in target.scenarios)]
+    return [(one.batch, one.prompt_tokens, one.output_tokens) for one in every]
+
+
+def _write_providers(context: PassContext, path: Path) -> None:
+    """Options for ONNX Runtime's providers, for all conditions that the target names.
+
+    Tuned for a token after the target's prompt, where there is decoding: most runs are such."""
+    from nas.backends.providers import covering, input_bounds, write_providers
 
     target = context.config.target
+    every = [target, *(target.in_scenario(name) for name in target.scenarios)]
+    shapes = [_engine_shapes(context, one) for one in every]
+    ranges = [one.ranges(phase) for one in shapes for phase in reversed(one.phases)]
+    write_providers(path.parent, covering([input_bounds(path, one) for one in ranges]))
+
+
+def _engine_shapes(context: PassContext, target: TargetConfig) -> Shapes:
     if context.shape.reads_pictures:
         return PictureShapes(target.batch)
     if not context.shape.generates:
@@ -266,10 +368,39 @@ def _check_onnx(
     from nas.backends.onnx import check_onnx
 
     tokens = context.config.export.greedy_tokens
+    slots = _check_slots(context, artifact, chain)
     report = check_onnx(
         artifact, chain, _gate_ids(context), greedy_tokens=tokens, tolerance=tolerance
     )
-    return _gates(report.max_logits_difference, report.limit, tokens)
+    return [*slots, *_gates(report.max_logits_difference, report.limit, tokens)]
+
+
+def _check_slots(
+    context: PassContext, artifact: Any, chain: DecoderChain | EncoderChain
+) -> list[dict[str, Any]]:
+    """Each block of eight bits by itself: a gate of the whole network is wide where any rounds."""
+    from nas.backends.onnx import SLOT_LIMIT, check_slots
+
+    found = check_slots(artifact, chain, _gate_ids(context))
+    if found is None:
+        return []
+    gate = _gate("blocks of eight bits", found.share, SLOT_LIMIT)
+    return [{**gate, "detail": f"{found.slot} is furthest, relative to the effect of rounding"}]
+
+
+def _check_genai(
+    context: PassContext, chain: DecoderChain, folder: Path, limit: float
+) -> list[dict[str, Any]]:
+    """Where onnxruntime-genai is installed, the folder is run by it."""
+    from nas.backends.onnx import check_genai, genai_is_here
+
+    tokens = context.config.export.greedy_tokens
+    if not genai_is_here() or not tokens:
+        return []
+    prompt = _gate_ids(context)[0]
+    check_genai(folder, chain, prompt, greedy_tokens=tokens, tolerance=limit)
+    detail = f"{tokens} tokens by onnxruntime-genai equal"
+    return [{"name": "genai", "passed": True, "detail": detail}]
 
 
 def _check_classifier(
@@ -288,25 +419,38 @@ def _check_encoder(
     from nas.backends.onnx import check_encoder, encoder_limit
 
     ids = _gate_ids(context)
+    slots = _check_slots(context, artifact, chain)
     difference = check_encoder(artifact, chain, ids, tolerance=tolerance)
-    return [_gate(_answers(chain), difference, encoder_limit(chain, ids, tolerance))]
+    return [*slots, _gate(_answers(chain), difference, encoder_limit(chain, ids, tolerance))]
 
 
-def compute_capabilities(context: PassContext) -> tuple[int, ...]:
-    """What engines are built for. Raises ConfigError where nothing names any, CapabilityError
-    where the builder does not know one or is not installed."""
-    from hardware_profiles import load_profile
-    from nas.backends.tensorrt_rtx import require_sm
+def engine_targets(context: PassContext) -> dict[str, tuple[int, ...]]:
+    """The compute capabilities that each back end in `export.formats` builds for. Raises
+    ConfigError where nothing names any, CapabilityError where the builder does not know one or is
+    not installed."""
+    export, hardware = context.config.export, context.config.target.hardware
+    found: dict[str, tuple[int, ...]] = {}
+    for name in ENGINE_FORMATS:
+        if name not in export.formats:
+            continue
+        backend = create_backend(name)
+        sms = export.sm or wanted_sms(backend, hardware)
+        for sm in sms:
+            backend.require_sm(sm)
+        found[name] = sms
+    return found
 
-    hardware = context.config.target.hardware
-    sms = context.config.export.sm or tuple(load_profile(hardware).tensorrt_rtx_sms)
+
+def wanted_sms(backend: EngineBackend, hardware: str) -> tuple[int, ...]:
+    """What a back end builds for where `export.sm` is empty."""
+    if isinstance(backend, TensorRt):
+        return backend.sms()
+    sms = tuple(load_profile(hardware).tensorrt_rtx_sms)
     if not sms:
         raise ConfigError(
             f"export.sm: the profile {hardware} names no compute capability that TensorRT-RTX "
             "builds for; give one, such as [89], or drop tensorrt_rtx from export.formats"
         )
-    for sm in sms:
-        require_sm(sm)
     return sms
 
 

@@ -28,9 +28,12 @@ def profile_layers(
     context: PassContext, student: Architecture, keys: Mapping[str, str]
 ) -> LayerProfiles:
     """Run teacher and student in turns under the runtime's profiler, under the target's own
-    conditions. A profiler slows small operators down: shares and differences are what counts."""
+    conditions. A profiler slows small operators down: shares and differences are what counts.
+
+    On a CPU alone: a GPU's providers join layers, or return before their work is done."""
     config, target = context.config, context.config.target
-    if target.meter != "onnxruntime" or "onnx" not in config.export.formats:
+    measured_here = target.meter == "onnxruntime" and target.provider == "cpu"
+    if not measured_here or "onnx" not in config.export.formats:
         return LayerProfiles()
     conditions = (target.batch, target.prompt_tokens, target.threads, target.phases)
     key = content_key("layers", context.teacher_key, keys["student"], conditions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from nas.errors import ConfigError
-from nas.ir import ChainShape, PictureShape, TransformerShape
+from nas.ir import Architecture, ChainShape, DecoderShape, PictureShape, TransformerShape
 from nas.passes._context import PassContext
 from nas.solvers import create_solver
 
@@ -23,25 +23,58 @@ def preflight(context: PassContext, passes: Collection[str]) -> None:
 
     Text is read and cut here, and stays for the passes. Finished work is not looked at again.
     Raises ConfigError for text, tasks or a solver that cannot be used, and CapabilityError where an
-    optional package is missing or builds no engine for a GPU that is asked for.
+    optional package or provider is missing or builds no engine for a GPU that is asked for.
     """
     create_solver(context.config.solve.solver)
     _require_kind(context)
     _require_precisions(context)
     _require_relations(context)
+    _require_provider(context)
+    _require_layouts(context)
     if "evaluate" in passes:
         _require_tasks(context)
-    if "export" in passes and context.run.record("export/tensorrt_rtx-student") is None:
+    if "export" in passes:
         _require_engines(context)
     if not _READ_TEXT.isdisjoint(passes):
         context.require_text()
 
 
 def _require_engines(context: PassContext) -> None:
-    if "tensorrt_rtx" in context.config.export.formats:
-        from nas.passes.export import compute_capabilities
+    from nas.passes.export import engine_targets, export_units
 
-        compute_capabilities(context)
+    units = [unit for unit in export_units(context, ()) if "tensorrt" in unit]
+    if any(context.run.record(unit) is None for unit in units):
+        engine_targets(context)
+
+
+def _require_provider(context: PassContext) -> None:
+    if context.config.target.provider != "cpu":
+        from nas.backends.providers import require_provider
+
+        require_provider(context.config.target.provider)
+
+
+def _require_layouts(context: PassContext) -> None:
+    """Raise CapabilityError for a layout that cannot even express the teacher, or for which a
+    package is missing."""
+    from nas._imports import require
+    from nas.teachers import read_shape
+
+    formats = {"decilm", "gguf"} & set(context.config.export.formats)
+    if not formats:
+        return
+    from nas.backends.deci import deci_layers, require_llama_cpp
+
+    shape = read_shape(context.config.teacher)
+    if not isinstance(shape, DecoderShape):
+        raise ConfigError(
+            f"export.formats: {' and '.join(sorted(formats))}: a layout of decoders, the teacher "
+            f"is a {shape.family}; leave it out"
+        )
+    layers = deci_layers(shape, Architecture())
+    if "gguf" in formats:
+        require("gguf", extra="gguf")
+        require_llama_cpp(shape, layers)
 
 
 def _require_precisions(context: PassContext) -> None:
@@ -51,11 +84,11 @@ def _require_precisions(context: PassContext) -> None:
     config = context.config
     if not load_space(config.space).quantised:
         return
-    if "tensorrt_rtx" in config.export.formats:
+    for name in sorted({"tensorrt_rtx", "tensorrt"} & set(config.export.formats)):
         raise ConfigError(
-            f"export.formats: tensorrt_rtx takes no blocks of eight bits whose range is found as "
+            f"export.formats: {name} takes no blocks of eight bits whose range is found as "
             f"they run; an engine would need Q/DQ pairs with ranges from a calibration. Set "
-            f"precision: float in the space {config.space}, or leave tensorrt_rtx out"
+            f"precision: float in the space {config.space}, or leave {name} out"
         )
     if config.target.dtype != "float32":
         raise ConfigError(

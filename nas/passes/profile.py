@@ -94,11 +94,14 @@ def _profile(
 
 def _measure(context: PassContext, meter: OnnxRuntimeMeter, names: list[str]) -> Profile:
     from nas.backends.onnxruntime import network_timer, open_network
+    from nas.backends.providers import read_providers
 
     target = meter.config
     networks = {}
     for name in names:
-        networks[name] = open_network(onnx_path(context, name), context.shape, target.threads)
+        path = onnx_path(context, name)
+        chain = None if target.provider == "cpu" else read_providers(path.parent, target.provider)
+        networks[name] = open_network(path, context.shape, target.threads, providers=chain)
     gc.collect()
     measured: Measured = {name: {} for name in names}
     anchors: list[tuple[str, Phase, Latency]] = []

@@ -15,6 +15,7 @@ from nas.run import RunDirectory
 
 _METERS = {
     "onnxruntime": "measures blocks on this machine, in ONNX Runtime",
+    "torch": "measures blocks on this machine, in torch, on its processor or GPU",
     "roofline": "predicts from a hardware profile, or from a calibration of it",
     "table": "reads measurements from the file of target.table",
 }

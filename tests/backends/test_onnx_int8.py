@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from nas.backends.onnx import block_stack, check_onnx, export_onnx, save_model
-from nas.backends.onnx._int8 import Int8Weight
+from nas.backends.onnx import (
+    SlotReport,
+    _slot_gate,
+    block_stack,
+    check_onnx,
+    check_slots,
+    export_encoder,
+    export_onnx,
+    save_model,
+)
+from nas.backends.onnx._int8 import Int8Products, Int8Weight
 from nas.backends.onnx._stack import stack_slots
 from nas.backends.onnxruntime import open_session
 from nas.blocks import (
@@ -24,6 +34,7 @@ from nas.errors import CapabilityError, PassError
 from nas.ir import (
     Architecture,
     BlockSpec,
+    FeedForward,
     GatedFeedForward,
     GroupedQueryAttention,
     LinearMap,
@@ -31,8 +42,10 @@ from nas.ir import (
     Skip,
     SlotKind,
     in_precision,
+    precision_of,
 )
 from tests.chains import tiny_chain, tiny_ids, tiny_shape
+from tests.encoders import encoder_shape, tiny_encoder
 
 SHAPE = tiny_shape()
 BLOCKS: tuple[tuple[SlotKind, BlockSpec, int], ...] = (
@@ -139,3 +152,99 @@ def test_in_float_a_network_of_eight_bits_is_exact(tmp_path: Path) -> None:
     exact = with_exact_inputs(tiny_chain(SHAPE, EIGHT_BITS))
     with torch.no_grad():
         torch.testing.assert_close(chain(tiny_ids()), exact(tiny_ids()), atol=1e-4, rtol=0)
+
+
+def _worst(tmp_path: Path, architecture: Architecture = EIGHT_BITS) -> SlotReport | None:
+    chain = tiny_chain(SHAPE, architecture)
+    return check_slots(export_onnx(chain, tmp_path), chain, tiny_ids(2, 12))
+
+
+def test_each_block_of_eight_bits_is_compared_on_what_the_file_gives_it(tmp_path: Path) -> None:
+    report = _worst(tmp_path)
+    assert report is not None
+    assert report.share < 0.1
+    assert report.slot in {slot.id for slot, spec in EIGHT_BITS.items(SHAPE) if precision(spec)}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+
+
+def precision(spec: BlockSpec) -> bool:
+    return precision_of(spec) != "float"
+
+
+def test_a_network_without_eight_bits_has_no_such_gate(tmp_path: Path) -> None:
+    assert _worst(tmp_path, Architecture()) is None
+
+
+def test_the_comparison_is_torchs_own_walk(tmp_path: Path) -> None:
+    """States that the file computes at every slot, of a network in float, are the chain's."""
+    chain = tiny_chain(SHAPE)
+    row = tiny_ids(1, 12)
+    visited = _slot_gate._visited(export_onnx(chain, tmp_path).path, chain, row, range(8))
+    state, context, seen = chain.embed_tokens(row), chain.context(row), {}
+    with torch.no_grad():
+        for k in range(8):
+            before, state = state, chain.slot(k)(state, context)
+            seen[k] = (before, state)
+    found = {k: (before, after) for k, before, _, after in visited}
+    assert found.keys() == {k for k in range(8) if chain.slot(k).branch is not None}
+    for k, pair in found.items():
+        torch.testing.assert_close(pair, seen[k], atol=1e-4, rtol=1e-4)
+
+
+def _wrong_zero_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The zero point is no input of the product."""
+    node = Int8Products._node
+
+    def without(self: Int8Products, operator: str, name: str, inputs: list, *rest, **attributes):
+        kept = inputs[:2] if operator == "MatMulInteger" else inputs
+        return node(self, operator, name, kept, *rest, **attributes)
+
+    monkeypatch.setattr(Int8Products, "_node", without)
+
+
+def _one_wrong_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of one layer stand in another order."""
+    steps, width = Int8Weight.steps, 48
+
+    def flipped(self: Int8Weight) -> torch.Tensor:
+        return steps(self).flip(0) if self.weight.shape[0] == width else steps(self)
+
+    monkeypatch.setattr(Int8Weight, "steps", flipped)
+
+
+def _levels_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = Int8Weight.levels
+    monkeypatch.setattr(Int8Weight, "levels", lambda self: (levels(self) - 1).contiguous())
+
+
+@pytest.mark.parametrize("fault", [_wrong_zero_point, _one_wrong_step, _levels_off_by_one])
+def test_one_wrong_block_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    fault(monkeypatch)
+    with pytest.raises(PassError, match=r"layers\.0\.ffn.*does not compute this block"):
+        _worst(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+
+
+def test_activations_that_are_not_rounded_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights of eight bits alone, where activations should be rounded too."""
+    chain = tiny_chain(SHAPE, EIGHT_BITS)
+    artifact = export_onnx(dequantised(chain), tmp_path)
+    with pytest.raises(PassError, match="does not compute this block"):
+        check_slots(artifact, chain, tiny_ids(2, 12))
+
+
+def test_blocks_of_an_encoder_are_compared_too(tmp_path: Path) -> None:
+    choices = {
+        "layers.0.attention": GroupedQueryAttention(kv_heads=4, precision="int8_dynamic"),
+        "layers.0.ffn": FeedForward(width=20, precision="int8_dynamic"),
+        "layers.1.ffn": FeedForward(width=20, precision="int8"),
+    }
+    chain = tiny_encoder(encoder_shape(), Architecture(choices=choices))
+    ids = tiny_ids(2, 9) % chain.shape.vocab_size
+    report = check_slots(export_encoder(chain, tmp_path), chain, ids)
+    assert report is not None
+    assert report.share < 0.1

@@ -401,7 +401,8 @@ def _replace_times() -> None:
 
 def _keep_models(folder: Path) -> None:
     """Let attempts share the ONNX models of the stacks that they time, each in a folder."""
-    from nas.meters._onnxruntime import OnnxRuntimeMeter, stack_name
+    from nas.meters._onnxruntime import OnnxRuntimeMeter
+    from nas.meters._stacks import stack_name
     from nas.run import install
 
     trace = OnnxRuntimeMeter._save

@@ -28,7 +28,7 @@ def test_ls_without_a_kind_lists_everything(nas: Nas, run: RunDirectory) -> None
     ]
     assert {"local", "rtx4090"} <= {entry["name"] for entry in listing["hardware"]}
     assert {entry["name"] for entry in listing["solvers"]} >= {"mip", "greedy"}
-    assert {e["name"] for e in listing["meters"]} == {"onnxruntime", "roofline", "table"}
+    assert {e["name"] for e in listing["meters"]} == {"onnxruntime", "torch", "roofline", "table"}
     assert all(entry["about"] for entries in listing.values() for entry in entries)
     assert Path(listing["runs"][0]["name"]).name == run.root.name
 

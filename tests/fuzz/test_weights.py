@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nas.backends.huggingface import export_huggingface, load_student
-from nas.backends.tensorrt_rtx._network import read_network
+from nas.backends.tensorrt._network import read_network
 from nas.errors import ArtifactError, ConfigError, NasError
 from tests.chains import MIXED, tiny_chain
 from tests.fuzz.limits import bounded

@@ -53,7 +53,7 @@ def _config(tmp_path: Path, meter: str) -> TargetConfig:
     return TargetConfig.model_validate(settings)
 
 
-@pytest.fixture(scope="module", params=["onnxruntime", "roofline", "table"])
+@pytest.fixture(scope="module", params=["onnxruntime", "torch", "roofline", "table"])
 def meter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Meter:
     return create_meter(_config(tmp_path_factory.mktemp("meter"), request.param), SHAPE)
 

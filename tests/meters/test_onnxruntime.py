@@ -10,7 +10,7 @@ from nas.config import TargetConfig
 from nas.errors import ConfigError
 from nas.ir import GatedFeedForward, LinearMap
 from nas.meters import OnnxRuntimeMeter, Request, create_meter
-from nas.meters import _onnxruntime as module
+from nas.meters import _stacks as module
 from nas.meters._caches import CacheEvictor, last_level_cache_bytes
 from tests.chains import tiny_chain, tiny_shape
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from nas.backends.providers import PROVIDERS
 from nas.compiler import compile_run
 from nas.config import RunConfig
 from nas.errors import CapabilityError, ConfigError, PassError
 from nas.passes import Artefacts
+from nas.passes.preflight import preflight
 from nas.run import RunDirectory
 
 
@@ -131,6 +134,28 @@ def test_an_engine_that_cannot_be_built_is_refused_before_any_pass(
     with pytest.raises(CapabilityError, match=message):
         compile_run(config, run)
     assert not run.path("units").exists()
+
+
+def test_a_missing_provider_is_found_before_any_pass_and_leaves_earlier_files(
+    artefacts: Callable[..., Artefacts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    onnx = {"formats": ["onnx"], "greedy_tokens": 2}
+    first = artefacts(export=onnx)
+    first.exported  # noqa: B018
+    folder = first.context.run.path("onnx")
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    listed = json.loads((folder / "student" / "providers.json").read_text())
+    assert listed.keys() == PROVIDERS.keys()
+    second = artefacts(
+        export=onnx,
+        target={"provider": "cuda", "meter": "onnxruntime"},
+        distill={"steps": 5},
+    )
+    with pytest.raises(CapabilityError, match="has no CUDAExecutionProvider here"):
+        preflight(second.context, ["measure", "export"])
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

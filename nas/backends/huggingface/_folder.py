@@ -12,7 +12,12 @@ from safetensors import SafetensorError
 
 from nas.errors import ArtifactError, PassError
 
-MARKERS = ("configuration_nas.py", "configuration_nas_encoder.py", "nas_student.json")
+MARKERS = (
+    "configuration_nas.py",
+    "configuration_nas_encoder.py",
+    "configuration_decilm.py",
+    "nas_student.json",
+)
 
 
 @contextlib.contextmanager

@@ -19,23 +19,30 @@ from nas.backends.onnx._encoder import export_encoder
 from nas.backends.onnx._encoder_gate import check_encoder, encoder_limit
 from nas.backends.onnx._export import OnnxArtifact, export_onnx
 from nas.backends.onnx._files import save_model, save_structure
-from nas.backends.onnx._gate import GateReport, check_onnx
-from nas.backends.onnx._genai import write_genai_config
+from nas.backends.onnx._gate import GateReport, check_onnx, logits_before
+from nas.backends.onnx._genai import check_genai, genai_is_here, write_genai_config
+from nas.backends.onnx._slot_gate import SLOT_LIMIT, SlotReport, check_slots
 from nas.backends.onnx._stack import block_stack, epilogue_model, prologue_model
 
 __all__ = [
+    "SLOT_LIMIT",
     "GateReport",
     "OnnxArtifact",
+    "SlotReport",
     "block_stack",
     "check_classifier",
     "check_encoder",
+    "check_genai",
     "check_onnx",
+    "check_slots",
     "classifier_limit",
     "encoder_limit",
     "epilogue_model",
     "export_classifier",
     "export_encoder",
     "export_onnx",
+    "genai_is_here",
+    "logits_before",
     "prologue_model",
     "save_model",
     "save_structure",

@@ -154,11 +154,18 @@ def _written_row(
     decoder: OnnxDecoder, chain: DecoderChain, row: Tensor, mask: Tensor, tokens: int
 ) -> tuple[Tensor, Tensor]:
     chosen = torch.from_numpy(decoder.greedy(row.numpy(), tokens, mask.numpy()))
+    return chosen, logits_before(chain, row, mask, chosen)
+
+
+@torch.no_grad()
+def logits_before(chain: DecoderChain, row: Tensor, mask: Tensor, chosen: Tensor) -> Tensor:
+    """Torch's logits [1, tokens, vocab] before each token of `chosen` [1, tokens] after the prompt
+    `row` [1, prompt], through its cache: the prompt at once, then a token at a time."""
     past, found, ids = chain.empty_cache(1), [], row
     mask = torch.cat([mask, torch.ones_like(chosen)], dim=1)
-    for step in range(tokens):
+    for step in range(chosen.shape[1]):
         shown = mask[:, : row.shape[1] + step]
         logits, past = chain.forward_cached(ids.to(chain.device), shown.to(chain.device), past)
         found.append(logits[:, -1:].float().cpu())
         ids = chosen[:, step : step + 1]
-    return chosen, torch.cat(found, dim=1)
+    return torch.cat(found, dim=1)

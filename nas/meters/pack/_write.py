@@ -16,7 +16,8 @@ from nas.config import TargetConfig
 from nas.errors import ConfigError, PassError
 from nas.ir import ChainShape, Phase, as_text
 from nas.meters._base import Request
-from nas.meters._onnxruntime import part_model, stack_copies, stack_name
+from nas.meters._onnxruntime import part_model
+from nas.meters._stacks import stack_copies, stack_name
 from nas.meters._table import network_key
 from nas.progress import Progress, SilentProgress
 

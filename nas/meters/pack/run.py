@@ -1,6 +1,7 @@
 """Measure the blocks of this folder and write a table.
 
-    python run.py [--provider cpu|cuda|tensorrt] [--threads N] [--repeats N] [--output table.csv]
+    python run.py [--provider cpu|cuda|tensorrt|tensorrt_rtx] [--threads N] [--repeats N]
+                  [--output table.csv]
 
 Needs numpy and onnxruntime (onnxruntime-gpu for a GPU) and nothing else; it stands alone wherever
 the folder is copied. A block's latency is the slope between stacks of N and 2N copies, so that what
@@ -30,8 +31,15 @@ PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
+    "tensorrt_rtx": "NvTensorRTRTXExecutionProvider",
 }
-RUNTIMES = {"cpu": "onnxruntime", "cuda": "onnxruntime-cuda", "tensorrt": "onnxruntime-tensorrt"}
+BEHIND = {"cpu": (), "cuda": ("cpu",), "tensorrt": ("cuda", "cpu"), "tensorrt_rtx": ("cpu",)}
+RUNTIMES = {
+    "cpu": "onnxruntime",
+    "cuda": "onnxruntime-cuda",
+    "tensorrt": "onnxruntime-tensorrt",
+    "tensorrt_rtx": "onnxruntime-tensorrt-rtx",
+}
 COLUMNS = (
     *("block", "phase", "latency_ms", "batch", "prompt_tokens", "dtype"),
     *("threads", "runtime", "runtime_version", "device", "network"),
@@ -122,7 +130,7 @@ def timer(
     graph: Path, phase: str, pack: dict[str, Any], provider: str, threads: int
 ) -> Callable[[], float]:
     """One run with inputs and outputs on the device, in milliseconds."""
-    session = opened(graph, provider, threads)
+    session = opened(graph, phase, pack, provider, threads)
     where = "cpu" if provider == "cpu" else "cuda"
     binding = session.io_binding()
     for name, array in feed(session, phase, pack).items():
@@ -139,32 +147,54 @@ def timer(
     return once
 
 
-def opened(graph: Path, provider: str, threads: int) -> Any:
-    """A session as nas itself opens them: no spinning threads, denormal numbers as zero."""
+def opened(graph: Path, phase: str, pack: dict[str, Any], provider: str, threads: int) -> Any:
+    """A session as nas itself opens them: no spinning threads, denormal numbers as zero. TensorRT's
+    providers are told the sizes of the phase, or they would build an engine at the first run."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    order = list(PROVIDERS)[: list(PROVIDERS).index(provider) + 1]
-    names = [PROVIDERS[name] for name in reversed(order)]
-    session = ort.InferenceSession(str(graph), options, providers=names)
+    prefix = {"tensorrt": "trt", "tensorrt_rtx": "nv"}.get(provider)
+    given = {}
+    if prefix:
+        text = ",".join(
+            f"{name}:{'x'.join(map(str, shape))}"
+            for name, shape in input_shapes(graph, phase, pack).items()
+        )
+        given = {f"{prefix}_profile_{which}_shapes": text for which in ("min", "opt", "max")}
+    chain = [(PROVIDERS[provider], given), *(PROVIDERS[name] for name in BEHIND[provider])]
+    session = ort.InferenceSession(str(graph), options, providers=chain)
     if session.get_providers()[0] != PROVIDERS[provider]:
         raise SystemExit(f"onnxruntime fell back to {session.get_providers()[0]}; check its log")
     return session
 
 
-def feed(session: Any, phase: str, pack: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Random inputs of the sizes that the phase has."""
+def input_shapes(graph: Path, phase: str, pack: dict[str, Any]) -> dict[str, list[int]]:
+    """Inputs of a graph at the sizes that the phase has, read by a session on the CPU."""
+    session = ort.InferenceSession(str(graph), providers=[PROVIDERS["cpu"]])
+    sizes = sizes_of(phase, pack)
+    return {
+        node.name: [sizes[dim] if isinstance(dim, str) else dim for dim in node.shape]
+        for node in session.get_inputs()
+    }
+
+
+def sizes_of(phase: str, pack: dict[str, Any]) -> dict[str, int]:
     prompt = pack["prompt_tokens"]
     tokens, past = (prompt, 0) if phase == "prefill" else (1, prompt)
-    sizes = {
+    return {
         "batch": pack["batch"],
         "sequence_length": tokens,
         "past_sequence_length": past,
         "total_sequence_length": past + tokens,
     }
+
+
+def feed(session: Any, phase: str, pack: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Random inputs of the sizes that the phase has."""
+    sizes = sizes_of(phase, pack)
     random = np.random.default_rng(0)
     found = {}
     for node in session.get_inputs():

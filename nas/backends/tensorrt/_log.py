@@ -15,7 +15,7 @@ class BuildLog(Protocol):
 
 
 def new_log(trt: Any) -> BuildLog:
-    """A logger of TensorRT-RTX that keeps every message as `SEVERITY: text`."""
+    """A logger that keeps every message as `SEVERITY: text`."""
 
     class _Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:

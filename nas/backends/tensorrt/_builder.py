@@ -1,4 +1,4 @@
-"""From an ONNX file to an engine for a named GPU, without that GPU."""
+"""From an ONNX file to an engine for a GPU."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from nas.backends.tensorrt_rtx._artifact import (
+from nas.backends.tensorrt._artifact import (
     LOG,
     MANIFEST,
     EngineArtifact,
     EngineManifest,
     install_folder,
     polygraphy_command,
+    timing_command,
 )
-from nas.backends.tensorrt_rtx._log import BuildLog, new_log
-from nas.backends.tensorrt_rtx._network import NetworkFile, read_network
-from nas.backends.tensorrt_rtx._shapes import Shapes, input_shapes
-from nas.backends.tensorrt_rtx._support import check_support, load_tensorrt_rtx
+from nas.backends.tensorrt._base import EngineBackend
+from nas.backends.tensorrt._log import BuildLog, new_log
+from nas.backends.tensorrt._network import NetworkFile, read_network
+from nas.backends.tensorrt._shapes import Shapes, input_shapes
 from nas.errors import PassError
-
-BACKEND = "tensorrt_rtx"
 
 Profiles = dict[str, dict[str, list[list[int]]]]
 
 
 def build_engine(
+    backend: EngineBackend,
     onnx_path: Path,
     folder: Path,
     *,
@@ -38,11 +38,14 @@ def build_engine(
     name: str = "model",
 ) -> EngineArtifact:
     """As `build_engines`, for one compute capability."""
-    (artifact,) = build_engines(onnx_path, folder, sms=[sm], dtype=dtype, shapes=shapes, name=name)
+    (artifact,) = build_engines(
+        backend, onnx_path, folder, sms=[sm], dtype=dtype, shapes=shapes, name=name
+    )
     return artifact
 
 
 def build_engines(
+    backend: EngineBackend,
     onnx_path: Path,
     folder: Path,
     *,
@@ -55,7 +58,7 @@ def build_engines(
     """Build `onnx_path` for each compute capability (89 is 8.9) into a folder under `folder`.
 
     Engines hold for one builder version and one target, so the folder and the file are named
-    `tensorrt_rtx-<version>-sm<NN>-<dtype>-<hash>`; the hash covers the network, its weights and the
+    `<backend>-<version>-sm<NN>-<dtype>-<hash>`; the hash covers the network, its weights and the
     shapes. Profile 0 is prefill on an empty cache, profile 1 one decoded token (an encoder has no
     such profile). An engine of the same name is replaced once the new one is whole. A build keeps
     one core busy, so `workers` of them run at once, each with the network in memory.
@@ -65,10 +68,10 @@ def build_engines(
     and PassError with the end of the builder's log where a build fails; the whole log is then kept
     beside the folders, and the engines of the others are written.
     """
-    trt = load_tensorrt_rtx()
+    backend.load()
     file = read_network(onnx_path)
     for sm in sms:
-        check_support(file, sm, dtype)
+        backend.check(file, sm, dtype)
     wanted = list(dict.fromkeys(sms))
     if not wanted:
         return []
@@ -76,7 +79,7 @@ def build_engines(
     shares = [wanted[k::workers] for k in range(workers)]
 
     def work(share: list[int]) -> dict[int, EngineArtifact]:
-        return _build_each(trt, file, share, folder, dtype, shapes, name)
+        return _build_each(backend, file, share, folder, dtype, shapes, name)
 
     with ThreadPoolExecutor(workers) as pool:
         found = {sm: one for made in pool.map(work, shares) for sm, one in made.items()}
@@ -84,7 +87,7 @@ def build_engines(
 
 
 def _build_each(
-    trt: Any,
+    backend: EngineBackend,
     file: NetworkFile,
     sms: Sequence[int],
     folder: Path,
@@ -93,11 +96,11 @@ def _build_each(
     name: str,
 ) -> dict[int, EngineArtifact]:
     """One engine after the other, from a network that is parsed once."""
-    keys = {sm: _key(trt, file, sm, dtype, shapes) for sm in sms}
-    log, at_work = new_log(trt), keys[sms[0]]
+    keys = {sm: _key(backend, file, sm, dtype, shapes) for sm in sms}
+    log, at_work = new_log(backend.load()), keys[sms[0]]
     artifacts = {}
     try:
-        parsed = _Parsed(trt, log, file.path, shapes)
+        parsed = _Parsed(backend, log, file.path, shapes)
         heard = len(log.lines)
         for sm, key in keys.items():
             at_work = key
@@ -106,7 +109,7 @@ def _build_each(
             plan = parsed.build(sm)
             seconds = time.perf_counter() - start
             manifest = _manifest(
-                trt, file, plan, parsed.profiles, sm, dtype, f"{name}-{key}", seconds
+                backend, file, plan, parsed.profiles, sm, dtype, f"{name}-{key}", seconds
             )
             artifacts[sm] = _install(folder / key, manifest, plan, log)
     except _BuildError as error:
@@ -130,7 +133,7 @@ class _BuildError(PassError):
 
 
 def _manifest(
-    trt: Any,
+    backend: EngineBackend,
     file: NetworkFile,
     plan: Any,
     profiles: Profiles,
@@ -141,8 +144,8 @@ def _manifest(
 ) -> EngineManifest:
     engine = f"{title}.engine"
     return EngineManifest(
-        backend=BACKEND,
-        version=trt.__version__,
+        backend=backend.name,
+        version=backend.version,
         sm=sm,
         dtype=dtype,
         opset=file.opset,
@@ -153,31 +156,37 @@ def _manifest(
         build_s=round(seconds, 2),
         profiles=profiles,
         commands={
-            phase: polygraphy_command(engine, index, profiles[phase])
+            phase: polygraphy_command(backend, engine, index, profiles[phase])
+            for index, phase in enumerate(profiles)
+        },
+        timing_commands={
+            phase: timing_command(backend, engine, index, phase, profiles[phase])
             for index, phase in enumerate(profiles)
         },
     )
 
 
-def _key(trt: Any, network: NetworkFile, sm: int, dtype: str, shapes: Shapes) -> str:
+def _key(backend: EngineBackend, network: NetworkFile, sm: int, dtype: str, shapes: Shapes) -> str:
     digest = hashlib.sha256(f"{network.digest} {shapes!r}".encode()).hexdigest()[:12]
-    return f"{BACKEND}-{trt.__version__}-sm{sm}-{dtype}-{digest}"
+    return f"{backend.name}-{backend.version}-sm{sm}-{dtype}-{digest}"
 
 
 class _Parsed:
     """A network in the builder, to be built for one target after another; raises PassError where it
     does not parse or an input has a foreign dimension."""
 
-    def __init__(self, trt: Any, log: BuildLog, onnx_path: Path, shapes: Shapes) -> None:
-        self._trt, self._log, self._path = trt, log, onnx_path
+    def __init__(
+        self, backend: EngineBackend, log: BuildLog, onnx_path: Path, shapes: Shapes
+    ) -> None:
+        trt = backend.load()
+        self._backend, self._log, self._path = backend, log, onnx_path
         self._builder = trt.Builder(log)
-        typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-        self._network = self._builder.create_network(typed)
+        self._network = self._builder.create_network(backend.network_flags())
         self._parser = trt.OnnxParser(self._network, log)  # it owns the weights
         if not self._parser.parse_from_file(str(onnx_path)):
             errors = [self._parser.get_error(i) for i in range(self._parser.num_errors)]
             reasons = [f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors]
-            raise _BuildError(f"{onnx_path}: TensorRT-RTX cannot parse it: {'; '.join(reasons)}")
+            raise _BuildError(f"{onnx_path}: {backend.title} cannot parse it: {'; '.join(reasons)}")
         self.profiles: Profiles = {
             phase: input_shapes(self._network, shapes.ranges(phase)) for phase in shapes.phases
         }
@@ -185,8 +194,9 @@ class _Parsed:
     def build(self, sm: int) -> Any:
         """The serialised engine (an IHostMemory); raises PassError."""
         config = self._builder.create_builder_config()
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(self._trt.ComputeCapability, f"SM{sm}"), 0)
+        # Names of layers come out of an engine only where its builder was told to keep them.
+        config.profiling_verbosity = self._backend.load().ProfilingVerbosity.DETAILED
+        self._backend.aim(config, sm)
         for phase, inputs in self.profiles.items():
             profile = self._builder.create_optimization_profile()
             for tensor, (least, tuned, most) in inputs.items():
@@ -198,7 +208,7 @@ class _Parsed:
         plan = self._builder.build_serialized_network(self._network, config)
         if plan is None:
             raise _BuildError(
-                f"{self._path}: TensorRT-RTX built no engine for SM{sm}; its log ends:\n"
+                f"{self._path}: {self._backend.title} built no engine for SM{sm}; its log ends:\n"
                 f"{self._log.tail()}"
             )
         return plan

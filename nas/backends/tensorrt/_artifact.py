@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from nas.backends.tensorrt._base import EngineBackend
 from nas.errors import PassError
 
 MANIFEST = "manifest.json"
@@ -21,7 +22,8 @@ class EngineManifest(BaseModel):
     """What an engine is.
 
     `profiles`: phase -> input -> least, tuned-for and largest shape. `commands` load and run it,
-    one a phase, on a machine with the GPU.
+    one a phase, on a machine with the GPU; `timing_commands` write what each layer took there, for
+    `nas show RUN --timings`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +40,7 @@ class EngineManifest(BaseModel):
     build_s: float
     profiles: dict[str, dict[str, list[list[int]]]]
     commands: dict[str, str]
+    timing_commands: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,29 @@ class EngineArtifact:
     manifest: EngineManifest
 
 
-def polygraphy_command(engine: str, index: int, shapes: Mapping[str, list[list[int]]]) -> str:
+def polygraphy_command(
+    backend: EngineBackend, engine: str, index: int, shapes: Mapping[str, list[list[int]]]
+) -> str:
     """Run profile `index` of an engine at the shapes that it is tuned for."""
     inputs = [f"{name}:[{','.join(map(str, three[1]))}]" for name, three in shapes.items()]
     words = ["polygraphy", "run", engine, "--trt", "--model-type", "engine"]
     words += ["--optimization-profile", str(index), "--input-shapes", *inputs]
-    return "POLYGRAPHY_USE_TENSORRT_RTX=1 " + shlex.join(words)
+    return backend.environment + shlex.join(words)
+
+
+def timing_command(
+    backend: EngineBackend,
+    engine: str,
+    index: int,
+    phase: str,
+    shapes: Mapping[str, list[list[int]]],
+) -> str:
+    """Time profile `index` layer by layer; the program comes with the library, not the wheel."""
+    inputs = [f"{name}:{'x'.join(map(str, three[1]))}" for name, three in shapes.items()]
+    words = [backend.program, f"--loadEngine={engine}", f"--useProfile={index}"]
+    words += [f"--shapes={','.join(inputs)}", f"--exportProfile={phase}-times.json"]
+    words += [f"--exportLayerInfo={phase}-layers.json", "--profilingVerbosity=detailed"]
+    return shlex.join(words)
 
 
 def install_folder(target: Path, files: Mapping[str, bytes | memoryview]) -> None:
