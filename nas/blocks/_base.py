@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 ShapeT = TypeVar("ShapeT", bound=ChainShape)
 SpecT = TypeVar("SpecT", bound=BlockSpec)
+BlockT = TypeVar("BlockT", bound="Block")
 
 
 class KeyValue(NamedTuple):
@@ -111,3 +113,10 @@ class BlockKind(ABC, Generic[ShapeT, SpecT]):
     @abstractmethod
     def initialise(self, data: SlotData, specs: tuple[SpecT, ...]) -> list[Built]:
         """Blocks for `specs` made from the teacher's block without gradient training."""
+
+
+def unfilled(make: Callable[[], BlockT], device: torch.device) -> BlockT:
+    """A block whose weights are still to be written: random ones, to be replaced, take time."""
+    with torch.device("meta"):
+        block = make()
+    return block.to_empty(device=device)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nas._numerics import autocast
-from nas.blocks._base import Block, BlockKind
+from nas.blocks._base import Block, BlockKind, unfilled
 from nas.blocks._channels import elimination_order
 from nas.blocks._data import Built, SlotData
 from nas.blocks._ridge import Moments, fit_output
@@ -62,7 +62,8 @@ class NarrowerKind(BlockKind[TransformerShape, WidthSpec], Generic[WidthSpec]):
 
     def _sliced(self, data: SlotData, teacher: Block, spec: WidthSpec, channels: Tensor) -> Block:
         """The teacher's block with only `channels`."""
-        block = self.module(as_transformer(data.shape), data.slot_kind, spec).to(data.x.device)
+        shape = as_transformer(data.shape)
+        block = unfilled(lambda: self.module(shape, data.slot_kind, spec), data.x.device)
         state = teacher.state_dict()
         for layer in self.widening:
             for name in (f"{layer}.weight", f"{layer}.bias"):

@@ -187,7 +187,7 @@ def test_elimination_is_nested_and_no_worse_than_contribution() -> None:
     teacher = data.teacher
     moments = Moments.zeros(48, 32, data.x)
     for x, y, _ in data.fitted():
-        moments.add(teacher.features(x, data.context), y)  # type: ignore[operator]
+        moments.add(teacher.features(x.float(), data.context), y)  # type: ignore[operator]
     down = teacher.down_proj.weight  # type: ignore[union-attr]
     kept = elimination_order(moments.gram, down, [40, 24, 8], 1e-6)  # type: ignore[arg-type]
     assert set(kept[8].tolist()) < set(kept[24].tolist()) < set(kept[40].tolist())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nas._numerics import autocast
-from nas.blocks._base import BlockKind
+from nas.blocks._base import BlockKind, unfilled
 from nas.blocks._data import Built, SlotData
 from nas.blocks._ridge import Moments, fit_output
 from nas.blocks.grouped_query_attention.module import GroupedQueryAttentionBlock
@@ -89,7 +89,8 @@ def _pooled(
     shape: TransformerShape, teacher: GroupedQueryAttentionBlock, kv_heads: int
 ) -> GroupedQueryAttentionBlock:
     """Key and value heads averaged over neighbouring groups (arXiv 2305.13245, section 2.1)."""
-    block = GroupedQueryAttentionBlock(shape, kv_heads).to(teacher.q_proj.weight.device)
+    device = teacher.q_proj.weight.device
+    block = unfilled(lambda: GroupedQueryAttentionBlock(shape, kv_heads), device)
     state = teacher.state_dict()
     for name in _of("k", "v"):
         if name in state:
@@ -103,7 +104,8 @@ def _with_heads(
     shape: TransformerShape, teacher: GroupedQueryAttentionBlock, heads: Tensor
 ) -> GroupedQueryAttentionBlock:
     """The teacher's block with only the query heads [kv_heads, group], and what they look at."""
-    block = GroupedQueryAttentionBlock(shape, heads.shape[0], heads.numel())
+    device, (kv_heads, group) = teacher.q_proj.weight.device, heads.shape
+    block = unfilled(lambda: GroupedQueryAttentionBlock(shape, kv_heads, kv_heads * group), device)
     query = columns(heads.flatten(), shape.head_dim)
     groups = heads[:, 0] // (shape.query_heads // shape.kv_heads)
     key_value = columns(groups, shape.head_dim)
@@ -114,7 +116,7 @@ def _with_heads(
                 state[name] = state[name][rows]
     state["o_proj.weight"] = state["o_proj.weight"][:, query]
     block.load_state_dict(state)
-    return block.to(teacher.q_proj.weight.device)
+    return block
 
 
 def _of(*projections: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nas.blocks._base import BlockKind
+from nas.blocks._base import BlockKind, unfilled
 from nas.blocks._data import Built, SlotData
 from nas.blocks._ridge import Moments, fit_output
 from nas.blocks.feed_forward.module import FeedForwardBlock
@@ -41,14 +41,15 @@ class LinearMapKind(BlockKind[ChainShape, LinearMap]):
         moments = Moments.zeros(hidden, hidden, data.x)
         for x, y, emphasis in data.fitted():
             moments.add(x, y, emphasis)
-        block = LinearMapBlock(hidden).to(data.x.device)
+        block = unfilled(lambda: LinearMapBlock(hidden), data.x.device)
         fit_output(block.proj, moments, data.ridge)
         return [Built(spec, block, data.error(block), sliced) for spec in specs]
 
 
 def _product(data: SlotData) -> LinearMapBlock:
     """The paper's start (arXiv 2411.19146): W_down W_up, and W_o W_v with the heads repeated."""
-    block, teacher = LinearMapBlock(data.x.shape[-1]).to(data.x.device), data.teacher
+    block = unfilled(lambda: LinearMapBlock(data.x.shape[-1]), data.x.device)
+    teacher = data.teacher
     if isinstance(teacher, GroupedQueryAttentionBlock):
         value = teacher.v_proj.weight.unflatten(0, (teacher.kv_heads, teacher.head_dim))
         repeats = teacher.query_heads // teacher.kv_heads
