@@ -1,18 +1,22 @@
 """Does pruning find the same student for less?
 
-    python benchmarks/pruning.py --text FILE --output FOLDER [--quick]
+    python benchmarks/pruning.py --text FILE --output FOLDER [--quick | --halving]
 
 Compiles SmolLM2 up to its solution twice for each of three budgets: once with every candidate
 trained and scored by replace-one, once with `prune.keep`. Says how many candidates were trained,
 what build and score (and pruning) took, and what the chosen students realise on held-out text; and
 how each proxy ranks the candidates by trained local error and replace-one KL. Figures go to
 FOLDER/pruning.json, the tables to the README beside this file.
+
+`--halving` leaves out the run of every candidate. One pruned run is compiled with and without
+rungs of training, then its student is put together with and without pairs that learn together.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +33,8 @@ from nas.config import RunConfig, load_config
 from nas.console import Session
 from nas.errors import NasError
 from nas.passes import Artefacts, PassContext
-from nas.passes.score import library_network
+from nas.passes.assemble import _last_hidden, assembled
+from nas.passes.score import library_network, scoring_copy
 from nas.passes.solve import architecture_of
 from nas.run import RunDirectory
 from nas.sensitivity import Realiser
@@ -50,6 +55,21 @@ SETTINGS = (
     "baselines=[]",
 )
 
+HALVING = (
+    f"budgets.speedup={SPEEDUPS[0]}",
+    "build.tokens=6144",
+    "data.score_sequences=3",
+    "score.method=one_backward",
+    "score.draws=4",
+    "prune.draws=4",
+    "prune.trials=0.08",
+    "assemble.refit_tokens=6144",
+    "assemble.couple_tokens=6144",
+    "assemble.couple_learning_rate=3e-4",
+)
+RUNGS = ("build.rungs=3",)
+PAIRS = ("assemble.couple_epochs=2",)
+
 
 def main() -> int:
     """Run all parts; the exit code is that of a `nas run`."""
@@ -59,11 +79,15 @@ def main() -> int:
     parser.add_argument("--config", type=Path, default=ROOT / "../examples/smollm2-benchmark.yaml")
     parser.add_argument("--keep", type=float, default=0.12)
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="K=V")
+    parser.add_argument("--halving", action="store_true", help="rungs and pairs, one budget")
     parser.add_argument("--quick", action="store_true", help="one budget; the README stays")
     options = parser.parse_args()
     source = f"data.sources=[{{kind: file, path: {options.text.resolve()}}}]"
     found: dict[str, Any] = {"budgets": []}
     try:
+        if options.halving:
+            settings = [source, *SETTINGS, *HALVING, f"prune.keep={options.keep}"]
+            return halving(options, [*settings, *options.overrides])
         for speedup in SPEEDUPS[:1] if options.quick else SPEEDUPS:
             settings = [source, *SETTINGS, f"budgets.speedup={speedup}", *options.overrides]
             whole = load_config(options.config, settings)
@@ -102,6 +126,55 @@ def compare(whole: RunConfig, pruned: RunConfig, folder: Path, speedup: float) -
             "held_out_kl": held_out_kl(view),
         }
     return row
+
+
+def halving(options: argparse.Namespace, settings: Sequence[str]) -> int:
+    """Rungs and pairs at one budget, each on and off."""
+    folder, rows = options.output, []
+    first = load_config(options.config, [*settings, *RUNGS])
+    compile_run(first, RunDirectory.create(folder / "rungs"), Session().progress, stop="prune")
+    if not (folder / "through").exists():
+        shutil.copytree(folder / "rungs", folder / "through")
+    for name, more in (("through", ()), ("rungs", RUNGS)):
+        for pairs in ((), PAIRS):
+            config = load_config(options.config, [*settings, *more, *pairs])
+            run = RunDirectory.create(folder / name)
+            compile_run(config, run, Session().progress, stop="assemble")
+            rows.append({"training": name, "pairs": bool(pairs), **_halved(config, run)})
+            print(rows[-1], flush=True)
+    (folder / "halving.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    return 0
+
+
+def _halved(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
+    """What was trained and stopped, what it took, and held-out KL as assembled and before."""
+    view = Artefacts(PassContext(config, run))
+    records = [run.require(f"build/{c.id}") for c in view.candidates]
+    stops = [r.data["stopped"] for r in records if r.data.get("stopped")]
+    assembling = run.require("assemble/student")
+    student = assembled(view.context, "student", view.architectures["student"])
+    teacher = scoring_copy(view.context.teacher.chain)
+    ids = view.context.text.evaluate[:12].split(4)
+    divergence = view.context.objective(teacher).divergence(_last_hidden(teacher, ids))
+    outlook = next(iter(run.require("prune/survivors").data.get("outlooks", {}).values()), {})
+    return {
+        "survivors": len(records),
+        "stopped": len(stops),
+        "training_saved": sum(1 - s["step"] / s["of"] for s in stops) / len(records),
+        "build_s": sum(record.seconds for record in records),
+        "prune_factor": outlook.get("factor"),
+        "lines": outlook.get("lines"),
+        "objective": view.solution.objective,
+        "library_kl": held_out_kl(view),
+        "assembled_kl": float(divergence(_last_hidden(scoring_copy(student), ids)).mean()),
+        "scoring_text": {k: v for k, v in assembling.data.items() if k != "coupled"},
+        "coupled": {
+            **{k: v for k, v in assembling.data.get("coupled", {}).items() if k != "layers"},
+            "pairs": len(layers := assembling.data.get("coupled", {}).get("layers", [])),
+            "pairs_kept": sum(layer["together"] < layer["apart"] for layer in layers),
+        },
+        "assemble_s": assembling.seconds,
+    }
 
 
 def _seconds(

@@ -170,7 +170,7 @@ def _couple(
         with context.progress.task("couple", len(teacher.slots)) as advance:
             build, seed = context.config.build, context.config.seed
             found = couple(teacher, able, windows, config, build, seed, advance)
-    after = before | _divergences(context, {name: students[name] for name in found})
+    after = {**before} | _divergences(context, {name: students[name] for name in found})
     known: dict[str, dict[str, Any]] = {}
     for name, student in students.items():
         kept = after[name] < before[name]

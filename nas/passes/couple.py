@@ -126,8 +126,8 @@ class _Lesson:
             branch.eval().requires_grad_(False)
         found = Coupled(layer, apart, self.error(slots))
         if not found.kept:
-            for slot, branch in zip(slots, best, strict=True):
-                slot.branch = branch
+            for slot, earlier in zip(slots, best, strict=True):
+                slot.branch = earlier
         return found
 
     @torch.no_grad()
