@@ -97,6 +97,7 @@ def _make(
             else:
                 _store(context, group, units, keys, done)
             advance(len(group))
+            del done  # its blocks, before the next slot's are made
     return lost
 
 
