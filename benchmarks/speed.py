@@ -1,6 +1,6 @@
 """How much of the machine's matrix rate do build and score use, and was that foreseen?
 
-    python benchmarks/speed.py [--teacher SOURCE] [--set KEY=VALUE ...]
+    python benchmarks/speed.py [--teacher SOURCE] [--method one_backward ...] [--set KEY=VALUE ...]
 
 SmolLM2-135M from its package is built and scored with the settings of `examples/smollm2-demo.yaml`,
 by both methods of scoring. Every matrix product, attention and factorisation that a pass asks for
@@ -36,6 +36,7 @@ from nas.run import RunDirectory
 
 _CONFIG = Path(__file__).parents[1] / "examples" / "smollm2-demo.yaml"
 _SIZE = 2048
+_METHODS = ("one_backward", "replace_one")
 Shape = Sequence[int]
 
 
@@ -43,18 +44,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--teacher", help="teacher.source; default: that of the configuration")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="K=V")
+    parser.add_argument("--method", nargs="+", choices=_METHODS, default=_METHODS)
     given = parser.parse_args()
     overrides = [f"teacher.source={given.teacher}"] if given.teacher else []
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     good = True
     with tempfile.TemporaryDirectory(prefix="nas-speed-") as folder:
-        for method in ("one_backward", "replace_one"):
+        for method in given.method:
             try:
                 config = load_config(
                     _CONFIG,
                     [f"score.method={method}", *_ROOFLINE, *overrides, *given.overrides],
                 )
-                good &= _report(config, Path(folder) / method, method)
+                good &= _report(config, Path(folder) / method, method, method == given.method[0])
             except NasError as error:
                 print(error, file=sys.stderr)
                 return error.exit_code
@@ -65,12 +67,12 @@ _ROOFLINE = ("target.hardware=rtx4090", "target.meter=roofline")
 """Latencies are not what is measured here, and take minutes."""
 
 
-def _report(config: RunConfig, root: Path, method: str) -> bool:
+def _report(config: RunConfig, root: Path, method: str, counts_build: bool) -> bool:
     plan = {row.pass_name: row.seconds for row in make_plan(config).rows}
     run, good = RunDirectory.create(root), True
     compile_run(config, run, Session().progress, stop="prune")
     for name in ("build", "score"):
-        if name == "build" and method == "replace_one":
+        if name == "build" and not counts_build:
             compile_run(config, run, Session().progress, stop="build")
             continue  # the same as before
         rates, counter = _rates(), _Counter()

@@ -2,9 +2,9 @@
 
     python benchmarks/streaming.py [--depths 4 8 16 32] [--limit-mib 1000] [--folder FOLDER]
 
-Random float32 teachers, one shard of safetensors a layer, the smallest of which already exceeds
-what the process may take (RLIMIT_DATA, which counts what is allocated and what
-is mapped to be written to). Each is built and scored in a process of its own, from its shards; one
+Random float32 teachers, one shard of safetensors a slot (reading from a shard maps all of it), the
+smallest of which already exceeds what the process may take (RLIMIT_DATA, which counts what is
+allocated and what is mapped to be written to). Each is built and scored in a process of its own, from its shards; one
 that is told to hold its weights ends for want of memory. Narrower feed-forwards are left out of the
 space: their Gram matrix in float64 does not grow with depth, but would be most of the peak. Peaks
 of anonymous memory are sampled every 10 ms; those of all resident memory are the system's own and
@@ -162,7 +162,7 @@ def _sample(peak: list[float], over: threading.Event) -> None:
 
 
 def _save_teacher(folder: Path, layers: int) -> float:
-    """A random Llama of `layers`, a shard a layer; MiB of its weights."""
+    """A random Llama of `layers`, a shard a slot; MiB of its weights."""
     import torch
     from safetensors.torch import save_file
 
@@ -198,23 +198,25 @@ def _save_teacher(folder: Path, layers: int) -> float:
         "mlp.up_proj": (_FFN, _HIDDEN),
         "mlp.down_proj": (_HIDDEN, _FFN),
     }
+    parts = [[n for n in shapes if n.startswith(kind)] for kind in ("self_attn", "mlp")]
     index, size = {}, 0
-    for shard in range(layers + 1):
-        if shard == layers:
+    for shard in range(2 * layers + 1):
+        if shard == 2 * layers:
             state = {
                 "model.embed_tokens.weight": torch.randn(_VOCAB, _HIDDEN, generator=generator),
                 "lm_head.weight": torch.randn(_VOCAB, _HIDDEN, generator=generator) / _HIDDEN**0.5,
                 "model.norm.weight": torch.ones(_HIDDEN),
             }
         else:
+            layer = f"model.layers.{shard // 2}"
             state = {
-                f"model.layers.{shard}.{name}.weight": torch.randn(shape, generator=generator)
-                * (0.5 / shape[1] ** 0.5)
-                for name, shape in shapes.items()
+                f"{layer}.{name}.weight": torch.randn(shapes[name], generator=generator)
+                * (0.5 / shapes[name][1] ** 0.5)
+                for name in parts[shard % 2]
             }
-            for name in ("input_layernorm", "post_attention_layernorm"):
-                state[f"model.layers.{shard}.{name}.weight"] = torch.ones(_HIDDEN)
-        file = f"model-{shard + 1:05}-of-{layers + 1:05}.safetensors"
+            norm = ("input_layernorm", "post_attention_layernorm")[shard % 2]
+            state[f"{layer}.{norm}.weight"] = torch.ones(_HIDDEN)
+        file = f"model-{shard + 1:05}-of-{2 * layers + 1:05}.safetensors"
         save_file(state, folder / file, metadata={"format": "pt"})
         index |= dict.fromkeys(state, file)
         size += sum(tensor.nbytes for tensor in state.values())

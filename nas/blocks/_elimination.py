@@ -28,6 +28,7 @@ class Elimination:
         hessian = hessian + torch.diag_embed(ridge * hessian.diagonal().mean().expand(len(gram)))
         self._inverse, self._fit = _inverse(hessian), fit.to(torch.float64, copy=True)
         self._taken: list[tuple[Tensor, Tensor]] = []
+        self._diagonal = self._inverse.diagonal().clone()
         self.alive = torch.arange(len(gram), device=gram.device)
 
     @classmethod
@@ -38,6 +39,9 @@ class Elimination:
     def single_costs(self, group: int = 1) -> Tensor:
         """What giving up each feature that is left would cost alone, or each `group` of features
         that stand side by side, where all that were given up were such groups."""
+        if group == 1:
+            costs: Tensor = self._fit[self.alive].pow(2).sum(1) / self._diagonal[self.alive]
+            return costs
         return self._costs(self.alive.unflatten(0, (-1, group)))
 
     def cost(self, features: Tensor) -> float:
@@ -51,6 +55,7 @@ class Elimination:
         both = torch.cat((across.T, self._fit[features]), dim=1)
         removed = torch.linalg.solve(within, both)
         self._taken.append((across, removed[:, : len(across)]))
+        self._diagonal -= torch.linalg.vecdot(across, self._taken[-1][1].T)
         self._fit.addmm_(across, removed[:, len(across) :], alpha=-1)
         self.alive = self.alive[~torch.isin(self.alive, features)]
 

@@ -22,6 +22,7 @@ class InProcess(Executor):
             outcome = _done(job, kept)
             del job  # its arrays, before the next one's are made
             yield outcome
+            del outcome  # and what was made of them
 
 
 def _done(job: Job, resident: object) -> Outcome:

@@ -199,6 +199,7 @@ def _make(
                 made |= _store(context, group, units, done)
                 rungs.keep(done.name, _stopped_of(group, done))
             advance(len(group))
+            del done  # its blocks, before the next slot's are made
     _say_who_stopped(context, missing, rungs)
     return made
 

@@ -12,13 +12,15 @@ from nas.blocks import Block, BlockContext, convert
 from nas.chain import Chain
 from nas.ir import Architecture, BlockSpec, KeepTeacher, Slot
 from nas.objectives import Objective, objective_of
+from nas.streaming import StreamedChain
 
 Loader = Callable[[Slot, BlockSpec], Block | None]
 _KEPT_BYTES = 2**28
 
 
 class MixedNetwork:
-    """Runs architectures. `load` reads a block; 256 MiB of those last used are kept.
+    """Runs architectures. `load` reads a block; 256 MiB of those last used are kept, beside a
+    streamed teacher only the last.
 
     `objective`: what says how far a network is from the teacher; by default that of the chain.
     """
@@ -26,6 +28,7 @@ class MixedNetwork:
     def __init__(self, teacher: Chain, load: Loader, objective: Objective | None = None) -> None:
         self.teacher, self._load = teacher, load
         self.objective = objective or objective_of(teacher)
+        self._most_bytes = 0 if isinstance(teacher, StreamedChain) else _KEPT_BYTES
         self._blocks: OrderedDict[str, Block | None] = OrderedDict()
         self._kept_bytes = 0
 
@@ -41,7 +44,7 @@ class MixedNetwork:
                 convert(block, self.teacher.dtype)
             self._blocks[name] = block
             self._kept_bytes += _bytes(self._blocks[name])
-            while self._kept_bytes > _KEPT_BYTES and len(self._blocks) > 1:
+            while self._kept_bytes > self._most_bytes and len(self._blocks) > 1:
                 self._kept_bytes -= _bytes(self._blocks.popitem(last=False)[1])
         self._blocks.move_to_end(name)
         return self._blocks[name]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nas._documents import brief
+from nas._memory import return_freed_memory
 from nas.chain import Chain, DecoderChain, make_chain, rotary_embedding
 from nas.errors import CapabilityError, ConfigError
 from nas.ir import ChainShape, DecoderShape
@@ -63,6 +64,7 @@ def stream_chain(
         raise CapabilityError(
             f"teacher.stream: a {shape.family} is held in memory whole; set teacher.stream to false"
         )
+    return_freed_memory()
     with torch.device("meta"), _NoInitialisation():
         chain = StreamedChain(shape)
     expected = {name: tensor.shape for name, tensor in chain.state_dict().items()}
