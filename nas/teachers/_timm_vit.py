@@ -58,8 +58,13 @@ _NEEDS = {
     "attn_pool": "pooling by attention",
     "pre_logits": "a layer before the classifier",
 }
-_OTHER_ACTIVATIONS = ("clip", "siglip", "quickgelu")
-"""In names of architectures whose activation is not the exact GELU, which weights do not tell."""
+_NEEDS_BY_NAME = {
+    "clip": "another activation than GELU",
+    "siglip": "another activation than GELU",
+    "quickgelu": "another activation than GELU",
+    "rpn": "norms behind the branches",
+}
+"""Parts of architectures' names: what such networks need that their weights do not tell."""
 
 _LAYOUT = Layout(
     outer={"embed.projection": "patch_embed.proj", "head": "head", "head_distilled": "head_dist"},
@@ -192,10 +197,12 @@ class TimmVitSource(TeacherSource):
                 f"together; with one of them it would need another way of reading the last states"
             )
         name = str(self.described.get("architecture", ""))
-        if any(part in name for part in _OTHER_ACTIVATIONS):
+        needs = {need for part, need in _NEEDS_BY_NAME.items() if part in name}
+        if self._arguments().get("act_layer", "gelu") != "gelu":
+            needs.add("another activation than GELU")
+        if needs:
             raise CapabilityError(
-                f"{self.path}: {brief(name)} has another activation than GELU, which its weights "
-                f"do not tell; it would need to be known by name"
+                f"{self.path}: {brief(name)} would need {min(needs)}, which its weights do not tell"
             )
 
     def _read_shape(self) -> VisionShape:

@@ -265,8 +265,17 @@ def test_weights_that_do_not_fit_are_refused(
         load_teacher(_config(path))
 
 
-def test_an_architecture_of_another_activation_is_refused(tmp_path: Path) -> None:
-    config = {"architecture": "vit_base_patch16_clip_quickgelu_224"}
+@pytest.mark.parametrize(
+    ("config", "needs"),
+    [
+        ({"architecture": "vit_base_patch16_clip_quickgelu_224"}, "another activation than GELU"),
+        ({"architecture": "vit_b", "model_args": {"act_layer": "silu"}}, "another activation"),
+        ({"architecture": "vit_base_patch16_rpn_224"}, "norms behind the branches"),
+    ],
+)
+def test_what_weights_do_not_tell_is_refused_by_its_name(
+    config: dict[str, Any], needs: str, tmp_path: Path
+) -> None:
     write_timm_vit(random_timm_vit(), tmp_path / "model.safetensors", config)
-    with pytest.raises(CapabilityError, match="another activation than GELU"):
+    with pytest.raises(CapabilityError, match=needs):
         _shape(tmp_path)
