@@ -154,7 +154,9 @@ class TargetConfig(Section):
     `provider`: the execution provider of ONNX Runtime that the meter `onnxruntime` uses here.
     `table`: the file that the meter `table` reads. `calibration`: efficiencies for the meter
     `roofline`, as `nas measure RUN --calibrate` writes them. `scenarios`: further conditions by
-    name, each measured as well, which `budgets.scenarios` may limit."""
+    name, each measured as well, which `budgets.scenarios` may limit. `batches`: other batch sizes
+    that the search may choose in the place of `batch`; each is measured as the scenario `batch-N`,
+    and the target's own budgets hold at the one that is chosen."""
 
     hardware: str = "local"
     meter: Literal["onnxruntime", "torch", "roofline", "table"] = "onnxruntime"
@@ -162,6 +164,7 @@ class TargetConfig(Section):
     table: Path | None = None
     calibration: Path | None = None
     batch: PositiveInt = 1
+    batches: tuple[PositiveInt, ...] = ()
     prompt_tokens: PositiveInt = 512
     output_tokens: PositiveInt = 128
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
@@ -173,7 +176,25 @@ class TargetConfig(Section):
     def in_scenario(self, name: str) -> TargetConfig:
         """The same target under the conditions of a scenario, as if there were no other."""
         given = {k: v for k, v in vars(self.scenarios[name]).items() if v is not None}
-        return self.model_copy(update={**given, "scenarios": {}})
+        return self.model_copy(update={**given, "scenarios": {}, "batches": ()})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _batches_are_scenarios(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("batches"), (list, tuple)):
+            return data
+        own, given = data.get("batch", 1), data.get("scenarios") or {}
+        others = {f"batch-{b}": {"batch": b} for b in data["batches"] if b != own}
+        return {**data, "scenarios": {**others, **given}} if isinstance(given, dict) else data
+
+    @property
+    def every_batch(self) -> tuple[int, ...]:
+        """All batch sizes that may be chosen, the target's own first."""
+        return tuple(dict.fromkeys((self.batch, *self.batches)))
+
+    def at_batch(self, batch: int) -> TargetConfig:
+        """The target under its own conditions, with one of `every_batch`."""
+        return self if batch == self.batch else self.in_scenario(f"batch-{batch}")
 
 
 class PhaseLimits(Section):
@@ -491,6 +512,12 @@ class RunConfig(Section):
                     raise ValueError(
                         f"{path}.{name}: add {' and '.join(sorted(missing))} to target.phases"
                     )
+        narrowed = self.prune.keep < 1 or self.score.until_certain
+        if self.target.batches and (narrowed or self.score.method == "focused"):
+            raise ValueError(
+                "target.batches: prune.keep, score.until_certain and score.method: focused leave "
+                "out what the budgets at one batch do not need; use them with one target.batch"
+            )
         if self.target.calibration and self.target.meter != "roofline":
             raise ValueError(
                 f"target.calibration: the meter roofline reads it, target.meter is "

@@ -15,7 +15,7 @@ from nas.meters._efficiency import (
     relative_errors,
     root_mean_square,
 )
-from nas.meters._factory import create_meter
+from nas.meters._factory import create_meter, require_at_hand
 from nas.meters._onnxruntime import OnnxRuntimeMeter
 from nas.meters._operators import Operator, Work, decoder_work
 from nas.meters._roofline import LeastWork, RooflineMeter, least_work
@@ -57,6 +57,7 @@ __all__ = [
     "read_table",
     "relative_errors",
     "requests_for",
+    "require_at_hand",
     "root_mean_square",
     "round_paces",
     "seen_by",

@@ -27,23 +27,21 @@ def create_meter(config: TargetConfig, shape: ChainShape) -> Meter:
         return RooflineMeter(config, shape, profile, known)
     if config.meter == "table":
         return TableMeter(config, shape)
+    require_at_hand(config, profile)
     if config.meter == "torch":
-        return _torch_meter(config, shape, profile)
-    here = profile.name == "local" or (config.provider != "cpu" and profile.kind == "gpu")
-    if not here:
-        raise ConfigError(
-            f"target.meter: onnxruntime measures the machine at hand, and target.hardware is "
-            f"{profile.name}; set target.meter to roofline or table, or target.hardware to local "
-            f"(where that GPU is in this machine: target.provider to cuda)"
-        )
+        return TorchMeter(config, shape, "cuda" if profile.kind == "gpu" else "cpu")
     return OnnxRuntimeMeter(config, shape)
 
 
-def _torch_meter(config: TargetConfig, shape: ChainShape, profile: HardwareProfile) -> Meter:
-    """On the processor for `local`, on this machine's GPU for a GPU."""
-    if profile.name != "local" and profile.kind != "gpu":
-        raise ConfigError(
-            f"target.meter: torch measures the machine at hand, and target.hardware is "
-            f"{profile.name}; set target.hardware to local, or to the GPU that is in this machine"
-        )
-    return TorchMeter(config, shape, "cuda" if profile.kind == "gpu" else "cpu")
+def require_at_hand(config: TargetConfig, profile: HardwareProfile) -> None:
+    """Raise ConfigError where a meter that measures this machine is asked for another: torch runs
+    on the GPU of a GPU's profile, ONNX Runtime does with a provider for it."""
+    on_gpu = config.meter == "torch" or config.provider != "cpu"
+    if profile.name == "local" or (on_gpu and profile.kind == "gpu"):
+        return
+    here = "target.provider to cuda" if config.meter == "onnxruntime" else "that of a GPU"
+    raise ConfigError(
+        f"target.meter: {config.meter} measures the machine at hand, and target.hardware is "
+        f"{profile.name}; set target.meter to roofline or table, or target.hardware to local "
+        f"(for a GPU that is in this machine: {here})"
+    )

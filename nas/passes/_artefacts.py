@@ -65,11 +65,19 @@ class Artefacts:
 
         return Drafts(self.context)
 
-    @cached_property
+    @property
     def _with_uniform(self) -> tuple[CostTable, tuple[Candidate, ...]]:
+        """By the batch, which solving may yet choose."""
         from nas.passes.baselines import baseline_candidates
 
-        return baseline_candidates(self.context, self.costs)
+        batch = self.context.batch
+        if batch not in self._uniform:
+            self._uniform[batch] = baseline_candidates(self.context, self.costs)
+        return self._uniform[batch]
+
+    @cached_property
+    def _uniform(self) -> dict[int, tuple[CostTable, tuple[Candidate, ...]]]:
+        return {}
 
     @property
     def all_costs(self) -> CostTable:

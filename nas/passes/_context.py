@@ -101,6 +101,14 @@ class PassContext:
         asked = self.config.teacher.model_dump(mode="json", exclude=left_out)
         return content_key("teacher", asked, source_stamp(self.config.teacher))
 
+    @property
+    def batch(self) -> int:
+        """The batch that the target's own budgets are of: the only one, or what solving chose."""
+        target = self.config.target
+        record = self.run.record("solve/batch") if target.batches else None
+        chosen = target.batch if record is None else int(record.data["batch"])
+        return chosen if chosen in target.every_batch else target.batch
+
     @cached_property
     def shape(self) -> ChainShape:
         """The teacher's shape, from teacher.json where it is current."""

@@ -53,7 +53,8 @@ def export(
     context: PassContext, architectures: Mapping[str, Architecture], keys: Mapping[str, str]
 ) -> None:
     """Write every file that the configuration asks for. A failed gate raises PassError."""
-    config, target = context.config.export, context.config.target
+    config = context.config.export
+    target = context.config.target.at_batch(context.batch)
     every = {"teacher": Architecture(), **architectures}
     source = {"teacher": context.teacher_key, **keys}
     gate = config.greedy_tokens
@@ -291,7 +292,7 @@ def _engines(
         folder,
         sms=sms,
         dtype=dtype,
-        shapes=_engine_shapes(context, context.config.target),
+        shapes=_engine_shapes(context, context.config.target.at_batch(context.batch)),
         name=context.config.name,
     )
     seconds = time.perf_counter() - started

@@ -36,8 +36,35 @@ def solve(
     candidates: Iterable[Candidate],
     scores: Mapping[str, np.ndarray],
 ) -> Solution:
-    """The best architecture for the budgets; raises InfeasibleError."""
-    problem = make_problem(context, table, candidates, scores)
+    """The best architecture for the budgets, at the batch at which least is lost; raises
+    InfeasibleError."""
+    candidates, batches = tuple(candidates), context.config.target.every_batch
+    if len(batches) == 1:
+        return _solve(context, table, make_problem(context, table, candidates, scores), scores)
+    problems = {b: make_problem(context, table, candidates, scores, batch=b) for b in batches}
+    found = {
+        batch: _solve(context, table, problem, scores)
+        for batch, problem in problems.items()
+        if _feasible(context, problem)
+    }
+    if not found:
+        _refuse(context, problems[batches[0]], table, batches[0])
+    best = min(found, key=lambda batch: (found[batch].objective, batch))
+    tried = {str(b): found[b].objective if b in found else None for b in batches}
+    data = {"batch": best, "losses": tried}
+    files = {"solutions/batch.json": json_writer(data)}
+    context.run.store("solve/batch", content_key("batch", data), files, data)
+    losses = ", ".join(f"{b}: {'-' if v is None else f'{v:.4g}'}" for b, v in tried.items())
+    context.progress.say(f"batch {best} is chosen (summed loss by batch: {losses})")
+    return found[best]
+
+
+def _solve(
+    context: PassContext,
+    table: CostTable,
+    problem: Problem,
+    scores: Mapping[str, np.ndarray],
+) -> Solution:
     config = context.config.solve
     key = content_key("solve", problem, config)
     name = f"solve/{key}"
@@ -118,18 +145,26 @@ def require_feasible(
     context: PassContext, table: CostTable, candidates: Iterable[Candidate]
 ) -> None:
     """Raise InfeasibleError before any work is spent on budgets that no student can meet."""
-    candidates = tuple(candidates)
-    problem = make_problem(context, table, candidates, {c.id: np.zeros(1) for c in candidates})
+    candidates, batches = tuple(candidates), context.config.target.every_batch
+    nothing_lost = {c.id: np.zeros(1) for c in candidates}
+    problems = [make_problem(context, table, candidates, nothing_lost, batch=b) for b in batches]
+    if not any(_feasible(context, problem) for problem in problems):
+        _refuse(context, problems[0], table, batches[0])
+
+
+def _feasible(context: PassContext, problem: Problem) -> bool:
     limit = context.config.solve.time_limit_s
-    if MipSolver().solve(problem, time_limit_s=limit).status == "infeasible":
-        _refuse(context, problem, table)
+    return MipSolver().solve(problem, time_limit_s=limit).status != "infeasible"
 
 
-def _refuse(context: PassContext, problem: Problem, table: CostTable) -> NoReturn:
+def _refuse(
+    context: PassContext, problem: Problem, table: CostTable, batch: int | None = None
+) -> NoReturn:
     """InfeasibleError with the diagnosis and the tightest values in the terms the user wrote."""
-    teacher = teacher_costs(context, table)
+    teacher, every = teacher_costs(context, table), context.config.target.every_batch
+    batch = context.batch if batch is None else batch
     quotients = {}
-    for path, prefix, target in _conditions(context.config.target):
+    for path, prefix, target in _conditions(context.config.target, batch):
         for p in table.phases:
             quotients[f"{path}speedup.{p}"] = Quotient(teacher[f"{prefix}{p}_ms"], "times")
         tokens = _request_tokens(target)
@@ -137,7 +172,9 @@ def _refuse(context: PassContext, problem: Problem, table: CostTable) -> NoRetur
         quotients[f"{path}tokens_per_s"] = Quotient(1000.0 * target.batch, "token/s")
     found = diagnose(problem, time_limit_s=context.config.solve.time_limit_s)
     found = found.written_as(quotients)
-    raise InfeasibleError(found.explain(), tightest=found.tightest)
+    others = ", ".join(map(str, every[1:]))
+    at = f" (at batch {batch}; no student meets the budgets at {others} either)" if others else ""
+    raise InfeasibleError(found.explain() + at, tightest=found.tightest)
 
 
 def make_problem(
@@ -145,9 +182,10 @@ def make_problem(
     table: CostTable,
     candidates: Iterable[Candidate],
     scores: Mapping[str, np.ndarray],
+    batch: int | None = None,
 ) -> Problem:
     """The selection problem of a run. The teacher's own block loses nothing by definition; gaps of
-    raced scores are filled."""
+    raced scores are filled. `batch`: of the target's own budgets, by default that of the run."""
     scores = completed(scores)
     slots: dict[str, list[Option]] = {}
     for slot in context.shape.slots():
@@ -160,19 +198,24 @@ def make_problem(
         slots[candidate.slot.id].append(option)
     return Problem(
         slots={slot: tuple(options) for slot, options in slots.items()},
-        budgets=make_budgets(context, table),
+        budgets=make_budgets(context, table, batch=batch),
     )
 
 
 def make_budgets(
-    context: PassContext, table: CostTable, budgets: BudgetsConfig | None = None
+    context: PassContext,
+    table: CostTable,
+    budgets: BudgetsConfig | None = None,
+    batch: int | None = None,
 ) -> tuple[Budget, ...]:
-    """The user's budgets as limits on sums of costs; by default those of the configuration."""
+    """The user's budgets as limits on sums of costs; by default those of the configuration, at the
+    batch of the run."""
     budgets = budgets or context.config.budgets
+    batch = context.batch if batch is None else batch
     fixed, teacher = fixed_costs(context, table), teacher_costs(context, table)
     found = []
-    for path, prefix, target in _conditions(context.config.target):
-        group = budgets.scenarios.get(prefix[:-1], Limits()) if prefix else budgets
+    for path, prefix, target in _conditions(context.config.target, batch):
+        group = budgets.scenarios.get(prefix[:-1], Limits()) if path else budgets
         for name, cost, limit in _limits(group, target, teacher, prefix):
             cost = cost if cost == "params_m" else f"{prefix}{cost}"
             found.append(Budget(name=f"{path}{name}", cost=cost, limit=limit, fixed=fixed[cost]))
@@ -187,10 +230,10 @@ def architecture_of(
     return Architecture(choices={c.slot.id: c.spec for c in candidates if c.id in chosen})
 
 
-def _conditions(target: TargetConfig) -> Iterator[tuple[str, str, TargetConfig]]:
-    """The target's own conditions, then each scenario's: what opens the names of their budgets,
-    what opens those of their costs, and the target under them."""
-    yield "", "", target
+def _conditions(target: TargetConfig, batch: int) -> Iterator[tuple[str, str, TargetConfig]]:
+    """The target's own conditions at a batch, then each scenario's: what opens the names of their
+    budgets, what opens those of their costs, and the target under them."""
+    yield "", "" if batch == target.batch else f"batch-{batch}.", target.at_batch(batch)
     for name in target.scenarios:
         yield f"scenarios.{name}.", f"{name}.", target.in_scenario(name)
 

@@ -88,11 +88,10 @@ def _target(config: RunConfig) -> tuple[Literal["ok", "note"], str]:
     from hardware_profiles import load_profile
 
     target, profile = config.target, load_profile(config.target.hardware)
-    if target.meter == "onnxruntime" and profile.name != "local":
-        raise ConfigError(
-            f"target.meter: onnxruntime measures the machine at hand, and target.hardware is "
-            f"{profile.name}; set target.meter to roofline or table, or target.hardware to local"
-        )
+    if target.meter in ("onnxruntime", "torch"):
+        from nas.meters import require_at_hand
+
+        require_at_hand(target, profile)
     if target.meter == "table" and (target.table is None or not target.table.is_file()):
         raise ConfigError(
             f"target.table: {target.table or 'not given'}; target.meter: table reads this file"

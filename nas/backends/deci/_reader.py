@@ -29,7 +29,7 @@ class DeciLM:
     def __init__(self, folder: Path) -> None:
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
         stored = load_file(str(folder / "model.safetensors"))
-        self.weights = {name: tensor.float() for name, tensor in stored.items()}
+        self.weights: dict[str, Tensor] = {n: tensor.float() for n, tensor in stored.items()}
         self.used: set[str] = set()
 
     def __call__(self, ids: Tensor) -> Tensor:
