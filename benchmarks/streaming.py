@@ -4,13 +4,13 @@
 
 Random float32 teachers, one shard of safetensors a slot (reading from a shard maps all of it), the
 smallest of which already exceeds what the process may take (RLIMIT_DATA, which counts what is
-allocated and what is mapped to be written to). Each is built and scored in a process of its own, from its shards; one
-that is told to hold its weights ends for want of memory. Narrower feed-forwards are left out of the
-space: their Gram matrix in float64 does not grow with depth, but would be most of the peak. Peaks
-of anonymous memory are sampled every 10 ms; those of all resident memory are the system's own and
-count mapped files, which it may drop at any time. Exits with 1 where the peaks differ by more than
-a tenth, where time a layer grows or falls by more than a quarter, or where a streamed run differs
-from one without a limit in a byte.
+allocated and what is mapped to be written to). Each is built and scored in a process of its own,
+from its shards; one that is told to hold its weights ends for want of memory. Narrower
+feed-forwards are left out of the space: their Gram matrix in float64 does not grow with depth, but
+would be most of the peak. Peaks of anonymous memory are sampled every 10 ms; those of all resident
+memory are the system's own and count mapped files, which it may drop at any time. Exits with 1
+where the peaks differ by more than a tenth, where time a layer grows or falls by more than a
+quarter, or where a streamed run differs from one without a limit in a byte.
 """
 
 from __future__ import annotations

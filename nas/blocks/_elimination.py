@@ -98,7 +98,8 @@ def _by_halves(matrix: Tensor) -> Tensor | None:
     half = len(matrix) // 2
     if len(matrix) <= _WHOLE:
         factor, failed = torch.linalg.cholesky_ex(matrix)
-        return None if failed else torch.cholesky_inverse(factor)
+        whole: Tensor | None = None if failed else torch.cholesky_inverse(factor)
+        return whole
     first = _by_halves(matrix[:half, :half])
     if first is None:
         return None
