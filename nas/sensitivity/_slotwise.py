@@ -166,7 +166,7 @@ def _dots(
     """Gradient times what each block changes [rows, sequences, candidates]."""
     context, normed, now = network.teacher.context(ids), step.normed.detach(), step.update.detach()
     errors = torch.stack([network.update(k, s, normed, context) - now for s in specs])
-    # [rows, sequences, tokens * hidden] x [candidates, sequences, tokens * hidden], in float32: with
-    # so few rows it is the faster format, too
+    # [rows, sequences, tokens * hidden] x [candidates, sequences, tokens * hidden]: so few
+    # rows are faster in float32, too
     dots = torch.einsum("rsx,csx->rsc", gradients.to(errors.dtype).flatten(2), errors.flatten(2))
     return np.asarray(dots.double().cpu().numpy())
