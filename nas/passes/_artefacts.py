@@ -173,14 +173,17 @@ class Artefacts:
         from nas.passes.refine import refine
         from nas.passes.solve import make_problem
 
+        solution = self.solution  # first: it may choose the batch that the budgets are of
         problem = make_problem(self.context, self.costs, self.usable, self.scores)
-        return refine(self.context, problem, self.usable, self.block_keys, self.solution)
+        return refine(self.context, problem, self.usable, self.block_keys, solution)
 
     @cached_property
     def baselines(self) -> dict[str, Architecture]:
         """What the student is compared with, under the same budgets."""
         from nas.passes.baselines import baseline_architectures
 
+        if self.context.config.target.batches:
+            self.solution  # noqa: B018 - it chooses the batch that the budgets are of
         return baseline_architectures(self.context, self.costs)
 
     @cached_property

@@ -85,8 +85,8 @@ def report(artefacts: Artefacts) -> Path:
 def summarise(artefacts: Artefacts) -> Summary:
     """The run as one validated record."""
     context, config = artefacts.context, artefacts.context.config
+    solution = artefacts.refined  # first: it may choose the batch that the budgets are of
     problem = make_problem(context, artefacts.costs, artefacts.usable, artefacts.scores)
-    solution = artefacts.refined
     return Summary(
         name=config.name,
         created_at=datetime.now(UTC),

@@ -74,7 +74,6 @@ def test_less_is_lost_than_at_any_other_batch(artefacts: Callable[..., Artefacts
             alone[batch] = artefacts(target={"batch": batch}, budgets=budgets).solution.objective
         except InfeasibleError:
             continue
-    assert 1 not in alone
     assert view.solution.objective == pytest.approx(min(alone.values()))
     assert view.context.batch == min(alone, key=lambda b: (alone[b], b))
 
