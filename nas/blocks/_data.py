@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nas._numerics import autocast, compute_dtype
 from nas.blocks._base import Block, BlockContext
-from nas.ir import BlockSpec, ChainShape, SlotKind
+from nas.ir import BlockSpec, ChainShape, ConvShape, SlotKind
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SlotData:
         """`x[rows]` as a transformer's block reads it: in the processor's fast format, once and not
         again in each projection."""
         x = self.x[rows]
-        return x if self.shape.reads_pictures else x.to(compute_dtype(x.device.type))
+        return x if isinstance(self.shape, ConvShape) else x.to(compute_dtype(x.device.type))
 
     def squares(self, values: Tensor, rows: slice | Tensor) -> Tensor:
         """Squares of differences from `y[rows]`, or of `y[rows]` itself, as they count."""
