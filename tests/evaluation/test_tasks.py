@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from nas.chain import DecoderChain
+from nas.chain import DecoderChain, greedy_tokens
 from nas.errors import ConfigError, PassError
 from nas.evaluation import (
     MultipleChoice,
     accuracy_retained,
     evaluate_task,
-    greedy_tokens,
     read_items,
 )
 from nas.evaluation._likelihood import encode_pairs, likelihoods
