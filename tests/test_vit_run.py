@@ -134,7 +134,7 @@ def test_engines_are_built_of_a_run(config: RunConfig, finished: Path, tmp_path:
     data["export"] |= {"formats": ["onnx", "tensorrt_rtx"], "sm": [89]}
     outcome = compile_run(validate_config(data, "test"), RunDirectory.open(root), stop="export")
     assert list(outcome.done) == ["export"]
-    (manifest,) = (root / "engines").glob("*/manifest.json")
+    (manifest,) = (root / "engines").glob("tensorrt_rtx/*/manifest.json")
     profiles = json.loads(manifest.read_text())["profiles"]
     assert profiles["prefill"]["pixel_values"][2] == [2, 3, SIDE, SIDE]
 

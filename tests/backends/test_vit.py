@@ -209,11 +209,17 @@ def test_operations_are_those_of_all_places_of_a_picture() -> None:
 def test_engines_take_any_number_of_pictures(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     pytest.importorskip("onnx")
-    from nas.backends.tensorrt_rtx import PictureShapes, build_engines
+    from nas.backends.tensorrt import PictureShapes, build_engines, create_backend
 
     network = export_classifier(tiny_vit(), tmp_path / "onnx", dtype="float16").path
     (built,) = build_engines(
-        network, tmp_path, sms=[89], dtype="float16", shapes=PictureShapes(4), name="vit"
+        create_backend("tensorrt_rtx"),
+        network,
+        tmp_path,
+        sms=[89],
+        dtype="float16",
+        shapes=PictureShapes(4),
+        name="vit",
     )
     assert built.path.stat().st_size == built.manifest.engine_bytes > 0
     sizes = [[1, 3, SIDE, SIDE], [4, 3, SIDE, SIDE], [4, 3, SIDE, SIDE]]
