@@ -376,6 +376,7 @@ def _imported_by(config: RunConfig, root: Path) -> list[str]:
 
 def _replace_times() -> None:
     import nas.meters._onnxruntime
+    import nas.meters._stacks
     import nas.passes.layers
     import nas.passes.profile
     from nas.meters import interleaved
@@ -388,7 +389,7 @@ def _replace_times() -> None:
         interleaved(runs, 1, 0)
         return {name: [_made_up(name, k) for k in range(repeats)] for name in runs}
 
-    for module in (nas.meters._onnxruntime, nas.passes.profile):
+    for module in (nas.meters._stacks, nas.passes.profile):
         module.interleaved = replaced  # type: ignore[attr-defined]
 
     def timed(trace: Path) -> tuple[NodeTime, ...]:
