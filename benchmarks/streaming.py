@@ -1,6 +1,6 @@
 """Compile a teacher that does not fit: does memory stay flat, and time linear, as depth grows?
 
-    python benchmarks/streaming.py [--depths 4 8 16 32] [--limit-mib 1000] [--folder FOLDER]
+    python benchmarks/streaming.py [--depths 4 8 16 32] [--limit-mib 1300] [--folder FOLDER]
 
 Random float32 teachers, one shard of safetensors a slot (reading from a shard maps all of it), the
 smallest of which already exceeds what the process may take (RLIMIT_DATA, which counts what is
@@ -30,7 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-_HIDDEN, _FFN, _HEADS, _KV_HEADS, _VOCAB = 2048, 8192, 16, 16, 264
+_HIDDEN, _FFN, _HEADS, _KV_HEADS, _VOCAB = 2048, 12288, 16, 16, 264
 _MIB = 2**20
 _SPACE = """
 attention:
@@ -46,7 +46,7 @@ ffn:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--depths", type=int, nargs="+", default=[4, 8, 16, 32])
-    parser.add_argument("--limit-mib", type=int, default=1000)
+    parser.add_argument("--limit-mib", type=int, default=1300)
     parser.add_argument(
         "--folder", type=Path, help="where teachers and runs are made, then removed"
     )

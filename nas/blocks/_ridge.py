@@ -120,8 +120,10 @@ def solve(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
     wide = gram.double()
     penalty = ridge * wide.diagonal().mean().clamp(min=1e-12)
     for _ in range(8):
-        damped = wide + torch.diag_embed(penalty.expand(len(wide)))
+        damped = wide.clone()
+        damped.diagonal().add_(penalty)
         factor, failed = torch.linalg.cholesky_ex(damped)
+        del damped  # one more matrix of the width squared would be the peak of a slot
         if not failed:
             return torch.cholesky_solve(cross.double(), factor).T.to(gram.dtype)
         penalty = 10 * penalty
@@ -145,7 +147,7 @@ def solve_affine(moments: Moments, ridge: float) -> tuple[Tensor, Tensor]:
     """Weight [q, p] and bias [q] of the regression with an unpenalised intercept."""
     n = moments.count or 1
     mean_f, mean_t = moments.feature_sum / n, moments.target_sum / n
-    gram = moments.gram - n * torch.outer(mean_f, mean_f)
-    cross = moments.cross - n * torch.outer(mean_f, mean_t)
+    gram = torch.addr(moments.gram, mean_f, mean_f, alpha=-n)
+    cross = torch.addr(moments.cross, mean_f, mean_t, alpha=-n)
     weight = solve(gram, cross, ridge)
     return weight, mean_t - weight @ mean_f
