@@ -72,12 +72,20 @@ class RunConfig(Section):
                     raise ValueError(
                         f"{path}.{name}: add {' and '.join(sorted(missing))} to target.phases"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _batches_need_every_candidate(self) -> Self:
         narrowed = self.prune.keep < 1 or self.score.until_certain
         if self.target.batches and (narrowed or self.score.method == "focused"):
             raise ValueError(
                 "target.batches: prune.keep, score.until_certain and score.method: focused leave "
                 "out what the budgets at one batch do not need; use them with one target.batch"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_meter_takes_what_is_given(self) -> Self:
         if self.target.calibration and self.target.meter != "roofline":
             raise ValueError(
                 f"target.calibration: the meter roofline reads it, target.meter is "
