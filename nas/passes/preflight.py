@@ -82,7 +82,7 @@ def _require_precisions(context: PassContext) -> None:
     from search_spaces import load_space
 
     config = context.config
-    if not load_space(config.space).quantised:
+    if not load_space(config.space).precisions:
         return
     for name in sorted({"tensorrt_rtx", "tensorrt"} & set(config.export.formats)):
         raise ConfigError(

@@ -45,7 +45,7 @@ def quantised(data: SlotData, spec: BlockSpec, sources: Mapping[BlockSpec, Built
     return Built(spec, block, data.error(block), 0.0 if source is None else source.sliced_error)
 
 
-def finished_in_eight_bits(
+def finished_quantised(
     data: SlotData, spec: BlockSpec, sources: Mapping[BlockSpec, Built]
 ) -> Trained:
     """As `quantised`, as the build keeps it."""

@@ -152,10 +152,10 @@ def test_a_run_chooses_eight_bits_and_exports_them_behind_gates(
     path = onnx_path(view.context, "student")
     before = {p.name: p.read_bytes() for p in path.parent.iterdir()}
 
-    from nas.backends.onnx._int8 import Int8Weight
+    from nas.backends.onnx._quantised import QuantisedWeight
 
-    steps = Int8Weight.steps
-    monkeypatch.setattr(Int8Weight, "steps", lambda self: 1.5 * steps(self))
+    steps = QuantisedWeight.steps
+    monkeypatch.setattr(QuantisedWeight, "steps", lambda self: 1.5 * steps(self))
     again = artefacts(**settings, distill={"steps": 5})
     with pytest.raises(PassError, match=r"model\.onnx: .* is allowed"):
         again.exported  # noqa: B018

@@ -26,7 +26,7 @@ def test_every_block_and_the_teachers_own_is_a_candidate_in_each_precision() -> 
             "ffn": {"width_percent": [50], "precision": "int8_dynamic", "skip": False},
         }
     )
-    assert space.quantised
+    assert space.precisions == {"int8", "int8_dynamic"}
     assert _labels(space) == {
         "attention": ["kv1", "linear", "kv2-int8", "kv1-int8", "linear-int8", "skip"],
         "ffn": ["w48-int8_dynamic", "w24-int8_dynamic", "linear-int8_dynamic"],
@@ -35,7 +35,7 @@ def test_every_block_and_the_teachers_own_is_a_candidate_in_each_precision() -> 
 
 def test_a_space_without_a_word_on_it_is_as_before() -> None:
     space = load_space("decoder")
-    assert not space.quantised
+    assert not space.precisions
     assert "precision" not in space.model_dump_json()
     assert not any("int8" in c.id for c in space.candidates(SHAPE))
     candidate = Candidate.model_validate(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from nas.backends.onnx._int8 import require_float32
 from nas.backends.onnx._modules import (
     CachedBlock,
     EncoderEpilogue,
@@ -24,6 +23,7 @@ from nas.backends.onnx._modules import (
     Prologue,
     TypedEncoderPrologue,
 )
+from nas.backends.onnx._quantised import require_float32
 from nas.backends.onnx._template import Dims, Signature, Template, export_part
 from nas.chain import DecoderChain, EncoderChain, make_slot
 from nas.errors import CapabilityError, PassError

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Int8Weight:
+class QuantisedWeight:
     """The weight [out, in] of a layer of eight bits, in floating point."""
 
     weight: Tensor
@@ -40,14 +40,14 @@ class Int8Weight:
         return weight_levels(self.weight.detach())[1].to("cpu", torch.float32)
 
 
-Weight = Tensor | Int8Weight
+Weight = Tensor | QuantisedWeight
 
 
 def weights_of(module: nn.Module) -> dict[str, Weight]:
     """All parameters of a slot by name, those of layers of eight bits as such."""
     found: dict[str, Weight] = dict(module.named_parameters())
     for name, layer in quantised_layers(module).items():
-        found[f"{name}.weight"] = Int8Weight(layer.weight, layer.precision)
+        found[f"{name}.weight"] = QuantisedWeight(layer.weight, layer.precision)
     return found
 
 
@@ -60,14 +60,14 @@ def require_float32(spec: BlockSpec, dtype: str) -> None:
         )
 
 
-class Int8Products:
+class QuantisedProducts:
     """Products with weights of eight bits, in one instance of a template."""
 
     def __init__(self, composer: Composer, prefix: str) -> None:
         self._composer, self._prefix = composer, prefix
         self._inputs: dict[ir.Value, Mapping[str, ir.Value]] = {}
 
-    def product(self, x: ir.Value, name: str, weight: Int8Weight) -> ir.Value:
+    def product(self, x: ir.Value, name: str, weight: QuantisedWeight) -> ir.Value:
         """`x @ weight.T`; `name` is the weight's."""
         name, composer = f"{self._prefix}{name}", self._composer
         levels = composer.add_lazy(f"{name}.int8", weight.levels, weight.weight.T.shape, "INT8")

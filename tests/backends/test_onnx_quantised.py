@@ -20,7 +20,7 @@ from nas.backends.onnx import (
     export_onnx,
     save_model,
 )
-from nas.backends.onnx._int8 import Int8Products, Int8Weight
+from nas.backends.onnx._quantised import QuantisedProducts, QuantisedWeight
 from nas.backends.onnx._stack import stack_slots
 from nas.backends.onnxruntime import open_session
 from nas.blocks import (
@@ -138,8 +138,8 @@ def test_a_network_of_eight_bits_passes_its_gate_with_a_cache_and_padding(tmp_pa
 def test_a_file_of_other_steps_fails_its_gate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = Int8Weight.steps
-    monkeypatch.setattr(Int8Weight, "steps", lambda self: steps(self).flip(0))
+    steps = QuantisedWeight.steps
+    monkeypatch.setattr(QuantisedWeight, "steps", lambda self: steps(self).flip(0))
     chain = tiny_chain(SHAPE, EIGHT_BITS)
     artifact = export_onnx(chain, tmp_path)
     with pytest.raises(PassError, match="does not compute this network"):
@@ -193,28 +193,30 @@ def test_the_comparison_is_torchs_own_walk(tmp_path: Path) -> None:
 
 def _wrong_zero_point(monkeypatch: pytest.MonkeyPatch) -> None:
     """The zero point is no input of the product."""
-    node = Int8Products._node
+    node = QuantisedProducts._node
 
-    def without(self: Int8Products, operator: str, name: str, inputs: list, *rest, **attributes):
+    def without(
+        self: QuantisedProducts, operator: str, name: str, inputs: list, *rest, **attributes
+    ):
         kept = inputs[:2] if operator == "MatMulInteger" else inputs
         return node(self, operator, name, kept, *rest, **attributes)
 
-    monkeypatch.setattr(Int8Products, "_node", without)
+    monkeypatch.setattr(QuantisedProducts, "_node", without)
 
 
 def _one_wrong_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of one layer stand in another order."""
-    steps, width = Int8Weight.steps, 48
+    steps, width = QuantisedWeight.steps, 48
 
-    def flipped(self: Int8Weight) -> torch.Tensor:
+    def flipped(self: QuantisedWeight) -> torch.Tensor:
         return steps(self).flip(0) if self.weight.shape[0] == width else steps(self)
 
-    monkeypatch.setattr(Int8Weight, "steps", flipped)
+    monkeypatch.setattr(QuantisedWeight, "steps", flipped)
 
 
 def _levels_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    levels = Int8Weight.levels
-    monkeypatch.setattr(Int8Weight, "levels", lambda self: (levels(self) - 1).contiguous())
+    levels = QuantisedWeight.levels
+    monkeypatch.setattr(QuantisedWeight, "levels", lambda self: (levels(self) - 1).contiguous())
 
 
 @pytest.mark.parametrize("fault", [_wrong_zero_point, _one_wrong_step, _levels_off_by_one])
