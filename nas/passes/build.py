@@ -420,7 +420,7 @@ def closed_forms(
     data: SlotData, candidates: Sequence[Candidate], drafts: FindDraft | None = None
 ) -> list[Built]:
     """Closed forms of all `candidates` at one slot, in their order; drafts are taken as found.
-    Those of eight bits are made from the closed forms of their structure."""
+    Those that round are made from the closed forms of their structure."""
     made = {c: block for c in candidates if (block := drafts and drafts(c))}
     wanted = [*candidates, *float_sources(data.shape, [c for c in candidates if c not in made])]
     floats = [c for c in wanted if c not in made and not is_quantised(c)]

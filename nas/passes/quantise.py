@@ -1,4 +1,4 @@
-"""Quantise: blocks of eight bits, each from the float block of the same structure.
+"""Quantise: blocks that round, each from the float block of the same structure.
 
 That block is finished by then (closed form, local distillation), and nothing is trained again: what
 rounding costs is in the scores. The teacher's own block is one of them.

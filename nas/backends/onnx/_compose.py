@@ -95,7 +95,7 @@ class Composer:
     ) -> list[ir.Value]:
         """Copy a template's nodes. `weights` are tensors, or values that are in the graph already.
 
-        A weight that the template only transposes is stored transposed; one of eight bits brings
+        A weight that the template only transposes is stored transposed; one that is rounded brings
         the operators that multiply by it.
         """
         if template.opset != self._opset:
@@ -215,7 +215,7 @@ class _Scope:
         if value.name not in self._bound:
             weight = self._weights[value.name]
             if isinstance(weight, QuantisedWeight) or value in self._quantised:
-                raise PassError(f"{self._prefix}{value.name}: no product to put in eight bits")
+                raise PassError(f"{self._prefix}{value.name}: no product to round")
             name = f"{self._prefix}{value.name}"
             self._bound[value.name] = (
                 self._composer.add_weight(name, weight) if isinstance(weight, Tensor) else weight
