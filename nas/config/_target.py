@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -58,8 +58,31 @@ class TargetConfig(Section):
         if not isinstance(data, dict) or not isinstance(data.get("batches"), (list, tuple)):
             return data
         own, given = data.get("batch", 1), data.get("scenarios") or {}
-        others = {f"batch-{b}": {"batch": b} for b in data["batches"] if b != own}
-        return {**data, "scenarios": {**others, **given}} if isinstance(given, dict) else data
+        if not isinstance(given, dict):
+            return data
+        made = {f"batch-{b}": b for b in data["batches"] if b != own}
+        others = {name: _with_batch(given.get(name), batch) for name, batch in made.items()}
+        return {**data, "scenarios": {**given, **others}}
+
+    @model_validator(mode="after")
+    def _batches_are_what_they_are_called(self) -> Self:
+        for batch in self.batches:
+            name = f"batch-{batch}"
+            if name not in self.scenarios:
+                continue
+            under, wanted = self.in_scenario(name), {"batch": batch, **self._lengths}
+            for field, value in wanted.items():
+                if getattr(under, field) != value:
+                    raise ValueError(
+                        f"target.scenarios.{name}.{field}: {getattr(under, field)} is given, but "
+                        f"target.batches chooses {name} with {value}; leave it out, or give the "
+                        f"scenario another name"
+                    )
+        return self
+
+    @property
+    def _lengths(self) -> dict[str, int]:
+        return {"prompt_tokens": self.prompt_tokens, "output_tokens": self.output_tokens}
 
     @property
     def every_batch(self) -> tuple[int, ...]:
@@ -69,3 +92,12 @@ class TargetConfig(Section):
     def at_batch(self, batch: int) -> TargetConfig:
         """The target under its own conditions, with one of `every_batch`."""
         return self if batch == self.batch else self.in_scenario(f"batch-{batch}")
+
+
+def _with_batch(given: Any, batch: Any) -> Any:
+    """What the user says of a batch that may be chosen (its table, say), and the batch."""
+    if isinstance(given, ScenarioConfig):
+        given = vars(given)
+    if not isinstance(given, dict | None):
+        return given  # refused where it stands
+    return {"batch": batch, **{k: v for k, v in (given or {}).items() if v is not None}}

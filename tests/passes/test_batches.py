@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from nas.config import TargetConfig, validate_config
 from nas.errors import ConfigError, InfeasibleError
@@ -36,10 +37,35 @@ def test_each_batch_is_measured_as_a_scenario() -> None:
     assert TargetConfig.model_validate(target.model_dump()) == target
 
 
-def test_a_batch_may_name_its_own_table() -> None:
-    scenarios = {"batch-4": {"batch": 4, "table": "b4.csv"}}
+@pytest.mark.parametrize(
+    "given", [{"table": "b4.csv"}, {"batch": 4, "table": "b4.csv"}, {"batch": None}, None]
+)
+def test_what_is_said_of_a_batch_leaves_its_size_alone(given: dict[str, Any] | None) -> None:
+    scenarios = {"batch-4": given, "chat": {"prompt_tokens": 9}}
     target = TargetConfig.model_validate({"batches": [4], "scenarios": scenarios})
-    assert str(target.scenarios["batch-4"].table) == "b4.csv"
+    assert target.at_batch(4).batch == 4
+    table = target.scenarios["batch-4"].table
+    assert str(table) == ("b4.csv" if given and "table" in given else "None")
+    assert target.in_scenario("chat").batch == 1
+    again = {**vars(target), "scenarios": target.scenarios}
+    assert TargetConfig.model_validate(again) == target
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"prompt_tokens": 64}, r"batch-4\.prompt_tokens: 64 is given.*batch-4 with 512"),
+        ({"output_tokens": 1}, r"batch-4\.output_tokens"),
+        ({"batch": 8}, r"batch-4\.batch: 8 is given.*with 4"),
+    ],
+)
+def test_a_batch_with_other_conditions_than_its_name_is_refused(
+    given: dict[str, int], words: str
+) -> None:
+    with pytest.raises(ValidationError, match=words):
+        TargetConfig.model_validate({"batches": [4], "scenarios": {"batch-4": given}})
+    free = TargetConfig.model_validate({"scenarios": {"batch-4": given}})
+    assert free.in_scenario("batch-4") != free
 
 
 @pytest.mark.parametrize("wanted", [1, 4, 16])
