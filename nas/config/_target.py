@@ -66,7 +66,7 @@ class TargetConfig(Section):
 
     @model_validator(mode="after")
     def _batches_are_what_they_are_called(self) -> Self:
-        for batch in self.batches:
+        for batch in self.every_batch if self.batches else ():
             name = f"batch-{batch}"
             if name not in self.scenarios:
                 continue

@@ -1,7 +1,7 @@
 """Block libraries that no run made: read a file, ask for a choice, get certified answers."""
 
 from nas.libraries._answer import Answer, Answers, Diagnosis, JointAnswer, Relaxation
-from nas.libraries._front import solve_front
+from nas.libraries._front import solve_front, solve_fronts
 from nas.libraries._library import BlockLibrary
 from nas.libraries._plane import Axis, Plane
 from nas.libraries._query import Diverse, Query, Sweep, check_sweeps
@@ -25,5 +25,6 @@ __all__ = [
     "check_sweeps",
     "read_library",
     "solve_front",
+    "solve_fronts",
     "solve_library",
 ]

@@ -57,7 +57,7 @@ class Answer(BaseModel):
     """A verified solution (see `nas.ir.Solution`), the budgets it meets, and their prices in words.
 
     With status `infeasible` there are no numbers and no choice, and `infeasibility` is set.
-    `uncertainty` is set where it was asked for.
+    `uncertainty` is set where it was asked for, `batch` where the target lets it be chosen.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,6 +77,7 @@ class Answer(BaseModel):
     seconds: float
     infeasibility: Diagnosis | None = None
     uncertainty: Uncertainty | None = None
+    batch: int | None = None
 
     @classmethod
     def of(cls, problem: Problem, solution: Solution, why: Diagnosis | None = None) -> Self:

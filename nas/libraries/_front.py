@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from nas.ir.problem import Problem
 from nas.libraries._answer import Answer, Answers
@@ -20,27 +22,96 @@ def solve_front(
     too. Where nothing is feasible under the loosest
     limits the answer is their diagnosis. Raises PassError as `solver` and `verify` do.
     """
+    points = _verified(problem, axes, solver, time_limit_s)
+    kept = front(points)
+    if not kept:
+        return _none(points, time_limit_s)
+    answers = [Answer.of(point.problem, point.solution) for point in kept]
+    return Answers(answers, _notes(len(points), len(kept), points), _plane(axes, points))
+
+
+def solve_fronts(
+    batches: Mapping[int, tuple[Problem, Sequence[Axis]]],
+    solver: Solver,
+    time_limit_s: float | None,
+) -> Answers:
+    """As `solve_front`, where the batch is a choice, too: at each point that at which least is
+    lost, of two that lose the same the smaller. The axes of all batches have the same values."""
+    every = {b: _verified(p, axes, solver, time_limit_s) for b, (p, axes) in batches.items()}
+    first = next(iter(batches))
+    best: dict[tuple[int, ...], _AtBatch] = {}
+    for batch in sorted(batches):
+        for point in every[batch]:
+            here = _AtBatch(batch, point, tuple(batches[batch][1]))
+            known = best.get(point.place)
+            if point.feasible and (known is None or here.loss < known.loss):
+                best[point.place] = here
+    if not best:
+        return _none(every[first], time_limit_s)
+    kept: list[_AtBatch] = []
+    for choice in sorted(best.values(), key=lambda c: (c.spent, c.loss, c.batch, c.point.place)):
+        if not any(other.no_worse_than(choice) for other in kept):
+            kept.append(choice)
+    searches = [point for points in every.values() for point in points]
+    points = [best[p.place].point if p.place in best else p for p in every[first]]
+    notes = _notes(len(points), len(kept), searches)
+    return Answers([choice.answer() for choice in kept], notes, _plane(batches[first][1], points))
+
+
+@dataclass(frozen=True)
+class _AtBatch:
+    """A feasible point, and the batch that its costs are of."""
+
+    batch: int
+    point: SweepPoint
+    axes: tuple[Axis, ...]
+
+    @property
+    def loss(self) -> float:
+        assert self.point.solution.objective is not None
+        return self.point.solution.objective
+
+    @cached_property
+    def spent(self) -> tuple[float, ...]:
+        """The swept costs over what the first value of each axis allows at this batch: less is
+        nearer to the tight end of what the user asked for, whatever the batch."""
+        costs = {budget.name: budget.cost for budget in self.point.problem.budgets}
+        totals = self.point.solution.costs
+        return tuple(totals[costs[axis.budget]] / axis.limits[0] for axis in self.axes)
+
+    def no_worse_than(self, other: _AtBatch) -> bool:
+        less = all(mine <= their for mine, their in zip(self.spent, other.spent, strict=True))
+        return less and self.loss <= other.loss
+
+    def answer(self) -> Answer:
+        found = Answer.of(self.point.problem, self.point.solution)
+        return found.model_copy(update={"batch": self.batch})
+
+
+def _verified(
+    problem: Problem, axes: Sequence[Axis], solver: Solver, time_limit_s: float | None
+) -> list[SweepPoint]:
     limits = {axis.budget: axis.limits for axis in axes}
     points = sweep(problem, limits, solver=solver, time_limit_s=time_limit_s)
     for point in points:
         verify(point.problem, point.solution)
-    kept = front(points)
-    if not kept:
-        loosest = next(point for point in points if point.searched)
-        return Answers([certified(loosest.problem, loosest.solution, time_limit_s)])
-    answers = [Answer.of(point.problem, point.solution) for point in kept]
-    return Answers(answers, _notes(points, len(kept)), _plane(axes, points))
+    return points
 
 
-def _notes(points: Sequence[SweepPoint], kept: int) -> tuple[str, ...]:
-    count, searched = len(points), sum(point.searched for point in points)
-    notes = []
+def _none(points: Sequence[SweepPoint], time_limit_s: float | None) -> Answers:
+    loosest = next(point for point in points if point.searched)
+    return Answers([certified(loosest.problem, loosest.solution, time_limit_s)])
+
+
+def _notes(count: int, kept: int, searches: Sequence[SweepPoint]) -> tuple[str, ...]:
+    searched, notes = sum(point.searched for point in searches), []
     if kept < count:
         notes.append(
             f"{count - kept} of {count} points left out: infeasible, or no better than another"
         )
-    if searched < count:
-        notes.append(f"{count - searched} of {count} points followed from others without a search")
+    if searched < len(searches):
+        left = len(searches) - searched
+        notes.append(f"{left} of {len(searches)} points followed from others without a search")
     return tuple(notes)
 
 

@@ -93,8 +93,9 @@ def _overview(answers: Sequence[Answer]) -> RenderableType:
     limits = [{budget.name: budget.limit for budget in answer.budgets} for answer in answers]
     varying = [name for name in limits[0] if len({each[name] for each in limits}) > 1]
     costs = list(answers[0].costs)
+    batch = ["batch"] if any(answer.batch is not None for answer in answers) else []
     columns = (
-        *("#", *(f"limit of {name}" for name in varying), *costs),
+        *("#", *(f"limit of {name}" for name in varying), *batch, *costs),
         *("objective", "gap", "status", "differs", "loss"),
     )
     most = max((answer.objective or 0.0) for answer in answers)
@@ -102,6 +103,7 @@ def _overview(answers: Sequence[Answer]) -> RenderableType:
         (
             i + 1,
             *(number(limits[i][name]) for name in varying),
+            *(str(answer.batch) for _ in batch),
             *(number(answer.costs[cost]) for cost in costs),
             _exact(answer.objective),
             _gap(answer),

@@ -31,7 +31,7 @@ def profile_layers(
     conditions. A profiler slows small operators down: shares and differences are what counts.
 
     On a CPU alone: a GPU's providers join layers, or return before their work is done."""
-    config, target = context.config, context.config.target
+    config, target = context.config, context.config.target.at_batch(context.batch)
     measured_here = target.meter == "onnxruntime" and target.provider == "cpu"
     if not measured_here or "onnx" not in config.export.formats:
         return LayerProfiles()
@@ -53,7 +53,7 @@ def _phase(context: PassContext, student: Architecture, phase: Phase, folder: Pa
     from nas.backends.onnxruntime import network_timer, open_network
 
     shape = context.shape
-    target = seen_by(context.config.target, shape)
+    target = seen_by(context.config.target.at_batch(context.batch), shape)
     profile = load_profile(target.hardware)
     if profile.name == "local":
         profile = with_measured_figures(profile)

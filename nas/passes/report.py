@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
+from nas.config import TargetConfig
 from nas.ir import (
     Architecture,
     BlockSpec,
+    Budget,
     Conditions,
     KeepTeacher,
     Option,
@@ -22,6 +24,7 @@ from nas.ir import (
     PictureShape,
     RefineStep,
     Slot,
+    Solution,
 )
 from nas.passes._context import PassContext
 from nas.passes.export import export_units
@@ -87,6 +90,7 @@ def summarise(artefacts: Artefacts) -> Summary:
     context, config = artefacts.context, artefacts.context.config
     solution = artefacts.refined  # first: it may choose the batch that the budgets are of
     problem = make_problem(context, artefacts.costs, artefacts.usable, artefacts.scores)
+    names = _scenarios(context)
     return Summary(
         name=config.name,
         created_at=datetime.now(UTC),
@@ -98,28 +102,78 @@ def summarise(artefacts: Artefacts) -> Summary:
             hardware=config.target.hardware,
             meter=config.target.meter,
             output_tokens=config.target.output_tokens,
-            conditions=_conditions(artefacts.costs),
+            conditions=_conditions(_table(artefacts.costs, names[None])),
             scenarios={
                 name: ScenarioSummary(
-                    output_tokens=config.target.in_scenario(name).output_tokens,
-                    conditions=_conditions(table),
+                    output_tokens=_target(context, scenario).output_tokens,
+                    conditions=_conditions(_table(artefacts.costs, scenario)),
                 )
-                for name, table in artefacts.costs.scenarios.items()
+                for name, scenario in names.items()
+                if name is not None
             },
+            batch_losses=_batch_losses(context),
         ),
         environment=this_environment(),
         slots=tuple(_slots(artefacts, problem.slots)),
-        outside=_costs(fixed_costs(context, artefacts.costs)),
+        outside=_costs(_at_chosen_batch(context, fixed_costs(context, artefacts.costs))),
         solution=SolutionSummary.of(
             solution, _certainty(artefacts.uncertainty), _refinement(context)
         ),
-        budgets=tuple(BudgetSummary.of(budget, solution) for budget in problem.budgets),
+        budgets=tuple(_budget(context, budget, solution) for budget in problem.budgets),
         layers=artefacts.layers.phases,
         models=tuple(_models(artefacts)),
         tasks=tuple(TaskSummary.model_validate(t) for t in artefacts.tasks),
         passes=tuple(_passes(context)),
         files=tuple(_files(context, ("teacher", *artefacts.architectures))),
     )
+
+
+def _scenarios(context: PassContext) -> dict[str | None, str | None]:
+    """Name in the summary -> name in the cost tables of every set of conditions, None for those of
+    models without a scenario: the summary's are those of the batch that was chosen."""
+    target, prefix = context.config.target, _prefix(context)
+    names: dict[str | None, str | None] = {None: None, **{n: n for n in target.scenarios}}
+    if prefix:
+        names[None] = prefix[:-1]
+        del names[prefix[:-1]]
+        names[f"batch-{target.batch}"] = None
+    return names
+
+
+def _prefix(context: PassContext) -> str:
+    """What opens the names of costs at the batch that was chosen."""
+    batch = context.batch
+    return "" if batch == context.config.target.batch else f"batch-{batch}."
+
+
+def _at_chosen_batch(context: PassContext, costs: Mapping[str, float]) -> dict[str, float]:
+    """Costs whose plain names are of the batch that was chosen."""
+    prefix = _prefix(context)
+    here = {n.removeprefix(prefix): v for n, v in costs.items() if prefix and n.startswith(prefix)}
+    return {**costs, **here}
+
+
+def _table(table: CostTable, scenario: str | None) -> CostTable:
+    return table if scenario is None else table.scenarios[scenario]
+
+
+def _target(context: PassContext, scenario: str | None) -> TargetConfig:
+    target = context.config.target
+    return target if scenario is None else target.in_scenario(scenario)
+
+
+def _batch_losses(context: PassContext) -> dict[int, float | None]:
+    if len(context.config.target.every_batch) == 1:
+        return {}
+    losses: dict[str, float | None] = context.run.require("solve/batch").data["losses"]
+    return {int(batch): loss for batch, loss in losses.items()}
+
+
+def _budget(context: PassContext, budget: Budget, solution: Solution) -> BudgetSummary:
+    found, prefix = BudgetSummary.of(budget, solution), _prefix(context)
+    if found.name.startswith("scenarios."):
+        return found
+    return found.model_copy(update={"cost": found.cost.removeprefix(prefix)})
 
 
 def _conditions(table: CostTable) -> tuple[Conditions, ...]:
@@ -204,7 +258,8 @@ def _option(
     shape, name = artefacts.context.shape, f"{slot.id}/{option.variant}"
     spec = specs.get(name, KeepTeacher())
     kept = width_kept(spec, shape, slot.kind)
-    costs = {**option.costs, "kv_mib": option.costs["kv_mib_per_sequence"]}
+    costs = _at_chosen_batch(artefacts.context, option.costs)
+    costs["kv_mib"] = costs["kv_mib_per_sequence"]
     named = Option(variant=option.variant, loss=option.loss, costs=costs)
     scores = artefacts.scores.get(name)
     record = artefacts.context.run.record(f"build/{name}")
@@ -249,10 +304,11 @@ def _model(
 ) -> ModelSummary:
     context = artefacts.context
     costs = total_costs(context, artefacts.all_costs, architecture.items(context.shape))
+    mine = _at_chosen_batch(context, costs)
     roles = {"teacher": "teacher", "student": "student"}
     latency = [
         _latency(artefacts, name, phase, scenario, costs, teacher)
-        for scenario in (None, *artefacts.costs.scenarios)
+        for scenario in _scenarios(context).items()
         for phase in artefacts.costs.phases
     ]
     quality = artefacts.quality
@@ -261,9 +317,9 @@ def _model(
             "name": name,
             "role": roles.get(name, "baseline"),
             "description": _describe(context, name, architecture),
-            "params_m": costs["params_m"],
-            "memory_mib": costs["memory_mib"],
-            "kv_mib_per_sequence": costs["kv_mib_per_sequence"],
+            "params_m": mine["params_m"],
+            "memory_mib": mine["memory_mib"],
+            "kv_mib_per_sequence": mine["kv_mib_per_sequence"],
             "latency": tuple(latency),
             "quality_before": None if name == "teacher" else _quality(quality["before"], name),
             "quality": _quality(quality["after"], name),
@@ -277,19 +333,21 @@ def _latency(
     artefacts: Artefacts,
     name: str,
     phase: Phase,
-    scenario: str | None,
+    scenario: tuple[str | None, str | None],
     costs: Mapping[str, float],
     teacher: ModelSummary | None,
 ) -> PhaseLatency:
-    """The teacher's own row has a speed-up of 1."""
-    profile, table, prefix = artefacts.measured, artefacts.costs, ""
-    if scenario is not None:
-        profile = profile.scenarios.get(scenario, type(profile)())
-        table, prefix = table.scenarios[scenario], f"{scenario}."
-    reference = teacher.latency_of(phase, scenario) if teacher else None
+    """The teacher's own row has a speed-up of 1. `scenario`: its name in the summary, and in the
+    cost tables."""
+    shown, known = scenario
+    profile, table = artefacts.measured, _table(artefacts.costs, known)
+    prefix = "" if known is None else f"{known}."
+    if known is not None:
+        profile = profile.scenarios.get(known, type(profile)())
+    reference = teacher.latency_of(phase, shown) if teacher else None
     return PhaseLatency.of(
         phase,
-        scenario=scenario,
+        scenario=shown,
         predicted_ms=costs[f"{prefix}{phase}_ms"],
         measured=profile.networks.get(name, {}).get(phase),
         pace=profile.pace(artefacts.context, table, phase),

@@ -53,7 +53,9 @@ def solve(
     tried = {str(b): found[b].objective if b in found else None for b in batches}
     data = {"batch": best, "losses": tried}
     files = {"solutions/batch.json": json_writer(data)}
-    context.run.store("solve/batch", content_key("batch", data), files, data)
+    key = content_key("batch", data)
+    if context.run.fetch("solve/batch", key) is None:
+        context.run.store("solve/batch", key, files, data)
     losses = ", ".join(f"{b}: {'-' if v is None else f'{v:.4g}'}" for b, v in tried.items())
     context.progress.say(f"batch {best} is chosen (summed loss by batch: {losses})")
     return found[best]

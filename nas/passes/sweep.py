@@ -8,7 +8,7 @@ import numpy as np
 
 from nas.config import RunConfig, with_budget
 from nas.ir import Candidate
-from nas.libraries import Answers, Axis, Sweep, check_sweeps, solve_front
+from nas.libraries import Answers, Axis, Sweep, check_sweeps, solve_front, solve_fronts
 from nas.meters import CostTable
 from nas.passes._context import PassContext
 from nas.passes.solve import make_budgets, make_problem
@@ -35,24 +35,39 @@ def sweep(
     scores: Mapping[str, np.ndarray],
     sweeps: Sequence[Sweep],
 ) -> Answers:
-    """The certified front; the configuration of `context` must be one that `loosened` made.
+    """The certified front; the configuration of `context` must be one that `loosened` made. Where
+    the batch is a choice, each point has that at which least is lost.
 
     Raises PassError as the solver does.
     """
-    problem = make_problem(context, table, candidates, scores)
-    axes = [_axis(context, table, asked) for asked in sweeps]
-    config = context.config.solve
-    return solve_front(problem, axes, create_solver(config.solver), config.time_limit_s)
+    config, candidates = context.config.solve, tuple(candidates)
+    batches = {
+        batch: (
+            make_problem(context, table, candidates, scores, batch=batch),
+            [_axis(context, table, asked, batch) for asked in sweeps],
+        )
+        for batch in context.config.target.every_batch
+    }
+    solver = create_solver(config.solver)
+    if len(batches) == 1:
+        ((problem, axes),) = batches.values()
+        return solve_front(problem, axes, solver, config.time_limit_s)
+    return solve_fronts(batches, solver, config.time_limit_s)
 
 
-def _axis(context: PassContext, table: CostTable, asked: Sweep) -> Axis:
-    """The limits on a cost that the values of a budget mean, such as milliseconds of a speed-up."""
+def _axis(context: PassContext, table: CostTable, asked: Sweep, batch: int) -> Axis:
+    """The limits on a cost that the values of a budget mean at a batch, such as milliseconds of a
+    speed-up."""
     of_a_phase = asked.path.split(".")[-1] in ("latency_ms", "speedup")
     name = f"{asked.path}.prefill" if of_a_phase else asked.path
     limits = []
     for value in asked.values:
         budgets = with_budget(context.config, asked.path, value, f"--sweep {asked.path}").budgets
         limits.append(
-            next(b.limit for b in make_budgets(context, table, budgets) if b.name == name)
+            next(
+                budget.limit
+                for budget in make_budgets(context, table, budgets, batch)
+                if budget.name == name
+            )
         )
     return Axis(asked.path, asked.values, name, tuple(limits))

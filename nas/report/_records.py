@@ -68,6 +68,9 @@ class TargetSummary(ScenarioSummary):
     meter: str
     scenarios: dict[str, ScenarioSummary] = Field(default_factory=dict)
     """Further conditions by name."""
+    batch_losses: dict[int, float | None] = Field(default_factory=dict)
+    """Where the batch was a choice: summed loss of the best student at each, None where none meets
+    the budgets. That of `conditions` was chosen; the others are scenarios."""
 
     def under(self, scenario: str | None) -> ScenarioSummary | None:
         """The conditions of a scenario, or the target's own; None for an unknown scenario."""

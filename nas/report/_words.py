@@ -73,10 +73,15 @@ def conditions_in_words(summary: Summary) -> str:
         f"{c.runtime} {c.runtime_version}",
         c.dtype,
         f"{c.threads} thread{'s' if c.threads != 1 else ''}",
-        f"batch {c.batch}",
+        f"batch {c.batch}{_chosen_from(summary)}",
         *([] if summary.pictures else [f"{count(c.prompt_tokens)} prompt tokens"]),
     ]
     return " \N{MIDDLE DOT} ".join(parts)
+
+
+def _chosen_from(summary: Summary) -> str:
+    batches = summary.target.batch_losses
+    return f" (chosen from {', '.join(map(str, sorted(batches)))})" if batches else ""
 
 
 def verdict(summary: Summary) -> str:

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from nas.compiler import sweep_again
 from nas.config import TargetConfig, validate_config
 from nas.errors import ConfigError, InfeasibleError
+from nas.libraries import Sweep
 from nas.passes import Artefacts
 from nas.passes.measure import teacher_costs
+from nas.passes.report import summarise
 from nas.passes.solve import make_budgets, make_problem
+from nas.report import Summary, render_html
 from tests.passes.test_scenarios import student_ms, teacher_ms
 
 BATCHES = {"batches": [4, 16]}
@@ -135,8 +139,78 @@ def test_the_run_goes_on_with_the_chosen_batch(artefacts: Callable[..., Artefact
     assert view.context.batch == 16
     again = artefacts(target=BATCHES, budgets=budgets)
     assert again.context.batch == 16
+    assert again.report.exists()
+    assert not again.context.run.tally.done
     problem = make_problem(again.context, again.costs, again.usable, again.scores)
     assert {b.cost for b in problem.budgets} == {"batch-16.decode_ms", "params_m"}
+
+
+def test_the_report_is_of_the_chosen_batch(artefacts: Callable[..., Artefacts]) -> None:
+    """Its figures are those of a run that knows of no other batch."""
+    plain = artefacts(target=BATCHES)
+    rate = 0.99 * tokens_per_s(plain, 16, teacher_ms)
+    budgets = {"tokens_per_s": rate, "params_m": 0.03}
+    chosen = summarise(artefacts(target=BATCHES, budgets=budgets))
+    only = summarise(artefacts(target={"batch": 16}, budgets=budgets))
+    assert chosen.target.conditions == only.target.conditions
+    assert {c.batch for c in chosen.target.conditions} == {16}
+    assert {name: s.conditions[0].batch for name, s in chosen.target.scenarios.items()} == {
+        "batch-4": 4,
+        "batch-1": 1,
+    }
+    assert chosen.target.batch_losses.keys() == {1, 4, 16}
+    assert chosen.solution is not None
+    assert chosen.target.batch_losses[16] == chosen.solution.objective
+    assert only.target.batch_losses == {}
+    assert Summary.model_validate_json(chosen.model_dump_json()) == chosen
+    assert [(b.name, b.cost, b.value) for b in chosen.budgets] == [
+        (b.name, b.cost, b.value) for b in only.budgets
+    ]
+    assert chosen.outside == only.outside
+    assert chosen.slots == only.slots
+    for mine, theirs in zip(chosen.models, only.models, strict=True):
+        assert mine.memory_mib == theirs.memory_mib
+        assert mine.kv_mib_per_sequence == theirs.kv_mib_per_sequence
+        for phase in ("prefill", "decode"):
+            assert mine.latency_of(phase) == theirs.latency_of(phase)
+        slow, fast = mine.latency_of("decode", "batch-1"), mine.latency_of("decode")
+        assert slow is not None
+        assert fast is not None
+        assert slow.predicted_ms != fast.predicted_ms
+    assert "batch 16 (chosen from 1, 4, 16)" in render_html(chosen)
+
+
+def test_one_batch_is_no_choice(artefacts: Callable[..., Artefacts]) -> None:
+    found = summarise(artefacts(target={"batches": [1]}))
+    assert found.target.batch_losses == {}
+    assert not found.target.scenarios
+
+
+def test_a_sweep_takes_the_best_batch_at_each_point(artefacts: Callable[..., Artefacts]) -> None:
+    plain = artefacts(target=BATCHES)
+    rates = {b: tokens_per_s(plain, b, teacher_ms) for b in (1, 16)}
+    memory = 1.001 * teacher_costs(plain.context, plain.costs)["batch-4.memory_mib"]
+    budgets = {"memory_mib": memory, "tokens_per_s": rates[1]}
+    view = artefacts(target=BATCHES, budgets=budgets)
+    view.scores  # noqa: B018
+    asked = [Sweep.parse(f"tokens_per_s={0.9 * rates[1]}:{1.2 * rates[16]}:4")]
+    answers = sweep_again(view.context.config, view.context.run, asked)
+    assert isinstance(answers.found, list)
+    for answer in answers.found:
+        assert answer.batch is not None
+        (limit,) = (b.limit for b in answer.budgets if b.name == "tokens_per_s")
+        wanted = {"memory_mib": memory, "tokens_per_s": 1000 * answer.batch / limit}
+        alone = {}
+        for batch in (1, 4, 16):
+            try:
+                alone[batch] = artefacts(target={"batch": batch}, budgets=wanted).solution.objective
+            except InfeasibleError:
+                continue
+        assert answer.objective == pytest.approx(min(alone.values()))
+        assert answer.batch == min(alone, key=lambda b: (alone[b], b))
+    assert {answer.batch for answer in answers.found} == {1, 16}
+    losses = [answer.objective for answer in answers.found]
+    assert losses == sorted(losses, reverse=True)  # from the tightest on
 
 
 @pytest.mark.parametrize(
