@@ -43,14 +43,14 @@ from nas.passes.quantise import (
     is_quantised,
     quantised,
 )
-from nas.pruning import RungJudge, SlotOutlook
+from nas.pruning import RungJudge, SlotOutlook, rung_ends
 from nas.run import UnitRecord, Writer, content_key, json_writer
 
 
 @dataclass(frozen=True)
 class BlockRecord:
     """What meta.json says of a block; errors are held-out MSE over the teacher's own power.
-    `rung_errors` and `stopped` are as in `Trained`."""
+    `rung_errors`, `stopped`, `rung_steps` and `steps` are as in `Trained`."""
 
     sliced_error: float
     initial_error: float
@@ -60,6 +60,8 @@ class BlockRecord:
     seconds: float
     rung_errors: list[float] = field(default_factory=list)
     stopped: dict[str, Any] | None = None
+    rung_steps: list[int] = field(default_factory=list)
+    steps: int = 0
 
 
 FindDraft = Callable[[Candidate], Built | None]
@@ -84,8 +86,8 @@ def build(
     A block that could not be made is left out, where the run goes on without it. `extra` are blocks
     that only baselines need; their units belong to the pass solve. Blocks are the same with and
     without `drafts`. Those of slots with an outlook may stop at a rung; what is finished already
-    stays so. With `curves` a finished block that does not tell its errors at the rungs is made
-    again.
+    stays so. With `curves` a finished block that does not tell its errors at the present rungs is
+    made again.
     """
     wanted = tuple(candidates)
     units = {c: f"build/{c.id}" for c in wanted} | {c: f"solve/uniform/{c.id}" for c in extra}
@@ -117,8 +119,15 @@ def _stopped_key(finished: str, stopped: Mapping[str, Any] | None) -> str:
 
 
 def _lacks_curve(context: PassContext, record: UnitRecord) -> bool:
-    trained = record.data.get("trained_error") is not None
-    return context.config.build.rungs > 1 and trained and not record.data.get("rung_errors")
+    """Whether a block that was trained tells no errors at the rungs of the present schedule: it
+    learnt without rungs, or with others."""
+    config, known = context.config.build, record.data
+    if config.rungs == 1 or known.get("trained_error") is None:
+        return False
+    if not known.get("steps"):
+        return True
+    *pauses, _ = rung_ends(known["steps"], config.rungs, config.rung_factor)
+    return bool(known["rung_steps"] != pauses)
 
 
 class _Rungs:
@@ -413,6 +422,8 @@ def _record(trained: Trained) -> dict[str, Any]:
         "kept": trained.kept,
         "rung_errors": list(trained.rung_errors),
         "stopped": None if trained.stopped is None else vars(trained.stopped),
+        "rung_steps": list(trained.rung_steps),
+        "steps": trained.steps,
     }
 
 

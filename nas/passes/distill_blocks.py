@@ -22,8 +22,9 @@ from nas.pruning import rung_ends
 class Trained:
     """A block after the build. `kept` is `closed_form` or `trained`, whichever the held-out error
     prefers; `built.error` is that of the block kept. `rung_errors`: held-out errors after the rungs
-    that it passed or stopped at, but for the last. `stopped`: the step, of all steps, and the
-    reason, of a block that did not learn all the way."""
+    that it passed or stopped at, but for the last; `rung_steps`: the steps after which they were
+    taken, `steps`: those of the whole schedule. `stopped`: the step, of all steps, and the reason,
+    of a block that did not learn all the way."""
 
     built: Built
     initial_error: float
@@ -31,6 +32,8 @@ class Trained:
     kept: str
     rung_errors: tuple[float, ...] = ()
     stopped: Stopped | None = None
+    rung_steps: tuple[int, ...] = ()
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class _Learner:
         self._batches = _batches(data, config, seed)
         self._steps, self._step = _steps(data, config), 0
         self._errors: list[float] = []
+        self._paused: list[int] = []
         self.stopped: Stopped | None = None
 
     def learn(self, until: int) -> None:
@@ -123,8 +127,9 @@ class _Learner:
     def pause(self) -> float:
         """The share of the closed form's held-out error that is left."""
         self._errors.append(self._data.error(self._student.eval()))
+        self._paused.append(self._step)
         self._student.train()
-        return self._errors[-1] / max(self._before.error, 1e-30)
+        return share_left(self._errors[-1], self._before.error)
 
     def stop(self, reason: str) -> None:
         self.stopped = Stopped(self._step, self._steps, reason)
@@ -137,7 +142,18 @@ class _Learner:
         student = self._student.eval().requires_grad_(False)
         error = self._errors[-1] if self.stopped else self._data.error(student)
         found = _better(self._before, student, error)
-        return replace(found, rung_errors=tuple(self._errors), stopped=self.stopped)
+        return replace(
+            found,
+            rung_errors=tuple(self._errors),
+            stopped=self.stopped,
+            rung_steps=tuple(self._paused),
+            steps=self._steps,
+        )
+
+
+def share_left(error: float, initial_error: float) -> float:
+    """The share of the closed form's held-out error that is left; a closed form may have none."""
+    return error / max(initial_error, 1e-30)
 
 
 def _better(before: Built, student: Block, error: float) -> Trained:

@@ -25,6 +25,7 @@ from nas.ir import Architecture, BlockSpec, Candidate, Problem, Slot
 from nas.meters import CostTable
 from nas.passes._context import PassContext
 from nas.passes.build import build
+from nas.passes.distill_blocks import share_left
 from nas.passes.draft import Drafts
 from nas.passes.score import grouped, library_network, scoring_copy
 from nas.passes.solve import make_problem
@@ -291,7 +292,7 @@ def _lines(context: PassContext, tried: Trials, finished: Mapping[str, float]) -
         known = context.run.require(f"build/{name}").data
         if known.get("rung_errors"):
             drafts.append(means[name])
-            left.append([error / known["initial_error"] for error in known["rung_errors"]])
+            left.append([share_left(e, known["initial_error"]) for e in known["rung_errors"]])
             truth.append(loss)
     return fit_lines(drafts, left, truth, context.config.prune.confidence)
 

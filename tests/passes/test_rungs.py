@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,10 +16,11 @@ from nas.config import RunConfig
 from nas.errors import ConfigError
 from nas.executors import ProcessPool
 from nas.ir import Candidate, GatedFeedForward, Slot
-from nas.passes import Artefacts
+from nas.passes import Artefacts, PassContext
 from nas.passes.activations import slot_activations
 from nas.passes.build import block_keys, build, closed_forms
 from nas.passes.distill_blocks import cosine
+from nas.passes.prune import _lines
 from nas.pruning import RungJudge, SlotOutlook
 from nas.run import RunDirectory
 from tests.chaos.harness import contents
@@ -175,3 +178,38 @@ def test_an_eight_bit_block_stops_with_its_structure(
 def test_rungs_need_pruning(small_config: Callable[..., RunConfig]) -> None:
     with pytest.raises(ConfigError, match=r"build\.rungs.*prune\.keep"):
         small_config(build=RUNGS)
+
+
+@pytest.mark.parametrize("other", [{"rungs": 4}, {"rung_factor": 4.0}])
+def test_curves_of_other_rungs_are_made_again(
+    artefacts: Callable[..., Artefacts],
+    small_config: Callable[..., RunConfig],
+    tmp_path: Path,
+    other: dict[str, float],
+) -> None:
+    """The lines are those of a run that never had other rungs."""
+    artefacts(prune=PRUNE, build=RUNGS, baselines=[]).candidates  # noqa: B018
+    sections = {"prune": PRUNE, "build": {**RUNGS, **other}, "baselines": []}
+    changed = artefacts(**sections)
+    run = RunDirectory.create(tmp_path / "fresh")
+    fresh = Artefacts(PassContext(small_config(**sections), run))
+    found = []
+    for view in (changed, fresh):
+        view.candidates  # noqa: B018
+        found.append(view.context.run.require("prune/survivors").data)
+    assert found[0]["trials"] == found[1]["trials"]
+    assert found[0]["outlooks"] == found[1]["outlooks"]
+    assert changed.context.run.tally.done["build"] >= 1
+    again = artefacts(**sections)
+    again.candidates  # noqa: B018
+    assert "build" not in again.context.run.tally.done
+
+
+def test_a_closed_form_without_error_has_nothing_left() -> None:
+    records = {f"build/{n}": {"rung_errors": [n / 10], "initial_error": n / 5} for n in range(6)}
+    run = SimpleNamespace(require=lambda unit: SimpleNamespace(data=records[unit]))
+    config = SimpleNamespace(prune=SimpleNamespace(confidence=0.9))
+    names = {str(n): 0.1 * n for n in range(6)}
+    lines = _lines(SimpleNamespace(run=run, config=config), SimpleNamespace(means=names), names)  # type: ignore[arg-type]
+    assert len(lines) == 1
+    assert all(math.isfinite(value) for value in lines[0])
