@@ -21,6 +21,7 @@ from nas._numerics import autocast
 from nas.blocks import BlockContext
 from nas.chain import Chain, SlotModule
 from nas.config import AssembleConfig, BuildConfig
+from nas.data import tokens_a_sample
 from nas.ir import Architecture, ChainShape, KeepTeacher, precision_of
 from nas.passes.distill_blocks import cosine
 
@@ -62,12 +63,14 @@ def couple(
     seed: int,
     advance: Callable[[int], None],
 ) -> dict[str, list[Coupled]]:
-    """Train the pairs of `students` in place on token ids `windows` [sequences, tokens].
+    """Train the pairs of `students` in place on token ids `windows` [sequences, tokens], or on
+    pictures.
 
     The teacher is walked once for all of them. Batches, warm-up and the held-out share are those of
     local distillation. `advance` is called after each slot.
     """
     windows, at_once = windows.to(teacher.device), teacher.samples_at_once
+    per_step = max(1, build.batch_tokens // tokens_a_sample(windows))
     wanted = {name: set(pairs(chain.shape, chain.architecture)) for name, chain in students.items()}
     found: dict[str, list[Coupled]] = {name: [] for name in students}
     with torch.no_grad():
@@ -80,7 +83,7 @@ def couple(
         state = _pass(teacher.slot(k), state, context, at_once)
         for name, student in students.items():
             if k - 1 in wanted[name]:
-                lesson = _Lesson(before, state, context, at_once, build)
+                lesson = _Lesson(before, state, context, at_once, per_step, build)
                 layer = teacher.slot_ids[k].layer
                 found[name].append(lesson.teach(student, k - 1, layer, config, seed))
         advance(1)
@@ -104,6 +107,7 @@ class _Lesson:
     after: Tensor
     context: BlockContext
     at_once: int
+    per_step: int
     build: BuildConfig
 
     @property
@@ -154,15 +158,14 @@ class _Lesson:
         config: AssembleConfig,
         seed: int,
     ) -> None:
-        per_step = max(1, self.build.batch_tokens // self.before.shape[1])
-        steps = config.couple_epochs * math.ceil(self.fitted / per_step)
+        steps = config.couple_epochs * math.ceil(self.fitted / self.per_step)
         optimiser = torch.optim.AdamW(parameters, lr=config.couple_learning_rate, weight_decay=0.0)
         warmup = max(1, round(self.build.warmup_fraction * steps))
         generator = torch.Generator().manual_seed(seed)
         change = self.after[: self.fitted] - self.before[: self.fitted]
         power, step = change.pow(2).mean().clamp(min=1e-30), 0
         for _ in range(config.couple_epochs):
-            for rows in torch.randperm(self.fitted, generator=generator).split(per_step):
+            for rows in torch.randperm(self.fitted, generator=generator).split(self.per_step):
                 for group in optimiser.param_groups:
                     group["lr"] = config.couple_learning_rate * cosine(step, warmup, steps)
                 out = self._run(slots, self.before[rows])

@@ -7,11 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from nas.config import AssembleConfig, BuildConfig
 from nas.ir import Architecture, GatedFeedForward, LinearMap, Skip
 from nas.passes import Artefacts
 from nas.passes import assemble as assemble_pass
 from nas.passes.assemble import assemble, assemble_students, assembled
 from nas.passes.couple import couple, pairs
+from tests.vits import SIDE, tiny_vit
 
 PAIR = Architecture(choices={"layers.1.attention": LinearMap(), "layers.1.ffn": LinearMap()})
 COUPLE = {"couple_epochs": 6, "couple_tokens": 960, "couple_learning_rate": 3e-3}
@@ -70,6 +72,26 @@ def test_the_held_out_error_of_the_layer_falls(view: Artefacts) -> None:
     assert after < before
     for name, value in others.items():
         torch.testing.assert_close(value, kept[name], rtol=0, atol=0)
+
+
+def test_a_picture_counts_as_one_as_in_local_distillation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the number of its patches: 20 pictures are learnt from, 8 at a time."""
+    teacher, student = tiny_vit(architecture=Architecture()), tiny_vit(seed=1)
+    pictures = torch.randint(256, (25, 3, SIDE, SIDE), dtype=torch.uint8)
+    steps: list[tuple[int, int]] = []
+
+    def seen(step: int, warmup: int, total: int) -> float:
+        steps.append((step, total))
+        return 0.0
+
+    monkeypatch.setattr("nas.passes.couple.cosine", seen)
+    build = BuildConfig(batch_tokens=8, held_out_fraction=0.2)
+    config = AssembleConfig(couple_epochs=2)
+    found = couple(teacher, {"s": student}, pictures, config, build, 0, lambda n: None)
+    assert len(found["s"]) == 3
+    assert steps == [(step, 6) for _ in found["s"] for step in range(6)]
 
 
 def test_a_pair_that_learns_nothing_stays_as_it_was(view: Artefacts) -> None:
