@@ -149,6 +149,7 @@ def one_backward_of_drafts(
             draws=context.config.prune.draws,
             seed=context.config.seed,
             advance=advance,
+            folder=context.run.root,
         )
     means = expansion.single().mean(axis=0).tolist()
     scores = dict(zip(expansion.names, means, strict=True))

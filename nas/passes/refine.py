@@ -100,6 +100,7 @@ class Moves:
             self._ids,
             draws=self._context.config.refine.draws,
             seed=self._context.config.seed + n,
+            folder=self._context.run.root,
         )
         problem = _restricted(self._problem, set(expansion.names))
         return problem, expansion.quadratic([[name] for name in option_names(problem)])

@@ -15,6 +15,11 @@ from nas.compiler import compile_run
 from nas.config import RunConfig, TeacherConfig
 from nas.errors import CapabilityError, ConfigError, PassError
 from nas.executors import ProcessPool
+from nas.passes import Artefacts
+from nas.passes.draft import Drafts
+from nas.passes.prune import one_backward_of_drafts
+from nas.passes.refine import Moves
+from nas.passes.solve import make_problem
 from nas.run import RunDirectory
 from nas.streaming import StreamedChain, mapped_like
 from nas.teachers import load_teacher
@@ -141,6 +146,34 @@ def test_a_run_has_the_same_bytes(
     scores = {name for name in whole if name.startswith(("library/", "scores/"))}
     assert scores <= elsewhere.keys()
     assert all(elsewhere[name] == whole[name] for name in scores)
+
+
+@pytest.mark.parametrize("part", ["prune", "refine"])
+def test_states_of_all_slots_lie_in_the_run(
+    part: str,
+    artefacts: Callable[..., Artefacts],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folders: list[Path | None] = []
+
+    def noted(like: torch.Tensor, folder: Path | None, *rest: torch.dtype) -> torch.Tensor:
+        folders.append(folder)
+        return mapped_like(like, folder, *rest)
+
+    sections = {"teacher": {"stream": True}, "baselines": []}
+    if part == "prune":
+        view = artefacts(**sections, prune={"keep": 0.9, "trials": 0.1, "draws": 1})
+        drafts = Drafts(view.context)
+        drafts.make(view.space)
+        monkeypatch.setattr("nas.sensitivity._slotwise.mapped_like", noted)
+        one_backward_of_drafts(view.context, view.space, drafts)
+    else:
+        view = artefacts(**sections, refine={"rounds": 1, "radius": 2, "draws": 1})
+        problem = make_problem(view.context, view.costs, view.candidates, view.scores)
+        moves = Moves(view.context, problem, view.candidates, view.solution)
+        monkeypatch.setattr("nas.sensitivity._slotwise.mapped_like", noted)
+        moves.expand(view.solution.choice, 0)
+    assert set(folders) == {view.context.run.root}
 
 
 def _without_config(files: dict[str, str]) -> dict[str, str]:
