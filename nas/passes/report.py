@@ -376,14 +376,15 @@ def _quality(found: dict[str, Any], name: str) -> Quality:
 
 
 def _refit(context: PassContext, name: str) -> RefitSummary | None:
-    if name == "teacher" or context.config.assemble.refit_tokens == 0:
+    config = context.config.assemble
+    if name == "teacher" or not config.changes_blocks:
         return None
     data = context.run.require(f"assemble/{name}").data
     coupled = data.get("coupled", {})
     return RefitSummary(
         from_library_nats=data["kl_from_library"],
         coupled_nats=coupled["kl"] if coupled.get("kept") else None,
-        refitted_nats=data["kl_refitted"],
+        refitted_nats=data["kl_refitted"] if config.refit_tokens else None,
         kept=data["kept"],
     )
 

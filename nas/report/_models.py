@@ -139,13 +139,15 @@ class Quality(Record):
 
 
 class RefitSummary(Record):
-    """What regressing the output layers anew did to an assembled model, on the scoring text."""
+    """What pairs that learnt together, and regressing the output layers anew, did to an assembled
+    model, on the scoring text."""
 
     from_library_nats: float
     """KL(teacher || model) with the library's blocks as they are."""
     coupled_nats: float | None = None
     """The same after pairs of a layer learnt together; None where that was not kept."""
-    refitted_nats: float
+    refitted_nats: float | None = None
+    """The same with output layers regressed anew; None where that was not asked for."""
     kept: bool
     """Whether the model goes on from the refitted layers."""
 

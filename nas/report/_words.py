@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nas.ir import Phase
@@ -14,7 +15,7 @@ from nas.report._format import (
     significant,
     title_of,
 )
-from nas.report._models import ModelSummary, Quality
+from nas.report._models import ModelSummary, Quality, RefitSummary
 from nas.report.summary import Summary
 
 
@@ -146,15 +147,11 @@ def additivity(summary: Summary) -> str:
         return ""
     nats = " nats" if summary.language else ""
     if refit:
-        refitted = "Refitted" if refit.kept else "With a refit, which was not kept"
-        coupled = ""
-        if refit.coupled_nats is not None:
-            coupled = f"Trained in pairs, they lose {significant(refit.coupled_nats)}. "
-        return (
+        together = (
             f"Single swaps sum to {significant(promised)}{nats}; together the blocks lose "
-            f"{significant(refit.from_library_nats)} on the scoring text. {coupled}{refitted}, "
-            f"they lose {significant(refit.refitted_nats)}."
+            f"{significant(refit.from_library_nats)} on the scoring text."
         )
+        return " ".join([together, *_after_assembly(refit)])
     if first is None:
         return ""
     state = "before distillation" if summary.student.quality_before else "as delivered"
@@ -162,6 +159,16 @@ def additivity(summary: Summary) -> str:
         f"Single swaps sum to {significant(promised)}{nats}; the whole student loses "
         f"{significant(first.distance)} {state}."
     )
+
+
+def _after_assembly(refit: RefitSummary) -> Iterator[str]:
+    if refit.coupled_nats is not None:
+        yield f"Trained in pairs, they lose {significant(refit.coupled_nats)}."
+    if refit.refitted_nats is not None:
+        refitted = "Refitted" if refit.kept else "With a refit, which was not kept"
+        yield f"{refitted}, they lose {significant(refit.refitted_nats)}."
+    elif refit.coupled_nats is None:
+        yield "Training in pairs gained nothing and was not kept."
 
 
 def pace(summary: Summary) -> str:

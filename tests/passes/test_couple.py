@@ -11,6 +11,7 @@ from nas.config import AssembleConfig, BuildConfig
 from nas.ir import Architecture, GatedFeedForward, LinearMap, Skip
 from nas.passes import Artefacts
 from nas.passes import assemble as assemble_pass
+from nas.passes import report as report_pass
 from nas.passes.assemble import assemble, assemble_students, assembled
 from nas.passes.couple import couple, pairs
 from tests.vits import SIDE, tiny_vit
@@ -120,6 +121,17 @@ def test_an_assembled_student_has_its_coupled_pairs(view: Artefacts) -> None:
     assert not other["kept"]
     assert assemble_students(view.context, students, view.block_keys) == keys
     assert view.context.run.tally.reused["assemble"] == 2
+
+
+def test_the_report_says_what_pairs_gained_without_a_refit(view: Artefacts) -> None:
+    assemble_students(view.context, {"student": PAIR}, view.block_keys)
+    data = view.context.run.require("assemble/student").data
+    refit = report_pass._refit(view.context, "student")
+    assert refit is not None
+    assert refit.from_library_nats == data["kl_from_library"]
+    assert refit.coupled_nats == data["coupled"]["kl"]
+    assert refit.refitted_nats is None
+    assert report_pass._refit(view.context, "teacher") is None
 
 
 def test_pairs_that_do_not_help_the_network_are_put_back(

@@ -36,11 +36,20 @@ def test_the_reason_stands_beside_the_block_that_stopped(summary: Summary) -> No
 
 def test_what_pairs_gained_is_said_where_it_was_kept(summary: Summary) -> None:
     assert "pairs" not in additivity(summary)
+    said = _said(summary, coupled_nats=0.97)
+    assert said.endswith("Trained in pairs, they lose 0.970. Refitted, they lose 0.861.")
+
+
+def test_what_pairs_gained_is_said_without_a_refit(summary: Summary) -> None:
+    said = _said(summary, coupled_nats=0.97, refitted_nats=None, kept=False)
+    assert said.endswith("on the scoring text. Trained in pairs, they lose 0.970.")
+    said = _said(summary, coupled_nats=None, refitted_nats=None, kept=False)
+    assert said.endswith("Training in pairs gained nothing and was not kept.")
+
+
+def _said(summary: Summary, **changed: object) -> str:
     refit = summary.student.refit
     assert refit is not None
-    student = summary.student.model_copy(
-        update={"refit": refit.model_copy(update={"coupled_nats": 0.97})}
-    )
+    student = summary.student.model_copy(update={"refit": refit.model_copy(update=changed)})
     models = tuple(student if m == summary.student else m for m in summary.models)
-    said = additivity(summary.model_copy(update={"models": models}))
-    assert "Trained in pairs, they lose 0.970. Refitted, they lose 0.861." in said
+    return additivity(summary.model_copy(update={"models": models}))
