@@ -29,6 +29,17 @@ def gpu_name() -> str:
     return _driver_says("name") or "GPU"
 
 
+def free_bytes() -> int | None:
+    """Memory of the first GPU that this process may still take; None where nothing tells."""
+    import torch
+
+    if torch.cuda.is_available():
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return int(torch.cuda.mem_get_info()[0]) + kept
+    number, _, unit = _driver_says("memory.free").partition(" ")
+    return int(number) * 2**20 if unit == "MiB" and number.isdigit() else None
+
+
 def _driver_says(what: str) -> str:
     """The answer for the first GPU that this process sees; empty without a driver or a GPU."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()

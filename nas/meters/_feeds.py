@@ -57,6 +57,11 @@ class Feeds:
                     feed[f"past_key_values.{i}.{part}"] = self._normal(batch, heads, past, dim)
         return feed
 
+    def bytes_of(self, request: Request, copies: int) -> int:
+        """What `of` would take, in the target's dtype."""
+        sizes = _Sizes(self.config, self.shape)
+        return sum(array.nbytes for array in sizes.of(request, copies).values())
+
     def _pictures(self, shape: PictureShape, request: Request) -> dict[str, np.ndarray]:
         batch, side = self.config.batch, shape.image_side
         if request.part == "embed":
@@ -79,3 +84,11 @@ class Feeds:
 
     def _normal(self, *shape: int) -> np.ndarray:
         return self._random.standard_normal(shape).astype(self.dtype)
+
+
+class _Sizes(Feeds):
+    """Arrays that only look like those inputs: one number each."""
+
+    def _normal(self, *shape: int) -> np.ndarray:
+        looks: np.ndarray = self._np.broadcast_to(self.dtype.type(0), shape)
+        return looks

@@ -55,7 +55,8 @@ class OnnxRuntimeMeter(StackMeter):
 
     @contextlib.contextmanager
     def runs(self, requests: Sequence[Request]) -> Iterator[Runs]:
-        with tempfile.TemporaryDirectory(prefix="nas-meter-") as folder:
+        folders = tempfile.TemporaryDirectory(prefix="nas-meter-")
+        with self.memory_errors(requests), folders as folder:
             yield self._runs(requests, Path(folder))
 
     def _runs(self, requests: Sequence[Request], folder: Path) -> Runs:

@@ -83,7 +83,7 @@ class TorchMeter(StackMeter):
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            with torch.inference_mode():
+            with self.memory_errors(requests), torch.inference_mode():
                 yield self._runs(requests)
         finally:
             torch.set_num_threads(before)

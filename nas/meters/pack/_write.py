@@ -152,7 +152,8 @@ class _Writer:
         if request.phase == "prefill" and self.device == "cpu":
             least = 0
         most = _MOST_COPIES[self.device]
-        stacks = stack_copies(self.shape, request, self.config.dtype, least, most)
+        on_gpu = self.device == "gpu"
+        stacks = stack_copies(self.shape, request, self.config.dtype, least, most, on_gpu=on_gpu)
         graphs = tuple(self._graph(request, copies) for copies in stacks)
         return Run(block=request.key, phase=request.phase, copies=stacks[0], graphs=graphs)
 
