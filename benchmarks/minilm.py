@@ -1,9 +1,9 @@
-"""all-MiniLM-L6-v2 at a given speed-up: the student beside its teacher and two baselines.
+"""all-MiniLM-L6-v2 at a given speed-up: the student beside its teacher, baselines and AutoDistil.
 
 Runs `examples/minilm.yaml` on the first nine tenths of a text. The sentences of the last tenth,
 which no pass has seen, make pairs: neighbours, which tend to be near, and strangers. Each model's
-cosines of the pairs are ranked against the teacher's. The table goes into the README beside this
-file.
+cosines of the pairs are ranked against the teacher's. AutoDistil's agnostic pick at the same
+speed-up is finished by as many tokens. The table goes into the README beside this file.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks._agnostic import Pick, agnostic_pick
 from benchmarks._readme import cell, install
 from nas.compiler import compile_run
-from nas.config import RunConfig, load_config
+from nas.config import load_config
 from nas.console import Session
 from nas.errors import NasError
 from nas.evaluation import rank_pairs, read_pairs
@@ -34,6 +35,7 @@ from nas.run import RunDirectory
 ROOT = Path(__file__).parent
 HELD_OUT = 0.1
 STRANGERS = 1000
+AUTODISTIL = "AutoDistil's pick"
 
 
 def main() -> int:
@@ -54,12 +56,17 @@ def main() -> int:
         config = load_config(options.config, [source, *options.overrides])
         run = RunDirectory.create(options.output / "run")
         outcome = compile_run(config, run, Session().progress)
-        ranks = judge(config, run, pairs)
+        context = PassContext(config, run, Session().progress)
+        speedup = config.budgets.speedup
+        assert speedup is not None
+        pick = agnostic_pick(context, options.output / "autodistil", speedup)
+        ranks = judge(context, pairs, pick)
     except NasError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     assert outcome.summary_path is not None
-    table = "\n".join(lines(load_summary(outcome.summary_path), options.text.name, ranks, pairs))
+    summary = load_summary(outcome.summary_path)
+    table = "\n".join([*lines(summary, options.text.name, ranks, pairs), row_of(pick, ranks), ""])
     install("minilm", table)
     print(table)
     return 0
@@ -89,13 +96,13 @@ def _sentences(row: str) -> list[str]:
     return [s.strip() for s in re.split(r"(?<= [.?!]) ", row) if len(s.split()) >= 6]
 
 
-def judge(config: RunConfig, run: RunDirectory, pairs: Path) -> dict[str, float]:
+def judge(context: PassContext, pairs: Path, pick: Pick) -> dict[str, float]:
     """Spearman of every model's cosines with the teacher's."""
-    context = PassContext(config, run)
     artefacts = Artefacts(context)
     models = {"teacher": encoder(context.teacher.chain)}
     for name, architecture in artefacts.architectures.items():
         models[name] = encoder(distilled(context, name, architecture))
+    models[AUTODISTIL] = pick.chain
     return rank_pairs(read_pairs(pairs), models, context.teacher.tokenizer)
 
 
@@ -124,7 +131,6 @@ def lines(summary: Summary, text: str, ranks: dict[str, float], pairs: Path) -> 
     yield "|---|---|---|---|---|---|---|---|---|---|---|"
     for model in summary.models:
         yield row(model, conditions.prompt_tokens, ranks[model.name])
-    yield ""
 
 
 def row(model: ModelSummary, tokens: int, rank: float) -> str:
@@ -144,6 +150,14 @@ def row(model: ModelSummary, tokens: int, rank: float) -> str:
         f"{rank:.4f}",
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def row_of(pick: Pick, ranks: dict[str, float]) -> str:
+    """AutoDistil's pick, timed in turns with the teacher after the run."""
+    name = f"{AUTODISTIL} ({pick.spec.key})"
+    params_m = pick.spec.size().params / 1e6
+    cells = [name, "", f"{pick.pace.speedup:.2f}", "", "", f"{params_m:.1f}", "", "", "", ""]
+    return "| " + " | ".join([*cells, f"{ranks[AUTODISTIL]:.4f}"]) + " |"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """`python -m nas`, which is also what torchrun starts."""
 
-from cli import main
+from nas.cli import main
 
 if __name__ == "__main__":
     main()

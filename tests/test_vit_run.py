@@ -12,9 +12,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from cli import main
 from nas.backends.onnxruntime import OnnxClassifier
 from nas.chain import VisionChain, normalised
+from nas.cli import main
 from nas.compiler import compile_run, make_plan, pack_blocks
 from nas.config import RunConfig, validate_config
 from nas.errors import CapabilityError, ConfigError

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from nas.blocks._base import Block, BlockContext, BlockKind, CachedBlock, KeyValue
+from nas.blocks._base import BlockKind
 from nas.blocks._data import Built, SlotData
+from nas.blocks._module import Block, BlockContext, CachedBlock, KeyValue
 from nas.blocks._quantised import (
     QuantisedLinear,
     bytes_of,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nas._numerics import autocast, compute_dtype
-from nas.blocks._base import Block, BlockContext
+from nas.blocks._module import Block, BlockContext
 from nas.ir import BlockSpec, ChainShape, ConvShape, SlotKind
 
 

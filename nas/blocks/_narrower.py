@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from nas._numerics import autocast
-from nas.blocks._base import Block, BlockKind, unfilled
+from nas.blocks._base import BlockKind
 from nas.blocks._channels import elimination_order
 from nas.blocks._data import Built, SlotData
+from nas.blocks._module import Block, unfilled
 from nas.blocks._ridge import Moments, fit_output
 from nas.ir import FeedForward, GatedFeedForward, SlotKind, TransformerShape, as_transformer
 

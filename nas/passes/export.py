@@ -27,7 +27,7 @@ from nas.backends.tensorrt import (
     Shapes,
     TensorRt,
     TextShapes,
-    build_engines,
+    build_engine,
     create_backend,
 )
 from nas.chain import Chain, ConvChain, DecoderChain, EncoderChain, PictureChain, VisionChain
@@ -73,7 +73,7 @@ def export(
     sizes = (target.batch, target.prompt_tokens, target.output_tokens)
     for name, sms in targets.items():
         key = content_key(name, source["student"], gate, config.engine_dtype, sms, sizes)
-        build = partial(_engines, create_backend(name), sms)
+        build = partial(_engine, create_backend(name), sms)
         _unit(context, name, "student", f"engines/{name}", key, every, build)
 
 
@@ -275,18 +275,18 @@ def _vocabulary(context: PassContext) -> Fields:
     return of_tokenizer(tokenizer, shape.vocab_size, partial(reads_alike, tokenizer))
 
 
-def _engines(
+def _engine(
     backend: EngineBackend,
     sms: Sequence[int],
     context: PassContext,
     chain: Chain,
     folder: Path,
 ) -> dict[str, Any]:
-    """Engines for every compute capability, and the ONNX file that they are built from."""
+    """An engine for all compute capabilities, and the ONNX file that it is built from."""
     dtype = context.config.export.engine_dtype
     path, gates = _engine_source(context, chain, folder / f"onnx-{dtype}", dtype)
     started = time.perf_counter()
-    built = build_engines(
+    built = build_engine(
         backend,
         path,
         folder,
@@ -297,9 +297,9 @@ def _engines(
     )
     seconds = time.perf_counter() - started
     names = ", ".join(f"SM{sm}" for sm in sms)
-    context.progress.say(f"built {len(built)} {dtype} engines ({names}) in {seconds:.0f} s")
+    context.progress.say(f"built an engine in {dtype} for {names} in {seconds:.0f} s")
     return {
-        "engines": [str(one.path.relative_to(folder)) for one in built],
+        "engine": str(built.path.relative_to(folder)),
         "build_s": round(seconds, 2),
         "gates": gates,
     }

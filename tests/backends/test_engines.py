@@ -25,7 +25,6 @@ from nas.backends.tensorrt import (
     TensorRtRtx,
     TextShapes,
     build_engine,
-    build_engines,
     create_backend,
 )
 from nas.backends.tensorrt._artifact import EngineManifest
@@ -77,7 +76,7 @@ def build(
     backend: EngineBackend, path: Path, folder: Path, sm: int | None = None, dtype: str = "float16"
 ) -> EngineArtifact:
     sm = sm or (89 if 89 in backend.sms() else backend.sms()[0])
-    return build_engine(backend, path, folder, sm=sm, dtype=dtype, shapes=SHAPES)
+    return build_engine(backend, path, folder, sms=[sm], dtype=dtype, shapes=SHAPES)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +100,7 @@ def test_the_engine_is_whole_and_named_after_what_it_holds_for(
     assert hashlib.sha256(artifact.path.read_bytes()).hexdigest() == manifest.engine_sha256
     name = artifact.folder.name
     version = sys.modules[backend.name].__version__
-    assert name.startswith(f"{backend.name}-{version}-sm{manifest.sm}-float16-")
+    assert name.startswith(f"{backend.name}-{version}-sm{manifest.sms[0]}-float16-")
     assert (manifest.backend, manifest.version) == (backend.name, version)
     assert artifact.path.name == f"model-{name}.engine"
 
@@ -165,7 +164,7 @@ def test_the_weights_and_the_shapes_are_part_of_the_name(
         backend,
         network,
         tmp_path / "engines",
-        sm=artifact.manifest.sm,
+        sms=artifact.manifest.sms,
         dtype="float16",
         shapes=EngineShapes(1, 8, 32),
     )
@@ -242,7 +241,9 @@ def test_a_full_disk_leaves_the_earlier_engine_whole(
         build(backend, network, tmp_path)
     assert {path.name: path.read_bytes() for path in first.folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == [first.folder.name]
-    assert json.loads((first.folder / "manifest.json").read_text())["sm"] == first.manifest.sm
+    assert json.loads((first.folder / "manifest.json").read_text())["sms"] == list(
+        first.manifest.sms
+    )
 
 
 @pytest.mark.parametrize("sizes", [(0, 8, 32), (1, 0, 32), (1, 32, 32)])
@@ -274,11 +275,11 @@ def test_an_unknown_sm_lists_the_known_ones_and_builds_nothing(
     known = ", ".join(map(str, backend.sms()))
     where = r"( here)?; it builds for "
     with pytest.raises(CapabilityError, match=rf"no engine for SM12{where}{known}"):
-        build_engines(
+        build_engine(
             backend,
             network,
             tmp_path,
-            sms=[first.manifest.sm, 12],
+            sms=[*first.manifest.sms, 12],
             dtype="float16",
             shapes=EngineShapes(1, 8, 32),
         )
@@ -290,6 +291,17 @@ def test_an_unknown_sm_lists_the_known_ones_and_builds_nothing(
 
 def test_turing_takes_float16(rtx: EngineBackend, network: Path, tmp_path: Path) -> None:
     assert "-sm75-" in build(rtx, network, tmp_path, sm=75).folder.name
+
+
+def test_one_engine_is_for_all_targets(rtx: EngineBackend, network: Path, tmp_path: Path) -> None:
+    alone = build(rtx, network, tmp_path, sm=89)
+    shared = build_engine(
+        rtx, network, tmp_path, sms=[120, 75, 89, 89], dtype="float16", shapes=SHAPES
+    )
+    assert shared.manifest.sms == (75, 89, 120)
+    assert "-sm75-89-120-float16-" in shared.folder.name
+    assert shared.manifest.engine_bytes < 1.5 * alone.manifest.engine_bytes
+    assert shared.path.read_bytes() != alone.path.read_bytes()
 
 
 def test_data_centre_gpus_are_unknown_to_it(
@@ -334,15 +346,13 @@ def test_an_encoder_has_one_profile_for_texts_of_any_length(
 
     network = export_encoder(tiny_encoder(), tmp_path / "onnx", dtype="float16").path
     shapes = TextShapes(batch=4, tokens=16, max_tokens=64)
-    built = build_engines(
-        rtx, network, tmp_path, sms=[75, 89], dtype="float16", shapes=shapes, name="encoder"
+    built = build_engine(
+        rtx, network, tmp_path, sms=[89], dtype="float16", shapes=shapes, name="encoder"
     )
-    assert [one.manifest.sm for one in built] == [75, 89]
+    assert built.path.stat().st_size == built.manifest.engine_bytes
     ids = [[1, 1], [4, 16], [4, 64]]
-    for one in built:
-        assert one.path.stat().st_size == one.manifest.engine_bytes
-        inputs = dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), ids)
-        assert one.manifest.profiles == {"prefill": inputs}
+    inputs = dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), ids)
+    assert built.manifest.profiles == {"prefill": inputs}
 
 
 def test_blocks_of_half_precision_stay_so_in_a_float32_engine(

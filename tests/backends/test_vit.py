@@ -210,10 +210,10 @@ def test_operations_are_those_of_all_places_of_a_picture() -> None:
 def test_engines_take_any_number_of_pictures(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     pytest.importorskip("onnx")
-    from nas.backends.tensorrt import PictureShapes, build_engines, create_backend
+    from nas.backends.tensorrt import PictureShapes, build_engine, create_backend
 
     network = export_classifier(tiny_vit(), tmp_path / "onnx", dtype="float16").path
-    (built,) = build_engines(
+    built = build_engine(
         create_backend("tensorrt_rtx"),
         network,
         tmp_path,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from cli import main
+from nas.cli import main
 from nas.starter import write_starter
 
 Nas = Callable[..., Result]

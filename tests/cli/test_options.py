@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from cli import PASS_VERBS, main
-from cli import proxies as PROXIES
+from nas.cli import main
+from nas.cli._passes import PASS_VERBS
+from nas.cli._proxies import proxies as PROXIES
 from nas.compiler import PASSES
 
 FORMAT, QUIET, SET = "-f --format", "-q --quiet", "--set"

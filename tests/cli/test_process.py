@@ -13,9 +13,9 @@ HEAVY = ("torch", "transformers", "onnxruntime", "numpy")
 
 
 def nas(*arguments: str, code: str = "main()", cwd: Path | None = None) -> subprocess.Popen[str]:
-    """`nas ARGUMENTS` in a process of its own; `code` runs after `from cli import main`."""
+    """`nas ARGUMENTS` in a process of its own; `code` runs after `from nas.cli import main`."""
     return subprocess.Popen(
-        [sys.executable, "-c", f"import sys\nfrom cli import main\n{code}", *arguments],
+        [sys.executable, "-c", f"import sys\nfrom nas.cli import main\n{code}", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,13 +1,13 @@
-"""Engines for NVIDIA's GPUs: one adapter for TensorRT-RTX, which builds on a CPU for a named GPU,
+"""Engines for NVIDIA's GPUs: one adapter for TensorRT-RTX, which builds on a CPU for named GPUs,
 and for TensorRT, which builds on the GPU itself.
 
     create_backend("tensorrt_rtx").sms()                        # what can be built here
-    build_engines(create_backend("tensorrt_rtx"), path, folder, sms=[89], dtype="float16", ...)
+    build_engine(create_backend("tensorrt_rtx"), path, folder, sms=[89], dtype="float16", ...)
 """
 
 from nas.backends.tensorrt._artifact import EngineArtifact
 from nas.backends.tensorrt._base import EngineBackend
-from nas.backends.tensorrt._builder import build_engine, build_engines
+from nas.backends.tensorrt._builder import build_engine
 from nas.backends.tensorrt._rtx import TensorRtRtx
 from nas.backends.tensorrt._shapes import EngineShapes, PictureShapes, Shapes, TextShapes
 from nas.backends.tensorrt._tensorrt import TensorRt
@@ -36,6 +36,5 @@ __all__ = [
     "TensorRtRtx",
     "TextShapes",
     "build_engine",
-    "build_engines",
     "create_backend",
 ]

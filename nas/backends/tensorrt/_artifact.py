@@ -19,7 +19,7 @@ LOG = "build.log"
 
 
 class EngineManifest(BaseModel):
-    """What an engine is.
+    """What an engine is, and the compute capabilities that it is for.
 
     `profiles`: phase -> input -> least, tuned-for and largest shape. `commands` load and run it,
     one a phase, on a machine with the GPU; `timing_commands` write what each layer took there, for
@@ -30,7 +30,7 @@ class EngineManifest(BaseModel):
 
     backend: str
     version: str
-    sm: int
+    sms: tuple[int, ...]
     dtype: str
     opset: int
     network_sha256: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from nas._imports import require
@@ -43,8 +44,8 @@ class EngineBackend(ABC):
         """Raise CapabilityError for what the builder is known to fail on, with the reason."""
 
     @abstractmethod
-    def aim(self, config: Any, sm: int) -> None:
-        """Set what a builder's configuration needs to build for `sm`."""
+    def aim(self, config: Any, sms: Sequence[int]) -> None:
+        """Set what a builder's configuration needs to build for all of `sms`."""
 
     def require_sm(self, sm: int) -> None:
         """Raise CapabilityError where no engine for `sm` can be built here."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,90 +31,42 @@ def build_engine(
     onnx_path: Path,
     folder: Path,
     *,
-    sm: int,
-    dtype: str,
-    shapes: Shapes,
-    name: str = "model",
-) -> EngineArtifact:
-    """As `build_engines`, for one compute capability."""
-    (artifact,) = build_engines(
-        backend, onnx_path, folder, sms=[sm], dtype=dtype, shapes=shapes, name=name
-    )
-    return artifact
-
-
-def build_engines(
-    backend: EngineBackend,
-    onnx_path: Path,
-    folder: Path,
-    *,
     sms: Sequence[int],
     dtype: str,
     shapes: Shapes,
     name: str = "model",
-    workers: int = 2,
-) -> list[EngineArtifact]:
-    """Build `onnx_path` for each compute capability (89 is 8.9) into a folder under `folder`.
+) -> EngineArtifact:
+    """Build one engine from `onnx_path` for all of `sms` (compute capabilities; 89 is 8.9) into a
+    folder under `folder`.
 
-    Engines hold for one builder version and one target, so the folder and the file are named
-    `<backend>-<version>-sm<NN>-<dtype>-<hash>`; the hash covers the network, its weights and the
+    An engine holds for one builder version and its targets, so the folder and the file are named
+    `<backend>-<version>-sm<NN-NN>-<dtype>-<hash>`; the hash covers the network, its weights and the
     shapes. Profile 0 is prefill on an empty cache, profile 1 one decoded token (an encoder has no
-    such profile). An engine of the same name is replaced once the new one is whole. A build keeps
-    one core busy, so `workers` of them run at once, each with the network in memory.
+    such profile). An engine of the same name is replaced once the new one is whole.
+
+    TensorRT-RTX compiles for the GPU at hand when it loads an engine; what is built here is the
+    same for all targets but for a few KiB, and takes no longer for four of them than for one.
 
     Raises CapabilityError where the package, an SM or the precision is not available, ConfigError
     where the file is not in `dtype`, ArtifactError where it is torn, all before anything is built,
-    and PassError with the end of the builder's log where a build fails; the whole log is then kept
-    beside the folders, and the engines of the others are written.
+    and PassError with the end of the builder's log where the build fails; the whole log is then
+    kept beside the folders.
     """
     backend.load()
     file = read_network(onnx_path)
     for sm in sms:
         backend.check(file, sm, dtype)
-    wanted = list(dict.fromkeys(sms))
-    if not wanted:
-        return []
-    workers = max(1, min(workers, len(wanted)))
-    shares = [wanted[k::workers] for k in range(workers)]
-
-    def work(share: list[int]) -> dict[int, EngineArtifact]:
-        return _build_each(backend, file, share, folder, dtype, shapes, name)
-
-    with ThreadPoolExecutor(workers) as pool:
-        found = {sm: one for made in pool.map(work, shares) for sm, one in made.items()}
-    return [found[sm] for sm in wanted]
-
-
-def _build_each(
-    backend: EngineBackend,
-    file: NetworkFile,
-    sms: Sequence[int],
-    folder: Path,
-    dtype: str,
-    shapes: Shapes,
-    name: str,
-) -> dict[int, EngineArtifact]:
-    """One engine after the other, from a network that is parsed once."""
-    keys = {sm: _key(backend, file, sm, dtype, shapes) for sm in sms}
-    log, at_work = new_log(backend.load()), keys[sms[0]]
-    artifacts = {}
+    sms = sorted(set(sms))
+    log, key = new_log(backend.load()), _key(backend, file, sms, dtype, shapes)
     try:
-        parsed = _Parsed(backend, log, file.path, shapes)
-        heard = len(log.lines)
-        for sm, key in keys.items():
-            at_work = key
-            del log.lines[heard:]  # what was said of another target
-            start = time.perf_counter()
-            plan = parsed.build(sm)
-            seconds = time.perf_counter() - start
-            manifest = _manifest(
-                backend, file, plan, parsed.profiles, sm, dtype, f"{name}-{key}", seconds
-            )
-            artifacts[sm] = _install(folder / key, manifest, plan, log)
+        start = time.perf_counter()
+        plan, profiles = _build(backend, log, file.path, sms, shapes)
+        seconds = time.perf_counter() - start
     except _BuildError as error:
-        kept = _keep_log(folder / f"{at_work}.failed.log", log.lines)
+        kept = _keep_log(folder / f"{key}.failed.log", log.lines)
         raise PassError(f"{error}\n{kept}") from error
-    return artifacts
+    manifest = _manifest(backend, file, plan, profiles, sms, dtype, f"{name}-{key}", seconds)
+    return _install(folder / key, manifest, plan, log)
 
 
 def _install(folder: Path, manifest: EngineManifest, plan: Any, log: BuildLog) -> EngineArtifact:
@@ -137,7 +88,7 @@ def _manifest(
     file: NetworkFile,
     plan: Any,
     profiles: Profiles,
-    sm: int,
+    sms: Sequence[int],
     dtype: str,
     title: str,
     seconds: float,
@@ -146,7 +97,7 @@ def _manifest(
     return EngineManifest(
         backend=backend.name,
         version=backend.version,
-        sm=sm,
+        sms=tuple(sms),
         dtype=dtype,
         opset=file.opset,
         network_sha256=file.digest,
@@ -166,52 +117,46 @@ def _manifest(
     )
 
 
-def _key(backend: EngineBackend, network: NetworkFile, sm: int, dtype: str, shapes: Shapes) -> str:
+def _key(
+    backend: EngineBackend, network: NetworkFile, sms: Sequence[int], dtype: str, shapes: Shapes
+) -> str:
     digest = hashlib.sha256(f"{network.digest} {shapes!r}".encode()).hexdigest()[:12]
-    return f"{backend.name}-{backend.version}-sm{sm}-{dtype}-{digest}"
+    targets = "-".join(map(str, sms))
+    return f"{backend.name}-{backend.version}-sm{targets}-{dtype}-{digest}"
 
 
-class _Parsed:
-    """A network in the builder, to be built for one target after another; raises PassError where it
-    does not parse or an input has a foreign dimension."""
-
-    def __init__(
-        self, backend: EngineBackend, log: BuildLog, onnx_path: Path, shapes: Shapes
-    ) -> None:
-        trt = backend.load()
-        self._backend, self._log, self._path = backend, log, onnx_path
-        self._builder = trt.Builder(log)
-        self._network = self._builder.create_network(backend.network_flags())
-        self._parser = trt.OnnxParser(self._network, log)  # it owns the weights
-        if not self._parser.parse_from_file(str(onnx_path)):
-            errors = [self._parser.get_error(i) for i in range(self._parser.num_errors)]
-            reasons = [f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors]
-            raise _BuildError(f"{onnx_path}: {backend.title} cannot parse it: {'; '.join(reasons)}")
-        self.profiles: Profiles = {
-            phase: input_shapes(self._network, shapes.ranges(phase)) for phase in shapes.phases
-        }
-
-    def build(self, sm: int) -> Any:
-        """The serialised engine (an IHostMemory); raises PassError."""
-        config = self._builder.create_builder_config()
-        # Names of layers come out of an engine only where its builder was told to keep them.
-        config.profiling_verbosity = self._backend.load().ProfilingVerbosity.DETAILED
-        self._backend.aim(config, sm)
-        for phase, inputs in self.profiles.items():
-            profile = self._builder.create_optimization_profile()
-            for tensor, (least, tuned, most) in inputs.items():
-                profile.set_shape(tensor, tuple(least), tuple(tuned), tuple(most))
-            if config.add_optimization_profile(profile) < 0:
-                raise _BuildError(
-                    f"{self._path}: the {phase} profile was refused:\n{self._log.tail()}"
-                )
-        plan = self._builder.build_serialized_network(self._network, config)
-        if plan is None:
-            raise _BuildError(
-                f"{self._path}: {self._backend.title} built no engine for SM{sm}; its log ends:\n"
-                f"{self._log.tail()}"
-            )
-        return plan
+def _build(
+    backend: EngineBackend, log: BuildLog, onnx_path: Path, sms: Sequence[int], shapes: Shapes
+) -> tuple[Any, Profiles]:
+    """The serialised engine (an IHostMemory) and its profiles; raises PassError where the network
+    does not parse, an input has a foreign dimension or the builder says no."""
+    trt = backend.load()
+    builder = trt.Builder(log)
+    network = builder.create_network(backend.network_flags())
+    parser = trt.OnnxParser(network, log)  # it owns the weights
+    if not parser.parse_from_file(str(onnx_path)):
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        reasons = [f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors]
+        raise _BuildError(f"{onnx_path}: {backend.title} cannot parse it: {'; '.join(reasons)}")
+    profiles = {phase: input_shapes(network, shapes.ranges(phase)) for phase in shapes.phases}
+    config = builder.create_builder_config()
+    # Names of layers come out of an engine only where its builder was told to keep them.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    backend.aim(config, sms)
+    for phase, inputs in profiles.items():
+        profile = builder.create_optimization_profile()
+        for tensor, (least, tuned, most) in inputs.items():
+            profile.set_shape(tensor, tuple(least), tuple(tuned), tuple(most))
+        if config.add_optimization_profile(profile) < 0:
+            raise _BuildError(f"{onnx_path}: the {phase} profile was refused:\n{log.tail()}")
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        targets = ", ".join(f"SM{sm}" for sm in sms)
+        raise _BuildError(
+            f"{onnx_path}: {backend.title} built no engine for {targets}; its log ends:\n"
+            f"{log.tail()}"
+        )
+    return plan, profiles
 
 
 def _keep_log(path: Path, lines: Sequence[str]) -> str:

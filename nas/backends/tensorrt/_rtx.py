@@ -1,7 +1,8 @@
-"""TensorRT-RTX: builds on a CPU for a GPU that is named."""
+"""TensorRT-RTX: builds on a CPU for GPUs that are named."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from nas.backends.tensorrt._base import EngineBackend, refuse_bfloat16
@@ -13,7 +14,7 @@ _LAST_FP32_OPSET = 20
 
 
 class TensorRtRtx(EngineBackend):
-    """The target is an entry of the builder's configuration."""
+    """Targets are entries of the builder's configuration; one engine may have several."""
 
     name = "tensorrt_rtx"
     title = "TensorRT-RTX"
@@ -40,6 +41,7 @@ class TensorRtRtx(EngineBackend):
                 "attention, which it does not do in float32); export at 20, or choose float16"
             )
 
-    def aim(self, config: Any, sm: int) -> None:
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(self.load().ComputeCapability, f"SM{sm}"), 0)
+    def aim(self, config: Any, sms: Sequence[int]) -> None:
+        config.num_compute_capabilities = len(sms)
+        for index, sm in enumerate(sms):
+            config.set_compute_capability(getattr(self.load().ComputeCapability, f"SM{sm}"), index)

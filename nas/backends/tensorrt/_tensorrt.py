@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from nas.backends import _gpu
@@ -48,5 +49,5 @@ class TensorRt(EngineBackend):
         if dtype == "bfloat16":
             refuse_bfloat16(sm)
 
-    def aim(self, config: Any, sm: int) -> None:
+    def aim(self, config: Any, sms: Sequence[int]) -> None:
         """Nothing to set."""

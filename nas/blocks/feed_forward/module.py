@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nas.blocks._activations import activation_of
-from nas.blocks._base import Block, BlockContext
+from nas.blocks._module import Block, BlockContext
 from nas.ir import TransformerShape
 
 

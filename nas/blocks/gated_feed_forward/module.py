@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.blocks._activations import activation_of
-from nas.blocks._base import Block, BlockContext
+from nas.blocks._module import Block, BlockContext
 from nas.ir import TransformerShape
 
 

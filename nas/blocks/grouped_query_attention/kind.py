@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from nas._numerics import autocast
-from nas.blocks._base import BlockKind, unfilled
+from nas.blocks._base import BlockKind
 from nas.blocks._data import Built, SlotData
+from nas.blocks._module import unfilled
 from nas.blocks._ridge import Moments, fit_output
 from nas.blocks.grouped_query_attention.module import GroupedQueryAttentionBlock
 from nas.blocks.grouped_query_attention.selection import columns, kept_heads

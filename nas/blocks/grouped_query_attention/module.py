@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.blocks._base import BlockContext, CachedBlock, KeyValue
+from nas.blocks._module import BlockContext, CachedBlock, KeyValue
 from nas.blocks._norm import RMSNorm
 from nas.blocks.grouped_query_attention.attention import causal_attention, pays
 from nas.ir import TransformerShape

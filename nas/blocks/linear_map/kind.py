@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from nas.blocks._base import BlockKind, unfilled
+from nas.blocks._base import BlockKind
 from nas.blocks._data import Built, SlotData
+from nas.blocks._module import unfilled
 from nas.blocks._ridge import Moments, fit_output
 from nas.blocks.feed_forward.module import FeedForwardBlock
 from nas.blocks.gated_feed_forward.module import GatedFeedForwardBlock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nas.blocks._base import Block, BlockContext
+from nas.blocks._module import Block, BlockContext
 
 
 class LinearMapBlock(Block):

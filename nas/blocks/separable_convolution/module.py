@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.blocks._base import Block, BlockContext
+from nas.blocks._module import Block, BlockContext
 from nas.blocks._pictures import as_pictures, as_pixels
 
 
