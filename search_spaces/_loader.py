@@ -131,9 +131,9 @@ class SearchSpace(_Section):
     layers: tuple[int, ...] | None = Field(default=None, description="only these layers")
 
     @property
-    def quantised(self) -> bool:
-        """Whether any block may be in eight bits."""
-        return {*self.attention.precision, *self.ffn.precision} != {"float"}
+    def precisions(self) -> frozenset[Precision]:
+        """What blocks may be in beside the target's own format."""
+        return frozenset({*self.attention.precision, *self.ffn.precision} - {"float"})
 
     def specs(
         self, shape: ChainShape, kind: SlotKind, width_multiple: int

@@ -17,6 +17,7 @@ from nas.blocks._quantised import (
     convert,
     converted_parameters,
     dequantised,
+    hold_halves,
     quantise,
     quantised_layers,
     settle_on_levels,
@@ -67,7 +68,7 @@ def build_block(shape: ChainShape, slot_kind: SlotKind, spec: BlockSpec) -> Bloc
 
 def stored_bytes(shape: ChainShape, slot_kind: SlotKind, spec: BlockSpec, float_bytes: int) -> int:
     """Bytes of the weights of a resolved specification, without the slot's norm, as a runtime
-    stores them; numbers that are not of eight bits take `float_bytes`."""
+    stores them; numbers that are not rounded take `float_bytes`."""
     if precision_of(spec) == "float":
         return KINDS[spec.kind].parameters(shape, slot_kind, spec) * float_bytes
     return _quantised_bytes(shape.model_dump_json(), slot_kind, spec, float_bytes)
@@ -102,6 +103,7 @@ __all__ = [
     "convert",
     "converted_parameters",
     "dequantised",
+    "hold_halves",
     "quantised_layers",
     "settle_on_levels",
     "stored_bytes",

@@ -6,9 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-Precision = Literal["float", "int8", "int8_dynamic"]
-"""What a block's matrices are computed in: the target's own floating-point format; weights of eight
-bits; or these and activations of eight bits, whose range is taken as they come."""
+Precision = Literal["float", "float16", "int8", "int8_dynamic"]
+"""What a block's matrices are computed in: the target's own floating-point format; half precision
+in a float32 network; weights of eight bits; or these and activations of eight bits, whose range is
+taken as they come."""
 
 
 class _Spec(BaseModel):

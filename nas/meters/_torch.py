@@ -166,6 +166,7 @@ class _Parts:
     def _stack(self, request: Request, copies: int) -> list[SlotModule]:
         import torch
 
+        from nas.blocks import hold_halves
         from nas.chain import make_slot
 
         assert request.block is not None
@@ -174,6 +175,7 @@ class _Parts:
             slots = [make_slot(self._shape, kind, spec) for _ in range(copies)]
         for slot in slots:
             slot.eval().requires_grad_(False).to(self._meter.device, self._meter.dtype)
+            hold_halves(slot)  # the real products, not those that stand for them elsewhere
         return slots
 
     def _context(self, feed: dict[str, Tensor]) -> BlockContext:

@@ -38,7 +38,7 @@ from nas.passes._context import PassContext
 from nas.passes.activations import slot_activations
 from nas.passes.distill_blocks import Stop, Trained, train_blocks
 from nas.passes.quantise import (
-    finished_in_eight_bits,
+    finished_quantised,
     float_sources,
     is_quantised,
     quantised,
@@ -295,7 +295,7 @@ def build_slot(
     by_spec = {trained.built.spec: trained for trained in made}
     sources |= {spec: trained.built for spec, trained in by_spec.items()}
     results = [
-        _in_eight_bits(data, c.spec, sources, by_spec) if is_quantised(c) else by_spec[c.spec]
+        _quantised(data, c.spec, sources, by_spec) if is_quantised(c) else by_spec[c.spec]
         for c in candidates
     ]
     found: dict[str, Tensor] = {}
@@ -331,14 +331,14 @@ def _stops(facts: Mapping[str, Any] | None, candidates: Sequence[Candidate]) -> 
     return (stop,)
 
 
-def _in_eight_bits(
+def _quantised(
     data: SlotData,
     spec: BlockSpec,
     sources: Mapping[BlockSpec, Built],
     trained: Mapping[BlockSpec, Trained],
 ) -> Trained:
-    """As `finished_in_eight_bits`; it has stopped where its structure has."""
-    found, source = finished_in_eight_bits(data, spec, sources), trained.get(in_float(spec))
+    """As `finished_quantised`; it has stopped where its structure has."""
+    found, source = finished_quantised(data, spec, sources), trained.get(in_float(spec))
     return found if source is None else replace(found, stopped=source.stopped)
 
 
@@ -420,7 +420,7 @@ def closed_forms(
     data: SlotData, candidates: Sequence[Candidate], drafts: FindDraft | None = None
 ) -> list[Built]:
     """Closed forms of all `candidates` at one slot, in their order; drafts are taken as found.
-    Those of eight bits are made from the closed forms of their structure."""
+    Those that round are made from the closed forms of their structure."""
     made = {c: block for c in candidates if (block := drafts and drafts(c))}
     wanted = [*candidates, *float_sources(data.shape, [c for c in candidates if c not in made])]
     floats = [c for c in wanted if c not in made and not is_quantised(c)]

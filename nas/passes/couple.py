@@ -41,7 +41,7 @@ class Coupled:
 
 def pairs(shape: ChainShape, architecture: Architecture) -> Iterator[int]:
     """Numbers of the attention slots of layers of which both blocks were replaced, and one can be
-    trained: not a skip, not of eight bits."""
+    trained: not a skip, not one that rounds."""
     specs = [(slot, shape.resolve(slot, spec)) for slot, spec in architecture.items(shape)]
     for k, ((slot, first), (following, second)) in enumerate(itertools.pairwise(specs)):
         if (slot.kind, following.kind) != ("attention", "ffn") or slot.layer != following.layer:

@@ -379,13 +379,13 @@ def _check_onnx(
 def _check_slots(
     context: PassContext, artifact: Any, chain: DecoderChain | EncoderChain
 ) -> list[dict[str, Any]]:
-    """Each block of eight bits by itself: a gate of the whole network is wide where any rounds."""
+    """Each block that rounds by itself: a gate of the whole network is wide where any rounds."""
     from nas.backends.onnx import SLOT_LIMIT, check_slots
 
     found = check_slots(artifact, chain, _gate_ids(context))
     if found is None:
         return []
-    gate = _gate("blocks of eight bits", found.share, SLOT_LIMIT)
+    gate = _gate("blocks that round", found.share, SLOT_LIMIT)
     return [{**gate, "detail": f"{found.slot} is furthest, relative to the effect of rounding"}]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from nas.config import RunConfig
 from nas.errors import ConfigError
 from nas.ir import Architecture, ChainShape, DecoderShape, PictureShape, TransformerShape
 from nas.passes._context import PassContext
@@ -78,22 +79,57 @@ def _require_layouts(context: PassContext) -> None:
 
 
 def _require_precisions(context: PassContext) -> None:
-    """Raise ConfigError for blocks of eight bits where what is asked for has none."""
+    """Raise ConfigError for blocks that round where what is asked for has none."""
     from search_spaces import load_space
 
     config = context.config
-    if not load_space(config.space).quantised:
+    precisions = load_space(config.space).precisions
+    if not precisions:
         return
-    for name in sorted({"tensorrt_rtx", "tensorrt"} & set(config.export.formats)):
+    named, instead = " and ".join(sorted(precisions)), "set precision: float"
+    engines = sorted({"tensorrt_rtx", "tensorrt"} & set(config.export.formats))
+    if engines and precisions != {"float16"}:
         raise ConfigError(
-            f"export.formats: {name} takes no blocks of eight bits whose range is found as "
+            f"export.formats: {engines[0]} takes no blocks of eight bits whose range is found as "
             f"they run; an engine would need Q/DQ pairs with ranges from a calibration. Set "
-            f"precision: float in the space {config.space}, or leave {name} out"
+            f"precision: float in the space {config.space}, or leave {engines[0]} out"
         )
     if config.target.dtype != "float32":
         raise ConfigError(
-            f"target.dtype: blocks of eight bits stand in float32 networks alone, not in "
-            f"{config.target.dtype}; set precision: float in the space {config.space}"
+            f"target.dtype: blocks of {named} stand in float32 networks alone, not in "
+            f"{config.target.dtype}; {instead} in the space {config.space}"
+        )
+    if config.target.meter == "roofline" and config.target.calibration is not None:
+        raise ConfigError(
+            f"target.calibration: its efficiencies are of float32, and the space {config.space} "
+            f"has blocks of {named}; leave it out, measure, or {instead} in the space"
+        )
+    if "float16" in precisions:
+        _require_halves(config)
+        if engines and config.export.engine_dtype != "float32":
+            raise ConfigError(
+                f"export.engine_dtype: blocks of float16 are chosen in a float32 network, which "
+                f"an engine of {config.export.engine_dtype} would not be; set it to float32, or "
+                f"{instead} in the space {config.space}"
+            )
+
+
+def _require_halves(config: RunConfig) -> None:
+    """Raise ConfigError for a target on which half precision saves nothing, or is not known."""
+    from hardware_profiles import load_profile
+
+    target, profile = config.target, load_profile(config.target.hardware)
+    provider = target.provider if target.meter == "onnxruntime" else "cpu"
+    if profile.kind != "gpu" and provider == "cpu":
+        raise ConfigError(
+            f"target.hardware: blocks of float16 are for GPUs, and {profile.name} is a processor: "
+            f"ONNX Runtime keeps and multiplies their weights in float32 there. Name a GPU, or "
+            f"leave float16 out of precision in the space {config.space}"
+        )
+    if target.meter == "roofline" and "float16" not in profile.peak_tflops:
+        raise ConfigError(
+            f"target.hardware: the profile {profile.name} states no peak_tflops of float16; add "
+            f"it, or leave float16 out of precision in the space {config.space}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Quantise: blocks of eight bits, each from the float block of the same structure.
+"""Quantise: blocks that round, each from the float block of the same structure.
 
 That block is finished by then (closed form, local distillation), and nothing is trained again: what
 rounding costs is in the scores. The teacher's own block is one of them.
@@ -45,7 +45,7 @@ def quantised(data: SlotData, spec: BlockSpec, sources: Mapping[BlockSpec, Built
     return Built(spec, block, data.error(block), 0.0 if source is None else source.sliced_error)
 
 
-def finished_in_eight_bits(
+def finished_quantised(
     data: SlotData, spec: BlockSpec, sources: Mapping[BlockSpec, Built]
 ) -> Trained:
     """As `quantised`, as the build keeps it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat
@@ -86,22 +87,30 @@ def by_layer(
         known = sorted({_NAMES.get(p, p) for p in parts} & work.keys(), key=order.__getitem__)
         held = _between(known, list(work), len(parts) > 1)
         blocks, ms = [work[name][0] for name in held], sum(operators.values())
-        flops = sum(work[name][1] for name in held)
-        moved = sum(work[name][2] for name in held)
+        least = _together(work[name][1] for name in held)
         row = LayerTime(
             part=_title(known),
             block=", ".join(dict.fromkeys(filter(None, blocks))),
             ms=ms,
             share=ms / total if total else 0.0,
-            flops=flops,
-            bytes_moved=moved,
+            flops=least.flops,
+            bytes_moved=least.bytes_moved,
             roof_share=None
             if any(name in eight_bits for name in held)
-            else _roof_share(hardware, target.dtype, flops, moved, ms),
+            else _roof_share(hardware, target.dtype, least, ms),
             operators=dict(sorted(operators.items(), key=lambda item: -item[1])),
         )
         rows.append((order.get(known[0], len(order)) if known else len(order), row))
     return NetworkLayers(phase=phase, layers=tuple(r for _, r in sorted(rows, key=lambda r: r[0])))
+
+
+def _together(parts: Iterable[LeastWork]) -> LeastWork:
+    every = list(parts)
+    return LeastWork(
+        sum(one.flops for one in every),
+        sum(one.bytes_moved for one in every),
+        sum(one.half_flops for one in every),
+    )
 
 
 def _title(known: list[str]) -> str:
@@ -118,8 +127,8 @@ def _between(known: list[str], every: list[str], spans: bool) -> list[str]:
 
 def _work(
     shape: ChainShape, architecture: Architecture, target: TargetConfig, phase: Phase
-) -> dict[str, tuple[str, float, float]]:
-    """Part -> block, operations, bytes, in the order of the chain."""
+) -> dict[str, tuple[str, LeastWork]]:
+    """Part -> block, and the least that it does, in the order of the chain."""
     requests: dict[str, tuple[str, Request | None]] = {"embed": ("", Request("embed", phase))}
     for slot, spec in architecture.items(shape):
         resolved = shape.resolve(slot, spec)
@@ -129,18 +138,20 @@ def _work(
     found = {}
     for part, (block, request) in requests.items():
         work = least_work(target, shape, request) if request else LeastWork(0.0, 0.0)
-        found[part] = block, work.flops, work.bytes_moved
+        found[part] = block, work
     return found
 
 
 def _roof_share(
-    hardware: HardwareProfile | None, dtype: str, flops: float, moved: float, ms: float
+    hardware: HardwareProfile | None, dtype: str, work: LeastWork, ms: float
 ) -> float | None:
     """After Williams et al., "Roofline" (doi:10.1145/1498765.1498785): the longer of both times."""
-    if hardware is None or not ms or not (flops or moved):
+    if hardware is None or not ms or not (work.flops or work.bytes_moved):
         return None
     peaks: Mapping[str, float] = {str(name): value for name, value in hardware.peak_tflops.items()}
-    if dtype not in peaks or hardware.bandwidth_gb_per_s is None:
+    needed = {dtype, *(["float16"] if work.half_flops else [])}
+    if not needed <= peaks.keys() or hardware.bandwidth_gb_per_s is None:
         return None
-    least_s = max(flops / (peaks[dtype] * 1e12), moved / (hardware.bandwidth_gb_per_s * 1e9))
+    arithmetic_s = work.seconds_at(1e12 * peaks[dtype], 1e12 * peaks.get("float16", math.inf))
+    least_s = max(arithmetic_s, work.bytes_moved / (hardware.bandwidth_gb_per_s * 1e9))
     return 1000 * least_s / ms

@@ -109,6 +109,7 @@ def title_of(name: str) -> str:
 
 _IN_WORDS = {
     "float": "",
+    "float16": ", in half precision",
     "int8": ", weights of eight bits",
     "int8_dynamic": ", in eight bits",
 }

@@ -15,6 +15,7 @@ from nas.ir import (
     LinearMap,
     LowRankConvolution,
     Phase,
+    Precision,
     Skip,
     SlotKind,
     precision_of,
@@ -24,6 +25,12 @@ from nas.report._format import block_in_words, percent, significant
 from nas.report.summary import Summary
 
 _PHASES: tuple[Phase, ...] = ("prefill", "decode")
+_BITS: dict[Precision, str] = {
+    "float": "",
+    "float16": "\N{SUBSCRIPT ONE}\N{SUBSCRIPT SIX}",
+    "int8": "\N{SUBSCRIPT EIGHT}",
+    "int8_dynamic": "\N{SUBSCRIPT EIGHT}",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Bar:
 @dataclass(frozen=True)
 class Cell:
     """One slot's cell: `style` is the kind of block, `fill` the share kept in per cent. A small 8
-    behind the label: eight bits."""
+    or 16 behind the label: so many bits."""
 
     style: str
     fill: float
@@ -114,8 +121,7 @@ def _cell(slot: SlotSummary | None) -> Cell | None:
         label = f"{100 * kept:.0f}"
     elif block_style(block) == "narrow":
         label = block.label
-    if precision_of(block) != "float":
-        label += "\N{SUBSCRIPT EIGHT}"
+    label += _BITS[precision_of(block)]
     return Cell(block_style(block), round(100 * kept, 2), label, _tip(slot))
 
 

@@ -51,9 +51,10 @@ ARCHITECTURES = {
     "without attention": {A[1]: NONE, A[3]: NONE},
     "without feed-forward": {F[0]: NONE, F[3]: NONE},
     "empty layers": {A[1]: NONE, F[1]: NONE, A[3]: NONE, F[3]: NONE},
-    "eight bits": {
+    "rounded": {
         A[0]: GroupedQueryAttention(kv_heads=2, precision="int8_dynamic"),
         F[1]: GatedFeedForward(width=48, precision="int8"),
+        F[2]: GatedFeedForward(width=48, precision="float16"),
     },
 }
 FIRST = {

@@ -73,6 +73,7 @@ def test_blocks_of_eight_bits_pass_the_gate_and_lie_in_the_folder_in_float(tmp_p
         choices={
             "layers.0.attention": GroupedQueryAttention(kv_heads=4, precision="int8_dynamic"),
             "layers.0.ffn": FeedForward(width=20, precision="int8_dynamic"),
+            "layers.1.attention": GroupedQueryAttention(kv_heads=4, precision="float16"),
             "layers.1.ffn": FeedForward(width=20, precision="int8"),
         }
     )

@@ -344,6 +344,28 @@ def test_an_encoder_has_one_profile_for_texts_of_any_length(
         assert one.manifest.profiles == {"prefill": inputs}
 
 
+def test_blocks_of_half_precision_stay_so_in_a_float32_engine(
+    rtx: EngineBackend, tmp_path: Path
+) -> None:
+    """Strongly typed: what the file says of each product is what is built."""
+    from nas.backends.onnx import export_onnx
+    from nas.ir import Architecture, GatedFeedForward, GroupedQueryAttention
+    from tests.chains import tiny_chain, tiny_shape
+
+    choices = {
+        "layers.0.attention": GroupedQueryAttention(kv_heads=2, precision="float16"),
+        "layers.1.ffn": GatedFeedForward(width=512, precision="float16"),
+    }
+    chain = tiny_chain(tiny_shape(layers=2), Architecture(choices=choices))
+    path = export_onnx(chain, tmp_path / "onnx").path
+    mixed = build(rtx, path, tmp_path, dtype="float32")
+    assert mixed.path.stat().st_size == mixed.manifest.engine_bytes
+    log = (mixed.folder / "build.log").read_text()
+    assert "layers.1.ffn.down_proj.weight.float16" in log
+    with pytest.raises(ConfigError, match="weights are float32, the engine is to be float16"):
+        build(rtx, path, tmp_path / "other")
+
+
 def test_the_stand_in_offers_nothing_that_the_bindings_do_not_have() -> None:
     """TensorRT-RTX's come from the same source; what it leaves out differs by release."""
     trt = pytest.importorskip("tensorrt_rtx")

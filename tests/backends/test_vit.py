@@ -72,10 +72,11 @@ def test_the_onnx_gate_names_the_difference(tmp_path: Path) -> None:
         check_classifier(artifact, tiny_vit(seed=1), pictures(2, side=SIDE))
 
 
-def test_eight_bits_stay_within_what_rounding_allows(tmp_path: Path) -> None:
+def test_blocks_that_round_stay_within_what_that_allows(tmp_path: Path) -> None:
     mixed = {
         "layers.0.ffn": FeedForward(width=48, precision="int8_dynamic"),
         "layers.1.attention": GroupedQueryAttention(kv_heads=4, precision="int8"),
+        "layers.1.ffn": FeedForward(width=48, precision="float16"),
     }
     chain = tiny_vit(architecture=Architecture(choices=mixed))
     artifact = export_classifier(chain, tmp_path)

@@ -1,4 +1,4 @@
-"""Layers of eight bits: what they round to, what their gradients are, what they store."""
+"""Layers that round: what they round to, what their gradients are, what they store."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from nas.blocks import (
     build_block,
     convert,
     dequantised,
+    hold_halves,
     quantised_layers,
     stored_bytes,
     weight_levels,
     with_exact_inputs,
 )
-from nas.blocks._quantised import rounded_runs, sequence_levels
+from nas.blocks._quantised import as_half, rounded_runs, sequence_levels
 from nas.ir import (
     Architecture,
     BlockSpec,
@@ -31,7 +32,8 @@ from nas.ir import (
 )
 from tests.chains import tiny_chain, tiny_ids, tiny_shape
 
-PRECISIONS: tuple[Precision, ...] = ("int8", "int8_dynamic")
+EIGHT_BITS: tuple[Precision, ...] = ("int8", "int8_dynamic")
+PRECISIONS: tuple[Precision, ...] = ("float16", *EIGHT_BITS)
 
 
 def _layer(precision: Precision, inputs: int = 40, outputs: int = 24) -> QuantisedLinear:
@@ -111,6 +113,18 @@ def test_a_sequence_does_not_feel_its_neighbours(precision: Precision) -> None:
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
 
 
+def _rounded(layer: QuantisedLinear, x: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
+    """The weight that a layer multiplies by, and what it multiplies."""
+    weight = layer.weight.detach()
+    if precision == "float16":
+        return weight.half().float(), x.half().float()
+    levels, step = weight_levels(weight)
+    if precision == "int8":
+        return levels * step[:, None], rounded_runs(x)
+    inputs, input_step = sequence_levels(x)
+    return levels * step[:, None], inputs * input_step
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_gradients_pass_the_rounding(precision: Precision) -> None:
     layer, x = _layer(precision), _inputs().requires_grad_()
@@ -118,18 +132,13 @@ def test_gradients_pass_the_rounding(precision: Precision) -> None:
 
     (layer(x) * upstream).sum().backward()
 
-    levels, step = weight_levels(layer.weight.detach())
-    if precision == "int8_dynamic":
-        inputs, input_step = sequence_levels(x.detach())
-        entered = inputs * input_step
-    else:
-        entered = rounded_runs(x.detach())
+    weight, entered = _rounded(layer, x.detach(), precision)
     assert layer.weight.grad is not None
     assert x.grad is not None
     torch.testing.assert_close(
         layer.weight.grad, torch.einsum("bto,bti->oi", upstream, entered), atol=1e-4, rtol=1e-4
     )
-    torch.testing.assert_close(x.grad, upstream @ (levels * step[:, None]), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(x.grad, upstream @ weight, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -170,7 +179,7 @@ def test_in_floating_point_it_is_the_layer_that_rounds_weights_alone(precision: 
         plain, exact, rounded = dequantised(block)(x), with_exact_inputs(block)(x), block(x)
     assert type(dequantised(block)[0]) is nn.Linear
     torch.testing.assert_close(plain, exact, atol=1e-5, rtol=1e-5)
-    assert (rounded - exact).abs().max() > 1e-3
+    assert (rounded - exact).abs().max() > 1e-4
     assert isinstance(block[0], QuantisedLinear)
     assert not block[0].exact_inputs
 
@@ -194,6 +203,58 @@ def test_a_matrix_takes_a_byte_a_weight_and_a_step_a_channel(
     vectors = sum(p.numel() for p in block.parameters() if p.dim() == 1)
 
     assert stored_bytes(shape, kind, spec, 4) == 4 * (matrices + vectors)
-    for precision in PRECISIONS:
+    for precision in EIGHT_BITS:
         found = stored_bytes(shape, kind, in_precision(spec, precision), 4)
         assert found == matrices + 4 * outputs + 4 * vectors
+    half = stored_bytes(shape, kind, in_precision(spec, "float16"), 4)
+    assert half == 2 * matrices + 4 * vectors
+
+
+def test_halves_enter_and_leave_and_are_summed_in_more() -> None:
+    """Against numpy: float16 in, exact sums, float16 out; the bias is added in float32."""
+    layer, x = _layer("float16"), _inputs()
+    weight = layer.weight.detach().numpy().astype(np.float16).astype(np.float64)
+    sums = x.numpy().astype(np.float16).astype(np.float64) @ weight.T
+    with torch.no_grad():
+        found = (layer(x) - layer.bias).numpy()
+
+    # The runtime's float32 sum may round to the half beside that of the exact one.
+    np.testing.assert_allclose(found, sums.astype(np.float16), rtol=2**-10, atol=2**-20)
+    assert (np.abs(found - sums.astype(np.float16)) < 1e-6).mean() > 0.99
+    exact = x.double() @ layer.weight.detach().double().T
+    assert np.abs(found - exact.numpy()).max() > 1e-4
+
+
+def test_the_small_and_the_large_are_those_of_float16() -> None:
+    x = torch.tensor([1e-9, 3e-8, 5.9e-8, 6e-5, 1.0, 2049.0, 65519.0])
+    expected = x.numpy().astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(as_half(x).numpy(), expected)
+    assert expected[0] == 0 < expected[1]
+
+
+def test_what_is_beyond_float16_drowns_the_rest_and_stays_a_number() -> None:
+    layer, x = _layer("float16"), _inputs()
+    x[0, 3, 1] = -7e4
+    with torch.no_grad():
+        y = layer(x)
+        alone = layer(_inputs())
+    assert y.isfinite().all()
+    assert (y[0, 3].abs() > 1e9).all()
+    y[0, 3] = alone[0, 3]
+    torch.testing.assert_close(y, alone)
+    assert as_half(torch.tensor(torch.nan)).isnan()
+
+
+def test_to_be_timed_halves_are_multiplied_as_such() -> None:
+    layer, x = _layer("float16"), _inputs()
+    block = nn.Sequential(layer)
+    with torch.no_grad():
+        wanted = block(x)
+        hold_halves(block)
+        found = block(x)
+    assert layer.weight.dtype == torch.float16
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, atol=2e-3, rtol=2e-3)
+    eight_bits = nn.Sequential(_layer("int8"))
+    hold_halves(eight_bits)
+    assert eight_bits[0].weight.dtype == torch.float32

@@ -29,8 +29,9 @@ STUDENT = Architecture(
         "layers.0.ffn": GatedFeedForward(width=20, precision="int8"),
         "layers.1.attention": GroupedQueryAttention(kv_heads=2, precision="int8_dynamic"),
         "layers.1.ffn": GatedFeedForward(width=20),
+        "layers.2.attention": GroupedQueryAttention(kv_heads=1, precision="float16"),
         "layers.2.ffn": LinearMap(),
-        "layers.3.ffn": GatedFeedForward(width=20),
+        "layers.3.ffn": GatedFeedForward(width=20, precision="float16"),
     }
 )
 CANDIDATES = [Candidate(slot=slot, spec=spec) for slot, spec in STUDENT.items(SHAPE)]
@@ -101,7 +102,9 @@ def test_requests_are_distinct_and_without_skips() -> None:
         "ffn/w20-int8",
         "attention/kv2-int8_dynamic",
         "ffn/w20",
+        "attention/kv1-float16",
         "ffn/linear",
+        "ffn/w20-float16",
         "head",
     ]
 

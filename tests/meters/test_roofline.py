@@ -66,6 +66,41 @@ def test_the_cache_grows_with_the_batch_and_the_weights_do_not() -> None:
     assert three - one == pytest.approx(2 * 4 * (2 * 32 + (16 + 2) * 2 * 2 * 8))
 
 
+FAST = {"float32": 0.001, "float16": 0.004}
+
+
+def test_products_of_halves_take_their_own_peak() -> None:
+    request = Request("ffn", "prefill", GatedFeedForward(width=20, precision="float16"))
+    products = 6 * 16 * 32 * 20
+    assert forecast(request, peak_tflops=FAST, bandwidth_gb_per_s=9) == pytest.approx(products / 4)
+
+
+def test_attention_itself_stays_in_the_target_format() -> None:
+    """Queries of 16 tokens see 8 keys on average: two products of 4 heads of 8 channels."""
+    request = Request(
+        "attention", "prefill", GroupedQueryAttention(kv_heads=1, precision="float16")
+    )
+    products, scores = 2 * 16 * (2 * 32 * (32 + 8)), 4 * 16 * 8 * 4 * 8
+    assert forecast(request, peak_tflops=FAST, bandwidth_gb_per_s=99) == pytest.approx(
+        products / 4 + scores
+    )
+
+
+def test_halves_are_half_of_the_weights_and_casts_pass_the_state_once_more() -> None:
+    request = Request("ffn", "decode", GatedFeedForward(width=20, precision="float16"))
+    weights, norm, state = 3 * 32 * 20, 32, 2 * 32
+    moved = 2 * weights + 4 * (norm + state) + 2 * 2 * state
+    assert forecast(request, peak_tflops=FAST) == pytest.approx(moved)
+    launched = forecast(request, peak_tflops=FAST, launch_overhead_us=1)
+    assert launched - forecast(request, peak_tflops=FAST) == pytest.approx(8000)
+
+
+def test_halves_without_a_peak_are_refused() -> None:
+    request = Request("ffn", "decode", GatedFeedForward(width=20, precision="float16"))
+    with pytest.raises(ConfigError, match="peak_tflops has no float16"):
+        forecast(request)
+
+
 def test_the_head_multiplies_every_position() -> None:
     assert forecast(Request("head", "prefill")) == pytest.approx(2 * 16 * 32 * 264)
 

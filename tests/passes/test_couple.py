@@ -35,8 +35,9 @@ def test_a_pair_is_a_layer_of_which_both_blocks_were_replaced(view: Artefacts) -
     assert found(l0_attention=Skip(), l0_ffn=Skip()) == []
     assert found(l0_attention=LinearMap(), l1_ffn=LinearMap()) == []
     assert found(l0_attention=LinearMap()) == []
-    eight_bits = GatedFeedForward(width=24, precision="int8")
-    assert found(l1_attention=LinearMap(), l1_ffn=eight_bits) == []
+    for precision in ("int8", "float16"):
+        rounded = GatedFeedForward(width=24, precision=precision)
+        assert found(l1_attention=LinearMap(), l1_ffn=rounded) == []
 
 
 def test_the_held_out_error_of_the_layer_falls(view: Artefacts) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,6 +22,7 @@ from nas.ir import (
     GatedFeedForward,
     GroupedQueryAttention,
     KeepTeacher,
+    Precision,
     Slot,
 )
 from nas.passes import Artefacts
@@ -70,6 +72,20 @@ def test_weights_are_those_of_the_trained_block_rounded(
     for name, weight in _weights(view, "w48-int8").items():
         levels, step = weight_levels(own[name])
         torch.testing.assert_close(weight, levels * step[:, None])
+
+
+def test_halves_are_those_of_the_trained_block(artefacts: Callable[..., Artefacts]) -> None:
+    view = artefacts(build={"epochs": 2})
+    build(view.context, [_candidate(24), _candidate(24, "float16")])
+
+    trained, rounded = _weights(view, "w24"), _weights(view, "w24-float16")
+    assert rounded.keys() == trained.keys()
+    for name, weight in trained.items():
+        np.testing.assert_array_equal(rounded[name].numpy(), weight.numpy().astype(np.float16))
+    record = view.context.run.require(f"build/{FFN.id}/w24-float16").data
+    assert (record["kept"], record["trained_error"]) == ("quantised", None)
+    own = view.context.run.require(f"build/{FFN.id}/w24").data["trained_error"]
+    assert record["initial_error"] == pytest.approx(own, rel=0.01)
 
 
 def test_a_finished_block_is_not_trained_again(
@@ -152,10 +168,10 @@ def test_a_run_chooses_eight_bits_and_exports_them_behind_gates(
     path = onnx_path(view.context, "student")
     before = {p.name: p.read_bytes() for p in path.parent.iterdir()}
 
-    from nas.backends.onnx._int8 import Int8Weight
+    from nas.backends.onnx._quantised import QuantisedWeight
 
-    steps = Int8Weight.steps
-    monkeypatch.setattr(Int8Weight, "steps", lambda self: 1.5 * steps(self))
+    steps = QuantisedWeight.steps
+    monkeypatch.setattr(QuantisedWeight, "steps", lambda self: 1.5 * steps(self))
     again = artefacts(**settings, distill={"steps": 5})
     with pytest.raises(PassError, match=r"model\.onnx: .* is allowed"):
         again.exported  # noqa: B018
@@ -163,12 +179,13 @@ def test_a_run_chooses_eight_bits_and_exports_them_behind_gates(
     assert not [p for p in path.parent.parent.iterdir() if "unchecked" in p.name]
 
 
+@pytest.mark.parametrize("precision", ["int8_dynamic", "float16"])
 def test_distillation_trains_through_the_rounding(
-    artefacts: Callable[..., Artefacts], space: str
+    artefacts: Callable[..., Artefacts], precision: Precision
 ) -> None:
-    view = artefacts(space=space)
-    view.block_keys  # noqa: B018
-    spec = GatedFeedForward(width=48, precision="int8_dynamic")
+    view = artefacts()
+    spec = GatedFeedForward(width=48, precision=precision)
+    build(view.context, [_candidate(48, precision)])
     student = assemble(
         view.context.teacher.chain, Architecture(choices={FFN.id: spec}), view.context.run.root
     )

@@ -94,6 +94,19 @@ def test_rates_are_work_over_time_and_the_roof_is_the_longer_of_two() -> None:
     assert layer.roof_share == pytest.approx(least_ms / 0.5)
 
 
+def test_the_roof_of_halves_is_their_own() -> None:
+    slow = {"peak_tflops": {"float32": 1e-6, "float16": 4e-6}}
+    hardware = load_profile("rtx4090").model_copy(update=slow)
+    spec = GatedFeedForward(width=64, precision="float16")
+    chosen = Architecture(choices={"layers.0.ffn": spec})
+    (layer,) = by_layer(nodes(layers_0_ffn=0.5), SHAPE, chosen, TARGET, "prefill", hardware).layers
+    assert layer.block == "w64-float16"
+    assert layer.roof_share == pytest.approx(layer.flops / 4e-6 / 1e9 / 0.5)
+    unknown = hardware.model_copy(update={"peak_tflops": {"float32": 1e-6}})
+    (layer,) = by_layer(nodes(layers_0_ffn=0.5), SHAPE, chosen, TARGET, "prefill", unknown).layers
+    assert layer.roof_share is None
+
+
 def layers(architecture: Architecture, **ms: float) -> NetworkLayers:
     return by_layer(nodes(**ms), SHAPE, architecture, TARGET, "decode")
 

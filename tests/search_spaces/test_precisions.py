@@ -26,16 +26,30 @@ def test_every_block_and_the_teachers_own_is_a_candidate_in_each_precision() -> 
             "ffn": {"width_percent": [50], "precision": "int8_dynamic", "skip": False},
         }
     )
-    assert space.quantised
+    assert space.precisions == {"int8", "int8_dynamic"}
     assert _labels(space) == {
         "attention": ["kv1", "linear", "kv2-int8", "kv1-int8", "linear-int8", "skip"],
         "ffn": ["w48-int8_dynamic", "w24-int8_dynamic", "linear-int8_dynamic"],
     }
 
 
+def test_half_precision_is_named_as_the_others_are() -> None:
+    space = SearchSpace.model_validate(
+        {
+            "attention": {"kv_heads": [1], "linear": False},
+            "ffn": {"linear": False, "precision": ["float", "float16", "int8"]},
+        }
+    )
+    assert space.precisions == {"float16", "int8"}
+    assert _labels(space) == {
+        "attention": ["kv1", "skip"],
+        "ffn": ["w48-float16", "w48-int8", "skip"],
+    }
+
+
 def test_a_space_without_a_word_on_it_is_as_before() -> None:
     space = load_space("decoder")
-    assert not space.quantised
+    assert not space.precisions
     assert "precision" not in space.model_dump_json()
     assert not any("int8" in c.id for c in space.candidates(SHAPE))
     candidate = Candidate.model_validate(
@@ -48,7 +62,7 @@ def test_a_space_without_a_word_on_it_is_as_before() -> None:
 def test_a_precision_is_part_of_the_specification() -> None:
     spec = GatedFeedForward(width=24, precision="int8")
     assert parse_spec(spec.model_dump(mode="json")) == spec
-    assert len({spec, spec.at("float"), spec.at("int8_dynamic")}) == 3
+    assert len({spec, spec.at("float"), spec.at("int8_dynamic"), spec.at("float16")}) == 4
     assert spec.at("float").label == "w24"
 
 

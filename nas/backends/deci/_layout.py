@@ -43,7 +43,7 @@ class DeciLayer:
 
 
 def deci_layers(shape: DecoderShape, architecture: Architecture) -> tuple[DeciLayer, ...]:
-    """The layers of a student; blocks of eight bits are those of their floating-point form.
+    """The layers of a student; blocks that round are those of their floating-point form.
 
     Raises CapabilityError with what the layout has no words for."""
     reasons = list(_of_the_teacher(shape))

@@ -34,8 +34,9 @@ this file; it needs torch and transformers >= 5.15.
 `teacher`: as in the teacher ({kv_heads} KV heads, feed-forward width {ffn_width}); `kvN`: N KV
 heads; `hMkvN`: M query heads on N KV heads; `wN`: feed-forward width N;
 `linear`: one linear layer; `skip`: nothing. `-int8`: weights of eight bits in ONNX Runtime;
-`-int8_dynamic`: activations too. Here the weights of such blocks lie on these levels and all is
-computed in floating point, so that logits differ by what rounding activations changes.
+`-int8_dynamic`: activations too; `-float16`: products of half precision there, and in engines. Here
+the weights of such blocks are rounded so and all is computed in floating point, so that logits
+differ by what rounding activations changes.
 
 | layer | attention | feed-forward |
 | --- | --- | --- |
@@ -63,7 +64,8 @@ The code that `trust_remote_code` allows is in `modeling_nas_encoder.py` and
 `teacher`: as in the teacher ({heads} heads, feed-forward width {ffn_width}); `kvN`: all query heads
 on N key-value heads; `hNkvN`: N heads; `wN`: feed-forward width N; `linear`: one linear layer;
 `skip`: the norm alone. `-int8`: weights of eight bits in ONNX Runtime; `-int8_dynamic`: activations
-too. Here the weights of such blocks lie on these levels and all is computed in floating point.
+too; `-float16`: products of half precision. Here the weights of such blocks are rounded so and all
+is computed in floating point.
 
 | layer | attention | feed-forward |
 | --- | --- | --- |

@@ -62,8 +62,8 @@ def to_config(
 
 
 def _precisions(shape: DecoderShape, architecture: Architecture) -> dict[str, str]:
-    """Precision of the blocks that are in eight bits in ONNX Runtime; here their weights lie on the
-    levels, and the rest is floating point."""
+    """Precision of the blocks that round in a runtime; here their weights alone are rounded, and
+    everything is computed in floating point."""
     found = {slot.id: precision_of(spec) for slot, spec in architecture.items(shape)}
     return {slot: precision for slot, precision in found.items() if precision != "float"}
 

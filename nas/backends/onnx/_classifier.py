@@ -61,7 +61,7 @@ def check_classifier(
 
 
 def classifier_limit(chain: PictureChain, pictures: Tensor, tolerance: float) -> float:
-    """What a file may differ by: `tolerance`, or what rounding to eight bits changes."""
+    """What a file may differ by: `tolerance`, or what rounding changes."""
     return limit_of(chain, _batches(chain, pictures), _answers, tolerance)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from nas._imports import require
-from nas.backends.onnx._int8 import Int8Products, Int8Weight, Weight
+from nas.backends.onnx._quantised import QuantisedProducts, QuantisedWeight, Weight
 from nas.backends.onnx._template import DTYPES, Dims, Template
 from nas.errors import PassError
 
@@ -95,7 +95,7 @@ class Composer:
     ) -> list[ir.Value]:
         """Copy a template's nodes. `weights` are tensors, or values that are in the graph already.
 
-        A weight that the template only transposes is stored transposed; one of eight bits brings
+        A weight that the template only transposes is stored transposed; one that is rounded brings
         the operators that multiply by it.
         """
         if template.opset != self._opset:
@@ -183,23 +183,23 @@ class _Scope:
         self._composer, self._prefix = composer, prefix
         self._bound, self._weights = dict(bound), weights
         self._copied: dict[ir.Value, ir.Value] = {}
-        self._int8, self._products = dict[Any, str](), Int8Products(composer, prefix)
+        self._quantised, self._products = dict[Any, str](), QuantisedProducts(composer, prefix)
 
     def copy(self, node: ir.Node) -> None:
         """Add a copy of `node`, or nothing where it only transposes a weight of this instance."""
         if node.op_type == "Transpose" and node.inputs[0].is_graph_input():
             tensor = self._weights.get(node.inputs[0].name)
-            if isinstance(tensor, Int8Weight):
-                self._int8[node.outputs[0]] = node.inputs[0].name
+            if isinstance(tensor, QuantisedWeight):
+                self._quantised[node.outputs[0]] = node.inputs[0].name
                 return
             if isinstance(tensor, Tensor):
                 name = f"{self._prefix}{node.inputs[0].name}.T"
                 self._copied[node.outputs[0]] = self._composer.add_weight(name, tensor, True)
                 return
-        if node.op_type == "MatMul" and node.inputs[1] in self._int8:
-            name, x = self._int8[node.inputs[1]], self.resolve(node.inputs[0])
+        if node.op_type == "MatMul" and node.inputs[1] in self._quantised:
+            name, x = self._quantised[node.inputs[1]], self.resolve(node.inputs[0])
             weight = self._weights[name]
-            assert isinstance(weight, Int8Weight)
+            assert isinstance(weight, QuantisedWeight)
             self._copied[node.outputs[0]] = self._products.product(x, name, weight)
             return
         inputs = [None if value is None else self.resolve(value) for value in node.inputs]
@@ -214,8 +214,8 @@ class _Scope:
             return self._composer.add_constant(value.const_value)
         if value.name not in self._bound:
             weight = self._weights[value.name]
-            if isinstance(weight, Int8Weight) or value in self._int8:
-                raise PassError(f"{self._prefix}{value.name}: no product to put in eight bits")
+            if isinstance(weight, QuantisedWeight) or value in self._quantised:
+                raise PassError(f"{self._prefix}{value.name}: no product to round")
             name = f"{self._prefix}{value.name}"
             self._bound[value.name] = (
                 self._composer.add_weight(name, weight) if isinstance(weight, Tensor) else weight

@@ -35,7 +35,7 @@ def check_encoder(
 
 
 def encoder_limit(chain: EncoderChain, ids: Tensor, tolerance: float) -> float:
-    """What a file may differ by: `tolerance`, or what rounding to eight bits changes."""
+    """What a file may differ by: `tolerance`, or what rounding changes."""
     return limit_of(chain, _batches(chain, ids), _results, tolerance)
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from nas.backends.onnx._compose import Composer
 from nas.backends.onnx._files import save_model
-from nas.backends.onnx._int8 import weights_of
 from nas.backends.onnx._library import (
     DEFAULT_OPSET,
     block_template,
@@ -17,6 +16,7 @@ from nas.backends.onnx._library import (
     id_inputs,
     prologue_template,
 )
+from nas.backends.onnx._quantised import weights_of
 from nas.backends.onnx._template import Dims, require_dtype
 from nas.chain import DecoderChain, SlotModule
 from nas.errors import PassError

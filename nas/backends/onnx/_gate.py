@@ -23,7 +23,7 @@ class GateReport:
     """Largest absolute difference of the logits, and how many greedy tokens agreed.
 
     `ties` counts tokens that torch rates within the tolerance of its own first choice. `limit` is
-    that tolerance: what was asked for, or what rounding to eight bits allows.
+    that tolerance: what was asked for, or what rounding allows.
     """
 
     max_logits_difference: float

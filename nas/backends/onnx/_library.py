@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from nas.backends.onnx._int8 import require_float32
 from nas.backends.onnx._modules import (
     CachedBlock,
     EncoderEpilogue,
@@ -24,6 +23,7 @@ from nas.backends.onnx._modules import (
     Prologue,
     TypedEncoderPrologue,
 )
+from nas.backends.onnx._quantised import require_float32
 from nas.backends.onnx._template import Dims, Signature, Template, export_part
 from nas.chain import DecoderChain, EncoderChain, make_slot
 from nas.errors import CapabilityError, PassError
@@ -183,8 +183,8 @@ def block_template(
 
     Attention also takes its `context_inputs`, and where it caches `past_key`, `past_value`, for
     which it gives `present_key`, `present_value`. One graph serves all precisions: the composer
-    puts products of eight bits in. Raises PassError for a skip that leaves nothing, CapabilityError
-    for eight bits in another `dtype` than float32.
+    puts rounded products in. Raises PassError for a skip that leaves nothing, CapabilityError for
+    a block that rounds in another `dtype` than float32.
     """
     if isinstance(spec, Skip) and shape.pre_norm:
         raise PassError("a skipped slot has no graph; it costs nothing by definition")

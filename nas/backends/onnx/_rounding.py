@@ -1,4 +1,4 @@
-"""What rounding to eight bits allows two exact implementations to differ by.
+"""What rounding allows two exact implementations to differ by.
 
 Sums in another order differ by a millionth, which now and then puts an activation on the level
 next to it; after some layers the errors of the two have little in common. So a gate allows twice

@@ -8,7 +8,6 @@ import torch
 
 from nas.backends.onnx._compose import Composer
 from nas.backends.onnx._convolutional import classifier_head_model, residual_stack, stem_model
-from nas.backends.onnx._int8 import weights_of
 from nas.backends.onnx._library import (
     DEFAULT_OPSET,
     IDS,
@@ -19,6 +18,7 @@ from nas.backends.onnx._library import (
     past_dims,
     prologue_template,
 )
+from nas.backends.onnx._quantised import weights_of
 from nas.backends.onnx._template import Dims, require_dtype
 from nas.backends.onnx._vision import patches_model, reading_model
 from nas.chain import EncoderChain, SlotModule, make_slot

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from nas.backends.onnx._compose import Composer
 from nas.backends.onnx._convolutional import INPUT, OUTPUT
-from nas.backends.onnx._int8 import weights_of
 from nas.backends.onnx._library import block_template
+from nas.backends.onnx._quantised import weights_of
 from nas.chain import VisionChain
 from nas.ir import Architecture, Skip, VisionShape
 

@@ -18,7 +18,8 @@ class NetworkFile:
     """An ONNX file on disk.
 
     `digest` is the SHA-256 of the file and its external data; `dtype` is that of its largest
-    floating-point weight, which is what its matrix products run in.
+    floating-point weight, which is what its matrix products run in. Matrices of float32 make a
+    network float32, whatever some of its blocks are in.
     """
 
     path: Path
@@ -73,5 +74,6 @@ def _dtype(onnx: Any, model: Any) -> str:
     proto = onnx.TensorProto
     names = {proto.FLOAT: "float32", proto.FLOAT16: "float16", proto.BFLOAT16: "bfloat16"}
     weights = [t for t in model.graph.initializer if t.data_type in names]
-    largest = max(weights, key=lambda tensor: math.prod(tensor.dims), default=None)
+    wide = [t for t in weights if t.data_type == proto.FLOAT and sum(d > 1 for d in t.dims) > 1]
+    largest = max(wide or weights, key=lambda tensor: math.prod(tensor.dims), default=None)
     return "none" if largest is None else names[largest.data_type]

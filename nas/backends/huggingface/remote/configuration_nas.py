@@ -18,8 +18,9 @@ class NasConfig(PreTrainedConfig):  # type: ignore[misc]
     `attention_block`: `gqa` or `linear`; `mlp_block`: `gated` or `linear` (one linear layer with a
     bias in place of the block). `attention_bias` concerns the query, key and value projections,
     `attention_output_bias` the output projection. `qk_norm` normalises queries and keys by head.
-    `runtime_precision` names the blocks (`layers.3.ffn`) that were chosen for eight bits: their
-    weights lie on the 255 levels of each output channel, and are computed in floating point here.
+    `runtime_precision` names the blocks (`layers.3.ffn`) that round in a runtime: their
+    weights are rounded here too (`int8`: to 255 levels of each output channel; `float16`: to half
+    precision), and all is computed in the folder's own format.
     """
 
     model_type = "nas_decoder"

@@ -1,4 +1,4 @@
-"""Blocks of eight bits as ONNX graphs: the operators, and that ONNX Runtime computes as torch."""
+"""Blocks that round as ONNX graphs: the operators, and that ONNX Runtime computes as torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nas.backends.onnx import (
     export_onnx,
     save_model,
 )
-from nas.backends.onnx._int8 import Int8Products, Int8Weight
+from nas.backends.onnx._quantised import QuantisedProducts, QuantisedWeight
 from nas.backends.onnx._stack import stack_slots
 from nas.backends.onnxruntime import open_session
 from nas.blocks import (
@@ -103,19 +103,68 @@ def test_a_block_of_eight_bits_equals_torch(
     np.testing.assert_allclose(found, both[0].numpy(), atol=0.05)
 
 
+@pytest.mark.parametrize(("slot_kind", "spec", "matrices"), BLOCKS)
+def test_a_block_of_half_precision_equals_torch(
+    slot_kind: SlotKind, spec: BlockSpec, matrices: int, tmp_path: Path
+) -> None:
+    """The standard's own evaluator computes torch's block. A processor's ONNX Runtime rounds its
+    weights alone, and that is torch's block without its other rounding."""
+    from onnx.reference import ReferenceEvaluator
+
+    chosen = in_precision(spec, "float16")
+    path = tmp_path / "stack.onnx"
+    model = block_stack(SHAPE, slot_kind, chosen, 1)
+    halves = [v for v in model.graph.initializers.values() if str(v.const_value.dtype) == "FLOAT16"]
+    products = [n for n in model.graph if n.op_type == "MatMul" and n.inputs[1] in halves]
+    save_model(model, path)
+    feed, context, cache = _feed(spec)
+    given = {name: tensor.numpy() for name, tensor in feed.items()}
+    slot = stack_slots(SHAPE, slot_kind, chosen, 1)[0]
+    with torch.no_grad():
+        rounded, exact = (
+            one.forward_cached(feed["state"], context, cache)[0]
+            if cache
+            else one(feed["state"], context)
+            for one in (slot, with_exact_inputs(slot))
+        )
+
+    assert len(halves) == len(products) == matrices
+    for product in products:
+        assert product.inputs[0].producer().op_type == "Cast"
+        assert [node.op_type for node, _ in product.outputs[0].uses()] == ["Cast"]
+    by_the_standard = ReferenceEvaluator(str(path)).run(["next_state"], given)[0]
+    by_onnxruntime = open_session(path, 1).run(["next_state"], given)[0]
+    change = _rms(rounded - exact)
+    assert change > 1e-5
+    assert _rms(torch.from_numpy(by_the_standard) - rounded) < 0.1 * change
+    assert _rms(torch.from_numpy(by_onnxruntime) - exact) < 0.02 * change
+
+
+def _rms(x: torch.Tensor) -> float:
+    return float(x.double().pow(2).mean().sqrt())
+
+
 def test_inputs_that_several_matrices_share_are_rounded_once() -> None:
     model = block_stack(SHAPE, "ffn", GatedFeedForward(width=20, precision="int8_dynamic"), 2)
     counts = Counter(node.op_type for node in model.graph)
     assert (counts["DynamicQuantizeLinear"], counts["MatMulInteger"]) == (4, 6)
 
 
-def test_eight_bits_in_half_precision_are_refused() -> None:
-    spec = GatedFeedForward(width=20, precision="int8")
-    with pytest.raises(CapabilityError, match="int8 stands in float32 networks alone"):
+def test_halves_too_are_made_once_for_several_matrices() -> None:
+    model = block_stack(SHAPE, "ffn", GatedFeedForward(width=20, precision="float16"), 2)
+    casts = Counter(n.outputs[0].uses()[0][0].op_type for n in model.graph if n.op_type == "Cast")
+    assert casts["MatMul"] == 4
+    assert sum(casts.values()) == 4 + 6
+
+
+@pytest.mark.parametrize("precision", ["int8", "float16"])
+def test_rounding_in_half_precision_is_refused(precision: Precision) -> None:
+    spec = GatedFeedForward(width=20, precision=precision)
+    with pytest.raises(CapabilityError, match=f"{precision} stands in float32 networks alone"):
         block_stack(SHAPE, "ffn", spec, 1, dtype="float16")
 
 
-EIGHT_BITS = Architecture(
+ROUNDED = Architecture(
     choices={
         "layers.0.attention": GroupedQueryAttention(kv_heads=2, precision="int8_dynamic"),
         "layers.0.ffn": GatedFeedForward(width=48, precision="int8_dynamic"),
@@ -123,12 +172,14 @@ EIGHT_BITS = Architecture(
         "layers.1.ffn": Skip(),
         "layers.2.attention": GroupedQueryAttention(kv_heads=1, query_heads=2, precision="int8"),
         "layers.2.ffn": GatedFeedForward(width=20),
+        "layers.3.attention": GroupedQueryAttention(kv_heads=2, precision="float16"),
+        "layers.3.ffn": GatedFeedForward(width=20, precision="float16"),
     }
 )
 
 
-def test_a_network_of_eight_bits_passes_its_gate_with_a_cache_and_padding(tmp_path: Path) -> None:
-    chain = tiny_chain(SHAPE, EIGHT_BITS)
+def test_a_network_that_rounds_passes_its_gate_with_a_cache_and_padding(tmp_path: Path) -> None:
+    chain = tiny_chain(SHAPE, ROUNDED)
     artifact = export_onnx(chain, tmp_path)
     report = check_onnx(artifact, chain, tiny_ids(2, 12), greedy_tokens=8, tolerance=1e-5)
     assert 0.01 < report.limit < 2
@@ -138,32 +189,32 @@ def test_a_network_of_eight_bits_passes_its_gate_with_a_cache_and_padding(tmp_pa
 def test_a_file_of_other_steps_fails_its_gate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = Int8Weight.steps
-    monkeypatch.setattr(Int8Weight, "steps", lambda self: steps(self).flip(0))
-    chain = tiny_chain(SHAPE, EIGHT_BITS)
+    steps = QuantisedWeight.steps
+    monkeypatch.setattr(QuantisedWeight, "steps", lambda self: steps(self).flip(0))
+    chain = tiny_chain(SHAPE, ROUNDED)
     artifact = export_onnx(chain, tmp_path)
     with pytest.raises(PassError, match="does not compute this network"):
         check_onnx(artifact, chain, tiny_ids(2, 12), greedy_tokens=4)
 
 
-def test_in_float_a_network_of_eight_bits_is_exact(tmp_path: Path) -> None:
-    chain = dequantised(tiny_chain(SHAPE, EIGHT_BITS))
+def test_in_float_a_network_that_rounds_is_exact(tmp_path: Path) -> None:
+    chain = dequantised(tiny_chain(SHAPE, ROUNDED))
     assert not quantised_layers(chain)
-    exact = with_exact_inputs(tiny_chain(SHAPE, EIGHT_BITS))
+    exact = with_exact_inputs(tiny_chain(SHAPE, ROUNDED))
     with torch.no_grad():
         torch.testing.assert_close(chain(tiny_ids()), exact(tiny_ids()), atol=1e-4, rtol=0)
 
 
-def _worst(tmp_path: Path, architecture: Architecture = EIGHT_BITS) -> SlotReport | None:
+def _worst(tmp_path: Path, architecture: Architecture = ROUNDED) -> SlotReport | None:
     chain = tiny_chain(SHAPE, architecture)
     return check_slots(export_onnx(chain, tmp_path), chain, tiny_ids(2, 12))
 
 
-def test_each_block_of_eight_bits_is_compared_on_what_the_file_gives_it(tmp_path: Path) -> None:
+def test_each_block_that_rounds_is_compared_on_what_the_file_gives_it(tmp_path: Path) -> None:
     report = _worst(tmp_path)
     assert report is not None
     assert report.share < 0.1
-    assert report.slot in {slot.id for slot, spec in EIGHT_BITS.items(SHAPE) if precision(spec)}
+    assert report.slot in {slot.id for slot, spec in ROUNDED.items(SHAPE) if precision(spec)}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
 
 
@@ -171,7 +222,7 @@ def precision(spec: BlockSpec) -> bool:
     return precision_of(spec) != "float"
 
 
-def test_a_network_without_eight_bits_has_no_such_gate(tmp_path: Path) -> None:
+def test_a_network_without_rounding_has_no_such_gate(tmp_path: Path) -> None:
     assert _worst(tmp_path, Architecture()) is None
 
 
@@ -193,28 +244,30 @@ def test_the_comparison_is_torchs_own_walk(tmp_path: Path) -> None:
 
 def _wrong_zero_point(monkeypatch: pytest.MonkeyPatch) -> None:
     """The zero point is no input of the product."""
-    node = Int8Products._node
+    node = QuantisedProducts._node
 
-    def without(self: Int8Products, operator: str, name: str, inputs: list, *rest, **attributes):
+    def without(
+        self: QuantisedProducts, operator: str, name: str, inputs: list, *rest, **attributes
+    ):
         kept = inputs[:2] if operator == "MatMulInteger" else inputs
         return node(self, operator, name, kept, *rest, **attributes)
 
-    monkeypatch.setattr(Int8Products, "_node", without)
+    monkeypatch.setattr(QuantisedProducts, "_node", without)
 
 
 def _one_wrong_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of one layer stand in another order."""
-    steps, width = Int8Weight.steps, 48
+    steps, width = QuantisedWeight.steps, 48
 
-    def flipped(self: Int8Weight) -> torch.Tensor:
+    def flipped(self: QuantisedWeight) -> torch.Tensor:
         return steps(self).flip(0) if self.weight.shape[0] == width else steps(self)
 
-    monkeypatch.setattr(Int8Weight, "steps", flipped)
+    monkeypatch.setattr(QuantisedWeight, "steps", flipped)
 
 
 def _levels_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    levels = Int8Weight.levels
-    monkeypatch.setattr(Int8Weight, "levels", lambda self: (levels(self) - 1).contiguous())
+    levels = QuantisedWeight.levels
+    monkeypatch.setattr(QuantisedWeight, "levels", lambda self: (levels(self) - 1).contiguous())
 
 
 @pytest.mark.parametrize("fault", [_wrong_zero_point, _one_wrong_step, _levels_off_by_one])
@@ -227,11 +280,34 @@ def test_one_wrong_block_is_named(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
 
 
+def _halves_in_another_order(weight: QuantisedWeight) -> torch.Tensor:
+    return weight.weight.detach().half().T.flip(0).contiguous()
+
+
+def _halves_cut_off(weight: QuantisedWeight) -> torch.Tensor:
+    """Rounded towards zero, not to the nearest."""
+    wide = weight.weight.detach().T.contiguous()
+    near = wide.half()
+    towards_zero = torch.nextafter(near, torch.zeros_like(near))
+    return torch.where(near.float().abs() > wide.abs(), towards_zero, near)
+
+
+@pytest.mark.parametrize("halves", [_halves_in_another_order, _halves_cut_off])
+def test_wrong_halves_are_found(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    halves: Callable[[QuantisedWeight], torch.Tensor],
+) -> None:
+    monkeypatch.setattr(QuantisedWeight, "halves", halves)
+    with pytest.raises(PassError, match=r"layers\.3\.ffn.*does not compute this block"):
+        _worst(tmp_path)
+
+
 def test_activations_that_are_not_rounded_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights of eight bits alone, where activations should be rounded too."""
-    chain = tiny_chain(SHAPE, EIGHT_BITS)
+    chain = tiny_chain(SHAPE, ROUNDED)
     artifact = export_onnx(dequantised(chain), tmp_path)
     with pytest.raises(PassError, match="does not compute this block"):
         check_slots(artifact, chain, tiny_ids(2, 12))

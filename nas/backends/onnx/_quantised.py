@@ -1,8 +1,9 @@
-"""Matrices of eight bits in a composed graph.
+"""Matrices of eight bits, and of half precision, in a composed graph.
 
-Dynamic: `DynamicQuantizeLinear`, `MatMulInteger` and the two steps, which ONNX Runtime fuses into
-one operator. Weights alone: `DequantizeLinear` and `MatMul`, which it turns into `MatMulNBits`; the
-file itself holds standard operators.
+Half precision: `MatMul` of float16 between two `Cast`. Dynamic: `DynamicQuantizeLinear`,
+`MatMulInteger` and the two steps, which ONNX Runtime fuses into one operator. Weights alone:
+`DequantizeLinear` and `MatMul`, which it turns into `MatMulNBits`; the file itself holds standard
+operators.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Int8Weight:
-    """The weight [out, in] of a layer of eight bits, in floating point."""
+class QuantisedWeight:
+    """The weight [out, in] of a layer that rounds, in floating point."""
 
     weight: Tensor
     precision: Precision
+
+    def halves(self) -> Tensor:
+        """In float16 [in, out], as they are stored."""
+        return self.weight.detach().to("cpu", torch.float16).T.contiguous()
 
     def levels(self) -> Tensor:
         """Whole numbers [in, out], as they are stored."""
@@ -40,19 +45,19 @@ class Int8Weight:
         return weight_levels(self.weight.detach())[1].to("cpu", torch.float32)
 
 
-Weight = Tensor | Int8Weight
+Weight = Tensor | QuantisedWeight
 
 
 def weights_of(module: nn.Module) -> dict[str, Weight]:
-    """All parameters of a slot by name, those of layers of eight bits as such."""
+    """All parameters of a slot by name, those of layers that round as such."""
     found: dict[str, Weight] = dict(module.named_parameters())
     for name, layer in quantised_layers(module).items():
-        found[f"{name}.weight"] = Int8Weight(layer.weight, layer.precision)
+        found[f"{name}.weight"] = QuantisedWeight(layer.weight, layer.precision)
     return found
 
 
 def require_float32(spec: BlockSpec, dtype: str) -> None:
-    """Raise CapabilityError for a block of eight bits in a network that is not float32."""
+    """Raise CapabilityError for a block that rounds in a network that is not float32."""
     if precision_of(spec) != "float" and dtype != "float32":
         raise CapabilityError(
             f"a block of precision {precision_of(spec)} stands in float32 networks alone, not in "
@@ -60,16 +65,21 @@ def require_float32(spec: BlockSpec, dtype: str) -> None:
         )
 
 
-class Int8Products:
-    """Products with weights of eight bits, in one instance of a template."""
+class QuantisedProducts:
+    """Products with weights that are rounded, in one instance of a template."""
 
     def __init__(self, composer: Composer, prefix: str) -> None:
         self._composer, self._prefix = composer, prefix
         self._inputs: dict[ir.Value, Mapping[str, ir.Value]] = {}
 
-    def product(self, x: ir.Value, name: str, weight: Int8Weight) -> ir.Value:
+    def product(self, x: ir.Value, name: str, weight: QuantisedWeight) -> ir.Value:
         """`x @ weight.T`; `name` is the weight's."""
         name, composer = f"{self._prefix}{name}", self._composer
+        if weight.precision == "float16":
+            size = weight.weight.T.shape
+            halves = composer.add_lazy(f"{name}.float16", weight.halves, size, "FLOAT16")
+            (narrow,) = self._node("MatMul", name, [self._entered_half(x, name), halves])
+            return self._node("Cast", f"{name}/wide", [narrow], to=1)[0]  # 1: float32
         levels = composer.add_lazy(f"{name}.int8", weight.levels, weight.weight.T.shape, "INT8")
         steps = composer.add_lazy(f"{name}.step", weight.steps, weight.weight.shape[:1], "FLOAT")
         if weight.precision == "int8":
@@ -80,6 +90,13 @@ class Int8Products:
         (wide,) = self._node("Cast", name, [whole], to=1)  # 1: float32
         (step,) = self._node("Mul", f"{name}/step", [entered["step"], steps])
         return self._node("Mul", name, [wide, step])[0]
+
+    def _entered_half(self, x: ir.Value, name: str) -> ir.Value:
+        """`x` in float16, once for all products that it enters."""
+        if x not in self._inputs:
+            (half,) = self._node("Cast", f"{name}/half", [x], to=10)  # 10: float16
+            self._inputs[x] = {"half": half}
+        return self._inputs[x]["half"]
 
     def _entered(self, x: ir.Value, name: str) -> Mapping[str, ir.Value]:
         """`x` in whole numbers, once for all products that it enters."""
