@@ -20,6 +20,7 @@ from nas.ir import GatedFeedForward, KeepTeacher, Slot, precision_of
 from nas.passes import Artefacts
 from nas.passes.export import onnx_path
 from nas.passes.measure import option_costs
+from nas.passes.report import report
 from nas.run import RunDirectory
 
 FFN = Slot(layer=1, kind="ffn")
@@ -69,8 +70,9 @@ def test_a_run_for_a_gpu_chooses_some_halves_and_says_so(
     of_half = {i.name for i in graph.initializer if i.data_type == onnx.TensorProto.FLOAT16}
     assert {name.rsplit(".", 3)[0] for name in of_half} == set(halves)
 
-    assert "in half precision" in view.report.read_text()
-    summary = json.loads(view.report.with_name("summary.json").read_text())
+    page = report(view)
+    assert "in half precision" in page.read_text()
+    summary = json.loads(page.with_name("summary.json").read_text())
     told = {s["id"]: s["choice"]["block"].get("precision", "float") for s in summary["slots"]}
     assert {slot for slot, precision in told.items() if precision == "float16"} == set(halves)
 
