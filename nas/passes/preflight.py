@@ -119,8 +119,7 @@ def _require_halves(config: RunConfig) -> None:
     from hardware_profiles import load_profile
 
     target, profile = config.target, load_profile(config.target.hardware)
-    provider = target.provider if target.meter == "onnxruntime" else "cpu"
-    if profile.kind != "gpu" and provider == "cpu":
+    if profile.kind != "gpu" and target.provider == "cpu":
         raise ConfigError(
             f"target.hardware: blocks of float16 are for GPUs, and {profile.name} is a processor: "
             f"ONNX Runtime keeps and multiplies their weights in float32 there. Name a GPU, or "
