@@ -11,6 +11,7 @@ from nas.config import TargetConfig, validate_config
 from nas.errors import ConfigError, InfeasibleError
 from nas.passes import Artefacts
 from nas.passes.measure import teacher_costs
+from nas.passes.report import report
 from nas.passes.solve import make_budgets, make_problem
 from tests.passes.test_scenarios import student_ms, teacher_ms
 
@@ -105,7 +106,7 @@ def test_the_run_goes_on_with_the_chosen_batch(artefacts: Callable[..., Artefact
     rate = 0.99 * tokens_per_s(plain, 16, teacher_ms)
     budgets = {"tokens_per_s": rate, "params_m": 0.03}
     view = artefacts(target=BATCHES, budgets=budgets)
-    assert view.report.exists()
+    assert report(view).exists()
     assert view.context.batch == 16
     again = artefacts(target=BATCHES, budgets=budgets)
     assert again.context.batch == 16

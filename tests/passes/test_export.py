@@ -16,6 +16,7 @@ from nas.config import RunConfig
 from nas.errors import CapabilityError, ConfigError, PassError
 from nas.passes import Artefacts
 from nas.passes.preflight import preflight
+from nas.passes.report import report
 from nas.run import RunDirectory
 
 
@@ -163,7 +164,7 @@ def test_a_teacher_in_half_precision_goes_the_whole_way(
     artefacts: Callable[..., Artefacts], dtype: str
 ) -> None:
     view = artefacts(teacher={"dtype": dtype})
-    assert view.report.exists()
+    assert report(view).exists()
     quality = view.quality["after"]
     assert 0 <= quality["student"].kl_nats < 20
     assert quality["teacher"].kl_nats == pytest.approx(0, abs=1e-5)

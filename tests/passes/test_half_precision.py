@@ -20,6 +20,7 @@ from nas.ir import GatedFeedForward, KeepTeacher, Slot, precision_of
 from nas.passes import Artefacts
 from nas.passes.export import onnx_path
 from nas.passes.measure import option_costs
+from nas.passes.report import report
 from nas.report._strip import strip
 from nas.report.summary import Summary
 from nas.run import RunDirectory
@@ -71,8 +72,9 @@ def test_a_run_for_a_gpu_chooses_some_halves_and_says_so(
     of_half = {i.name for i in graph.initializer if i.data_type == onnx.TensorProto.FLOAT16}
     assert {name.split(".branch.")[0] for name in of_half} == set(halves)
 
-    assert "in half precision" in view.report.read_text()
-    summary = Summary.model_validate_json(view.report.with_name("summary.json").read_text())
+    page = report(view)
+    assert "in half precision" in page.read_text()
+    summary = Summary.model_validate_json(page.with_name("summary.json").read_text())
     told = {slot.id: precision_of(slot.choice.block) for slot in summary.slots}
     assert {slot for slot, precision in told.items() if precision == "float16"} == set(halves)
     labels = {cell.label for cells in strip(summary).cells.values() for cell in cells if cell}
