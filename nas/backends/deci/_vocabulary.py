@@ -62,8 +62,9 @@ def of_tokenizer(tokenizer: Any, size: int, reads_alike: Callable[[Fields], bool
 
 
 def sample_reads_alike(tokenizer: Any, read: Callable[[bytes], list[int]]) -> bool:
-    """Whether `read` gives the tokenizer's own ids for a text with numbers, spaces and signs."""
-    own: list[int] = tokenizer.encode(_SAMPLE, add_special_tokens=False)
+    """Whether `read` gives the tokenizer's own ids for a text with numbers, spaces and signs, with
+    what it adds at either end."""
+    own: list[int] = tokenizer(_SAMPLE)["input_ids"]
     return read(_SAMPLE.encode()) == own
 
 
@@ -88,9 +89,18 @@ def _fields(
         if found is not None:
             key = "padding" if name == "pad" else name
             yield f"tokenizer.ggml.{key}_token_id", (int(found), types.UINT32, None)
-    yield "tokenizer.ggml.add_bos_token", (False, types.BOOL, None)
+    # llama.cpp adds by itself what the training text was opened with, or not.
+    for name, adds in zip(("bos", "eos"), _ends(tokenizer), strict=True):
+        yield f"tokenizer.ggml.add_{name}_token", (adds, types.BOOL, None)
     if getattr(tokenizer, "chat_template", None):
         yield "tokenizer.chat_template", (str(tokenizer.chat_template), types.STRING, None)
+
+
+def _ends(tokenizer: Any) -> tuple[bool, bool]:
+    """Whether the tokenizer opens a text with its first token, and closes it with its last."""
+    ids: list[int] = tokenizer("a")["input_ids"]
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    return bos is not None and ids[:1] == [bos], eos is not None and ids[-1:] == [eos]
 
 
 def _kind(token: int, added: dict[int, Any], by_id: dict[int, str]) -> int:
