@@ -294,6 +294,7 @@ def _engine(
         dtype=dtype,
         shapes=_engine_shapes(context, context.config.target.at_batch(context.batch)),
         name=context.config.name,
+        logs=folder.parent,  # `folder` goes where the build fails
     )
     seconds = time.perf_counter() - started
     names = ", ".join(f"SM{sm}" for sm in sms)

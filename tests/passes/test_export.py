@@ -106,13 +106,19 @@ def test_a_build_that_fails_leaves_the_earlier_engines(
     before = _bytes(folder)
     assert [name for name in before if name.endswith(".engine")]
     second = artefacts(export=ENGINES, distill={"steps": 5})
-    with monkeypatch.context() as patch, pytest.raises(PassError, match=fault(patch)):
+    with monkeypatch.context() as patch, pytest.raises(PassError, match=fault(patch)) as caught:
         second.exported  # noqa: B018
-    assert _bytes(folder) == before
+    logs = [*folder.glob("*.failed.log")]  # beside the engines, not in what is thrown away
+    assert len(logs) == (fault is _break_the_builder)
+    assert all(str(caught.value).endswith(f"the whole log: {log}") for log in logs)
+    assert all(log.read_text().strip() for log in logs)
+    kept = {log.name for log in logs}
+    assert {name: data for name, data in _bytes(folder).items() if name not in kept} == before
     assert not [p for p in folder.parent.iterdir() if "unchecked" in p.name]
     third = artefacts(export=ENGINES, distill={"steps": 5})
     third.exported  # noqa: B018
     assert _bytes(folder).keys() != before.keys()
+    assert not [*folder.glob("*.failed.log")]
 
 
 @pytest.mark.parametrize(
