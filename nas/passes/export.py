@@ -54,11 +54,10 @@ def export(
 ) -> None:
     """Write every file that the configuration asks for. A failed gate raises PassError."""
     config = context.config.export
-    target = context.config.target.at_batch(context.batch)
     every = {"teacher": Architecture(), **architectures}
     source = {"teacher": context.teacher_key, **keys}
     gate = config.greedy_tokens
-    targets = engine_targets(context)  # refuse before anything is written
+    targets = _targets(context, source["student"])  # refuse before anything is written
     if "huggingface" in config.formats:
         key = content_key("huggingface", source["student"], gate)
         _unit(context, "huggingface", "student", "student", key, every, _huggingface)
@@ -70,9 +69,8 @@ def export(
         if name in config.formats:
             key = content_key(name, source["student"], gate)
             _unit(context, name, "student", name, key, every, write)
-    sizes = (target.batch, target.prompt_tokens, target.output_tokens)
     for name, sms in targets.items():
-        key = content_key(name, source["student"], gate, config.engine_dtype, sms, sizes)
+        key = _engine_key(context, name, source["student"], sms)
         build = partial(_engine, create_backend(name), sms)
         _unit(context, name, "student", f"engines/{name}", key, every, build)
 
@@ -301,6 +299,7 @@ def _engine(
     context.progress.say(f"built an engine in {dtype} for {names} in {seconds:.0f} s")
     return {
         "engine": str(built.path.relative_to(folder)),
+        "sms": sorted(set(sms)),
         "build_s": round(seconds, 2),
         "gates": gates,
     }
@@ -426,15 +425,51 @@ def _check_encoder(
     return [*slots, _gate(_answers(chain), difference, encoder_limit(chain, ids, tolerance))]
 
 
-def engine_targets(context: PassContext) -> dict[str, tuple[int, ...]]:
-    """The compute capabilities that each back end in `export.formats` builds for. Raises
-    ConfigError where nothing names any, CapabilityError where the builder does not know one or is
-    not installed."""
-    export, hardware = context.config.export, context.config.target.hardware
+def _targets(context: PassContext, student: str) -> dict[str, tuple[int, ...]]:
+    """The compute capabilities of each back end in `export.formats`: those of a finished engine,
+    which neither the package nor the GPU is needed for, else those to build for."""
     found: dict[str, tuple[int, ...]] = {}
     for name in ENGINE_FORMATS:
-        if name not in export.formats:
-            continue
+        if name in context.config.export.formats:
+            sms, record = recorded_sms(context, name), context.run.record(_engine_unit(name))
+            if sms and record and record.key == _engine_key(context, name, student, sms):
+                found[name] = sms
+            else:
+                found |= engine_targets(context, [name])
+    return found
+
+
+def recorded_sms(context: PassContext, name: str) -> tuple[int, ...]:
+    """The compute capabilities that a back end has built for; empty where it has not, and where
+    the configuration names others."""
+    record = context.run.record(_engine_unit(name))
+    if record is None or not isinstance(record.data, dict):
+        return ()
+    sms = tuple(record.data.get("sms", ()))
+    asked = context.config.export.sm
+    if not asked and name == "tensorrt_rtx":
+        asked = tuple(load_profile(context.config.target.hardware).tensorrt_rtx_sms)
+    return sms if not asked or set(asked) == set(sms) else ()
+
+
+def _engine_unit(name: str) -> str:
+    return f"export/{name}-student"
+
+
+def _engine_key(context: PassContext, name: str, student: str, sms: Sequence[int]) -> str:
+    config, target = context.config.export, context.config.target.at_batch(context.batch)
+    sizes = (target.batch, target.prompt_tokens, target.output_tokens)
+    parts = (config.greedy_tokens, config.engine_dtype, sorted(set(sms)), sizes)
+    return content_key(name, student, *parts)
+
+
+def engine_targets(context: PassContext, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The compute capabilities that the back ends `names` are to build for. Raises ConfigError
+    where nothing names any, CapabilityError where the builder does not know one or is not
+    installed."""
+    export, hardware = context.config.export, context.config.target.hardware
+    found: dict[str, tuple[int, ...]] = {}
+    for name in names:
         backend = create_backend(name)
         sms = export.sm or wanted_sms(backend, hardware)
         for sm in sms:

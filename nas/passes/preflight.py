@@ -41,11 +41,11 @@ def preflight(context: PassContext, passes: Collection[str]) -> None:
 
 
 def _require_engines(context: PassContext) -> None:
-    from nas.passes.export import engine_targets, export_units
+    from nas.backends.tensorrt import ENGINE_FORMATS
+    from nas.passes.export import engine_targets, recorded_sms
 
-    units = [unit for unit in export_units(context, ()) if "tensorrt" in unit]
-    if any(context.run.record(unit) is None for unit in units):
-        engine_targets(context)
+    asked = [name for name in ENGINE_FORMATS if name in context.config.export.formats]
+    engine_targets(context, [name for name in asked if not recorded_sms(context, name)])
 
 
 def _require_provider(context: PassContext) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +120,36 @@ def test_a_build_that_fails_leaves_the_earlier_engines(
     third.exported  # noqa: B018
     assert _bytes(folder).keys() != before.keys()
     assert not [*folder.glob("*.failed.log")]
+
+
+def test_a_finished_engine_is_used_where_nothing_can_build_it(
+    artefacts: Callable[..., Artefacts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by `nas evaluate` on another machine; only other compute capabilities ask the builder."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from tests.backends.tensorrt_stand_in import StandIn
+
+    def again(here: int | None, module: StandIn | None, **export: Any) -> RunDirectory:
+        monkeypatch.setitem(sys.modules, "tensorrt", module)
+        monkeypatch.setattr("nas.backends._gpu.local_sm", lambda: here)
+        view = artefacts(export={"formats": ["tensorrt"], "greedy_tokens": 2, **export})
+        preflight(view.context, ["export"])
+        view.exported  # noqa: B018
+        return view.context.run
+
+    built = StandIn("11.4.0.106")
+    assert "export" in again(89, built).tally.done
+    for here, module in ((None, None), (None, built), (120, built)):
+        assert "export" not in again(here, module).tally.done
+        assert "export" not in again(here, module, sm=[89]).tally.done
+    with pytest.raises(CapabilityError, match=r"pip install -e '\.\[tensorrt\]'"):
+        again(None, None, sm=[120])
+    with pytest.raises(CapabilityError, match="builds no engine for SM90 here; it builds for 120"):
+        again(120, built, sm=[90])
+    run = again(120, built, sm=[120])
+    assert run.tally.done["export"] == 1
+    assert "-sm120-" in run.require("export/tensorrt-student").data["engine"]
 
 
 @pytest.mark.parametrize(
