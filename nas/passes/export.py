@@ -65,14 +65,15 @@ def export(
         for name in every:
             key = content_key("onnx", source[name], gate, _sizes(context))
             _unit(context, "onnx", name, f"onnx/{name}", key, every, _onnx)
-    for name, write in (("decilm", _decilm), ("gguf", _gguf)):
-        if name in config.formats:
-            key = content_key(name, source["student"], gate)
-            _unit(context, name, "student", name, key, every, write)
     for name, sms in targets.items():
         key = _engine_key(context, name, source["student"], sms)
         build = partial(_engine, create_backend(name), sms)
         _unit(context, name, "student", f"engines/{name}", key, every, build)
+    # Last: they may refuse the student, and nothing else should wait for that.
+    for name, write in (("decilm", _decilm), ("gguf", _gguf)):
+        if name in config.formats:
+            key = content_key(name, source["student"], gate)
+            _unit(context, name, "student", name, key, every, write)
 
 
 def export_units(context: PassContext, names: tuple[str, ...]) -> list[str]:
@@ -80,7 +81,7 @@ def export_units(context: PassContext, names: tuple[str, ...]) -> list[str]:
     formats = context.config.export.formats
     units = ["export/huggingface-student"] if "huggingface" in formats else []
     units += [f"export/onnx-{name}" for name in names] if "onnx" in formats else []
-    others = ("decilm", "gguf", *ENGINE_FORMATS)
+    others = (*ENGINE_FORMATS, "decilm", "gguf")
     return units + [f"export/{name}-student" for name in others if name in formats]
 
 
@@ -241,7 +242,7 @@ def _gguf(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
 
     decoder = dequantised(_decoder(chain, "gguf"))
     name, limit = context.config.name, _LOW_PRECISION_TOLERANCE
-    path = export_gguf(decoder, folder / f"{name}.gguf", name=name, vocabulary=_vocabulary(context))
+    path = export_gguf(decoder, folder / f"{name}.gguf", name=name, vocabulary=vocabulary(context))
     if not llama_cpp_is_here():
         context.progress.say("llama-cpp-python is not installed: the GGUF file was not run")
         return {"gates": []}
@@ -260,17 +261,27 @@ def _decoder(chain: Chain, name: str) -> DecoderChain:
     return chain
 
 
-def _vocabulary(context: PassContext) -> Fields:
-    """The teacher's own keys where it is a GGUF file, else those that its tokenizer comes to."""
+def vocabulary(context: PassContext) -> Fields:
+    """The teacher's own keys where it is a GGUF file, else those that its tokenizer comes to.
+
+    Raises CapabilityError for a tokenizer that llama.cpp has no words for, and where its package is
+    missing, which compares them."""
     from nas.backends.deci import of_file, of_tokenizer, reads_alike
+
+    path = vocabulary_file(context)
+    if path is not None:
+        return of_file(path)
+    tokenizer, shape = context.teacher.tokenizer, as_text(context.teacher.shape)
+    return of_tokenizer(tokenizer, shape.vocab_size, partial(reads_alike, tokenizer))
+
+
+def vocabulary_file(context: PassContext) -> Path | None:
+    """The GGUF file that the vocabulary is copied from; None where a tokenizer is compared."""
     from nas.teachers import local_path
 
-    config, shape = context.config.teacher, as_text(context.shape)
+    config = context.config.teacher
     path = local_path(config.tokenizer or config.source)
-    if path is not None and path.suffix.lower() == ".gguf":
-        return of_file(path)
-    tokenizer = context.teacher.tokenizer
-    return of_tokenizer(tokenizer, shape.vocab_size, partial(reads_alike, tokenizer))
+    return path if path is not None and path.suffix.lower() == ".gguf" else None
 
 
 def _engine(

@@ -15,7 +15,9 @@ from nas.backends.providers import PROVIDERS
 from nas.compiler import compile_run
 from nas.config import RunConfig
 from nas.errors import CapabilityError, ConfigError, PassError
+from nas.ir import Architecture
 from nas.passes import Artefacts
+from nas.passes.export import export, export_units
 from nas.passes.preflight import preflight
 from nas.passes.report import report
 from nas.run import RunDirectory
@@ -39,6 +41,25 @@ def test_a_failed_gate_fails_the_export_and_leaves_the_earlier_files(
     assert _bytes(folder) == before
     assert not [p for p in folder.parent.iterdir() if "unchecked" in p.name]
     assert second.context.run.record("export/huggingface-student") is not None
+
+
+def test_what_may_refuse_the_student_is_written_last(
+    artefacts: Callable[..., Artefacts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formats = ["gguf", "decilm", "tensorrt_rtx", "onnx", "huggingface"]
+    view = artefacts(export={"formats": formats, "sm": [89]})
+    units: list[str] = []
+
+    def unit(_: object, kind: str, name: str, *__: object) -> None:
+        units.append(f"export/{kind}-{name}")
+
+    monkeypatch.setattr("nas.passes.export._unit", unit)
+    monkeypatch.setattr("nas.passes.export.engine_targets", lambda *_: {"tensorrt_rtx": (89,)})
+    every = {"teacher": Architecture(), **view.architectures}
+    export(view.context, view.architectures, dict.fromkeys(every, "key"))
+    assert units[-2:] == ["export/decilm-student", "export/gguf-student"]
+    assert len(units) == 4 + len(every)
+    assert units == export_units(view.context, tuple(every))
 
 
 def test_an_unrelated_setting_exports_nothing_again(artefacts: Callable[..., Artefacts]) -> None:

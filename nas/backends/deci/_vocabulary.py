@@ -43,11 +43,13 @@ def of_tokenizer(tokenizer: Any, size: int, reads_alike: Callable[[Fields], bool
     llama.cpp knows by name how text is split before it is merged; `reads_alike` tells whether it
     reads text as the tokenizer does by the name that stands in the fields. Raises CapabilityError
     for other kinds of tokenizers, and where no name fits."""
-    kind = json.loads(tokenizer.backend_tokenizer.to_str())
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    kind = {"model": {}} if backend is None else json.loads(backend.to_str())
     model = kind["model"]
     if model.get("type") != "BPE" or model.get("byte_fallback"):
         raise CapabilityError(
-            f"export.formats: gguf takes byte-level BPE tokenizers, this is {model.get('type')}"
+            f"export.formats: gguf takes byte-level BPE tokenizers, this is "
+            f"{model.get('type', type(tokenizer).__name__)}"
             f"{' with byte fallback' if model.get('byte_fallback') else ''}; convert the Hugging "
             f"Face folder's tokenizer by other means, or leave gguf out"
         )
