@@ -217,6 +217,25 @@ def test_a_missing_provider_is_found_before_any_pass_and_leaves_earlier_files(
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
+def test_a_runtime_that_nobody_asked_for_and_does_not_load_fails_no_export(
+    artefacts: Callable[..., Artefacts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    package = tmp_path / "broken" / "onnxruntime_genai"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('libgomp.so.1: no such file')\n")
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    monkeypatch.delitem(sys.modules, "onnxruntime_genai", raising=False)
+    view = artefacts(export={"formats": ["onnx"], "greedy_tokens": 2})
+    said: list[str] = []
+    monkeypatch.setattr(view.context.progress, "say", said.append)
+    view.exported  # noqa: B018
+    gates = view.context.run.require("export/onnx-student").data["gates"]
+    assert [gate["name"] for gate in gates] == ["logits", "greedy"]
+    assert any("not run by onnxruntime-genai" in line and "libgomp" in line for line in said)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_a_teacher_in_half_precision_goes_the_whole_way(
     artefacts: Callable[..., Artefacts], dtype: str
