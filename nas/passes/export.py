@@ -199,7 +199,14 @@ def _vision_folder(context: PassContext, chain: VisionChain, folder: Path) -> di
     from nas.blocks import dequantised
 
     chain = dequantised(chain)
-    export_vision_folder(chain, folder, name=context.config.name)
+    teacher = context.teacher
+    export_vision_folder(
+        chain,
+        folder,
+        name=context.config.name,
+        preprocessing=teacher.preprocessing,
+        labels=teacher.labels,
+    )
     limit = _HUGGINGFACE_TOLERANCE
     difference = check_vision_folder(folder, chain, _gate_ids(context), tolerance=limit)
     return {"gates": [_gate(_answers(chain), difference, limit)]}
