@@ -32,6 +32,7 @@ from nas.backends.deci import (
 )
 from nas.blocks import dequantised
 from nas.chain import DecoderChain
+from nas.data._stream import _separators
 from nas.errors import ArtifactError, CapabilityError, ConfigError, PassError
 from nas.ir import Architecture, GatedFeedForward, GroupedQueryAttention, LinearMap, Skip
 from tests.chains import tiny_chain, tiny_ids, tiny_shape
@@ -340,7 +341,7 @@ def test_what_a_tokenizer_adds_is_added_by_llama_cpp(
     opened = LlamaCpp(_gguf(_chain({}), tmp_path, found))
     text = "the 1234 words"
     assert opened.read(text.encode()) == tokenizer(text)["input_ids"]
-    assert (opened.read(text.encode())[0] == 261) == adds[0]
+    assert (opened.read(text.encode())[0] == 261) == adds[0] == (_separators(tokenizer)[0] == [261])
     opened.close()
 
 

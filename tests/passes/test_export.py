@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,33 @@ def test_a_failed_gate_fails_the_export_and_leaves_the_earlier_files(
     assert _bytes(folder) == before
     assert not [p for p in folder.parent.iterdir() if "unchecked" in p.name]
     assert second.context.run.record("export/huggingface-student") is not None
+
+
+def test_a_file_for_llama_cpp_comes_of_a_tokenizer_of_transformers(
+    artefacts: Callable[..., Artefacts], tmp_path: Path, tiny_folder: Callable[[str], Path]
+) -> None:
+    """From the check before all passes to a file that llama.cpp has run."""
+    for package in ("gguf", "llama_cpp"):
+        pytest.importorskip(package)
+    from nas.backends.deci import of_file
+    from tests.backends.test_deci import _merging_tokenizer
+
+    folder, space = shutil.copytree(tiny_folder("llama"), tmp_path / "t"), tmp_path / "space.yaml"
+    _merging_tokenizer("<s> $A").save_pretrained(folder)
+    space.write_text("attention: {linear: false}\nffn: {linear: false, width_percent: [50]}\n")
+    view = artefacts(
+        teacher={"source": str(folder)},
+        space=str(space),
+        export={"formats": ["gguf"], "greedy_tokens": 4},
+    )
+    preflight(view.context, ["export"])
+    view.exported  # noqa: B018
+    run = view.context.run
+    assert of_file(run.path("gguf", "small.gguf"))["tokenizer.ggml.add_bos_token"][0] is True
+    assert {gate["name"] for gate in run.require("export/gguf-student").data["gates"]} == {
+        "logits",
+        "greedy",
+    }
 
 
 def test_what_may_refuse_the_student_is_written_last(
