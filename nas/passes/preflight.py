@@ -113,8 +113,8 @@ def _require_expressible(context: PassContext, shape: DecoderShape, formats: str
     if blocks:
         raise ConfigError(
             f"export.formats: {formats} cannot express {' and '.join(sorted(blocks))}, which the "
-            f"space {name} has; set {', '.join(changes)} in a space of your own, or leave "
-            f"{formats} out"
+            f"space {name} has; set {', '.join(changes)} in a space of your own, take "
+            f"space: decoder-served, or leave {formats} out"
         )
 
 

@@ -181,8 +181,12 @@ def test_blocks_that_a_layout_cannot_express_are_refused_in_the_space(
     assert not run.path("units").exists()
 
 
-def test_a_layout_takes_a_space_that_it_can_express(small_config: Config, tmp_path: Path) -> None:
-    config = small_config(space=_space(tmp_path), export={"formats": ["decilm", "gguf"]})
+@pytest.mark.parametrize("shipped", [False, True])
+def test_a_layout_takes_a_space_that_it_can_express(
+    small_config: Config, tmp_path: Path, shipped: bool
+) -> None:
+    space = "decoder-served" if shipped else _space(tmp_path)
+    config = small_config(space=space, export={"formats": ["decilm", "gguf"]})
     run = RunDirectory.create(tmp_path / "run")
     preflight(PassContext(config, run), ["measure"])
 
