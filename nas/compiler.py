@@ -54,6 +54,12 @@ class Pass:
     run: Callable[[Artefacts], object]
 
 
+def _write_report(artefacts: Artefacts) -> Path:
+    from nas.passes.report import report
+
+    return report(artefacts)
+
+
 PASSES: tuple[Pass, ...] = (
     Pass("space", "list the candidates of every slot", lambda a: a.space),
     Pass("measure", "measure every distinct block on the target", lambda a: a.costs),
@@ -67,7 +73,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("export", "write and check the files", lambda a: a.exported),
     Pass("profile", "measure the exported networks end to end", lambda a: (a.measured, a.layers)),
     Pass("evaluate", "quality on held-out text and tasks", lambda a: (a.quality, a.tasks)),
-    Pass("report", "write summary.json and report.html", lambda a: a.report),
+    Pass("report", "write summary.json and report.html", _write_report),
 )
 
 

@@ -43,6 +43,15 @@ SETTINGS: dict[str, Any] = {
     "baselines": ["uniform_ffn", "depth_cut_within"],
 }
 
+TAKES = {
+    "image_processor_type": "ViTImageProcessor",
+    "size": {"shortest_edge": 18},
+    "resample": 2,
+    "do_center_crop": True,
+    "crop_size": {"height": SIDE, "width": SIDE},
+}
+NAMES = dict(enumerate(["apple", "bee", "cat", "dog", "egg"]))
+
 
 def _settings(root: Path, teacher: Path, **changes: Any) -> dict[str, Any]:
     data = {
@@ -59,7 +68,8 @@ def _settings(root: Path, teacher: Path, **changes: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     root = tmp_path_factory.mktemp("vit")
-    return validate_config(_settings(root, save_tiny_vit(root / "teacher")), "test")
+    teacher = save_tiny_vit(root / "teacher", preprocessor=TAKES, id2label=NAMES)
+    return validate_config(_settings(root, teacher), "test")
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +91,13 @@ def test_the_run_holds_what_the_guide_promises(finished: Path) -> None:
         "report/report.html",
     ):
         assert (finished / name).is_file(), name
+
+
+def test_the_student_takes_pictures_as_the_teacher(finished: Path) -> None:
+    said = json.loads((finished / "student/preprocessor_config.json").read_text())
+    assert {key: said[key] for key in TAKES} == TAKES
+    config = json.loads((finished / "student/config.json").read_text())
+    assert config["id2label"] == {str(i): name for i, name in NAMES.items()}
 
 
 def test_the_summary_tells_of_classes(finished: Path) -> None:

@@ -34,6 +34,8 @@ def needs_of(config: RunConfig) -> Iterator[Need]:
         yield from _packages("export.formats", "onnx", "onnxscript", "onnxruntime")
     if "gguf" in formats:
         yield from _packages("export.formats: gguf", "gguf")
+        if not (config.teacher.tokenizer or config.teacher.source).lower().endswith(".gguf"):
+            yield from _packages("export.formats: gguf, to compare the tokenizer", "llama_cpp")
     for name in ENGINES:
         if name in formats:
             yield from _packages(f"export.formats: {name}", name)

@@ -9,12 +9,14 @@ from importlib import metadata
 
 @dataclass(frozen=True)
 class Package:
-    """`module` is what is imported; one of `distributions` provides it; `extra` of nas adds it."""
+    """`module` is what is imported; one of `distributions` provides it; `extra` of nas adds it,
+    unless it is installed `alone`."""
 
     module: str
     distributions: tuple[str, ...]
     purpose: str
     extra: str | None = None
+    alone: bool = False
 
     @property
     def version(self) -> str | None:
@@ -31,6 +33,8 @@ class Package:
     @property
     def command(self) -> str:
         """Adds the package."""
+        if self.alone:
+            return f"pip install {self.distributions[0]}"
         return f"pip install -e '.{f'[{self.extra}]' if self.extra else ''}'"
 
 
@@ -53,6 +57,7 @@ OPTIONAL = (
     ),
     Package("gguf", ("gguf",), "reads GGUF teachers", "gguf"),
     Package("accelerate", ("accelerate",), "reads GGUF teachers", "gguf"),
+    Package("llama_cpp", ("llama-cpp-python",), "reads and runs GGUF files", alone=True),
     Package("tensorrt_rtx", ("tensorrt-rtx-cu12",), "builds TensorRT-RTX engines", "rtx"),
     Package("tensorrt", ("tensorrt",), "builds TensorRT engines", "tensorrt"),
     Package("onnxruntime_genai", ("onnxruntime-genai",), "serves the ONNX folder", "genai"),

@@ -7,7 +7,6 @@ Modules that need torch are imported only when a unit has to be made.
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.ir import Architecture, Candidate, KeepTeacher, Skip, Solution
@@ -255,9 +254,3 @@ class Artefacts:
         files += evaluate_pairs(self.context, student, key)
         files += evaluate_images(self.context, student, key)
         return files + evaluate_harness(self.context, student, key)
-
-    @cached_property
-    def report(self) -> Path:
-        from nas.passes.report import report
-
-        return report(self)

@@ -54,11 +54,10 @@ def export(
 ) -> None:
     """Write every file that the configuration asks for. A failed gate raises PassError."""
     config = context.config.export
-    target = context.config.target.at_batch(context.batch)
     every = {"teacher": Architecture(), **architectures}
     source = {"teacher": context.teacher_key, **keys}
     gate = config.greedy_tokens
-    targets = engine_targets(context)  # refuse before anything is written
+    targets = _targets(context, source["student"])  # refuse before anything is written
     if "huggingface" in config.formats:
         key = content_key("huggingface", source["student"], gate)
         _unit(context, "huggingface", "student", "student", key, every, _huggingface)
@@ -66,15 +65,15 @@ def export(
         for name in every:
             key = content_key("onnx", source[name], gate, _sizes(context))
             _unit(context, "onnx", name, f"onnx/{name}", key, every, _onnx)
+    for name, sms in targets.items():
+        key = _engine_key(context, name, source["student"], sms)
+        build = partial(_engine, create_backend(name), sms)
+        _unit(context, name, "student", f"engines/{name}", key, every, build)
+    # Last: they may refuse the student, and nothing else should wait for that.
     for name, write in (("decilm", _decilm), ("gguf", _gguf)):
         if name in config.formats:
             key = content_key(name, source["student"], gate)
             _unit(context, name, "student", name, key, every, write)
-    sizes = (target.batch, target.prompt_tokens, target.output_tokens)
-    for name, sms in targets.items():
-        key = content_key(name, source["student"], gate, config.engine_dtype, sms, sizes)
-        build = partial(_engine, create_backend(name), sms)
-        _unit(context, name, "student", f"engines/{name}", key, every, build)
 
 
 def export_units(context: PassContext, names: tuple[str, ...]) -> list[str]:
@@ -82,7 +81,7 @@ def export_units(context: PassContext, names: tuple[str, ...]) -> list[str]:
     formats = context.config.export.formats
     units = ["export/huggingface-student"] if "huggingface" in formats else []
     units += [f"export/onnx-{name}" for name in names] if "onnx" in formats else []
-    others = ("decilm", "gguf", *ENGINE_FORMATS)
+    others = (*ENGINE_FORMATS, "decilm", "gguf")
     return units + [f"export/{name}-student" for name in others if name in formats]
 
 
@@ -200,7 +199,14 @@ def _vision_folder(context: PassContext, chain: VisionChain, folder: Path) -> di
     from nas.blocks import dequantised
 
     chain = dequantised(chain)
-    export_vision_folder(chain, folder, name=context.config.name)
+    teacher = context.teacher
+    export_vision_folder(
+        chain,
+        folder,
+        name=context.config.name,
+        preprocessing=teacher.preprocessing,
+        labels=teacher.labels,
+    )
     limit = _HUGGINGFACE_TOLERANCE
     difference = check_vision_folder(folder, chain, _gate_ids(context), tolerance=limit)
     return {"gates": [_gate(_answers(chain), difference, limit)]}
@@ -243,7 +249,7 @@ def _gguf(context: PassContext, chain: Chain, folder: Path) -> dict[str, Any]:
 
     decoder = dequantised(_decoder(chain, "gguf"))
     name, limit = context.config.name, _LOW_PRECISION_TOLERANCE
-    path = export_gguf(decoder, folder / f"{name}.gguf", name=name, vocabulary=_vocabulary(context))
+    path = export_gguf(decoder, folder / f"{name}.gguf", name=name, vocabulary=vocabulary(context))
     if not llama_cpp_is_here():
         context.progress.say("llama-cpp-python is not installed: the GGUF file was not run")
         return {"gates": []}
@@ -262,17 +268,27 @@ def _decoder(chain: Chain, name: str) -> DecoderChain:
     return chain
 
 
-def _vocabulary(context: PassContext) -> Fields:
-    """The teacher's own keys where it is a GGUF file, else those that its tokenizer comes to."""
+def vocabulary(context: PassContext) -> Fields:
+    """The teacher's own keys where it is a GGUF file, else those that its tokenizer comes to.
+
+    Raises CapabilityError for a tokenizer that llama.cpp has no words for, and where its package is
+    missing, which compares them."""
     from nas.backends.deci import of_file, of_tokenizer, reads_alike
+
+    path = vocabulary_file(context)
+    if path is not None:
+        return of_file(path)
+    tokenizer, shape = context.teacher.tokenizer, as_text(context.teacher.shape)
+    return of_tokenizer(tokenizer, shape.vocab_size, partial(reads_alike, tokenizer))
+
+
+def vocabulary_file(context: PassContext) -> Path | None:
+    """The GGUF file that the vocabulary is copied from; None where a tokenizer is compared."""
     from nas.teachers import local_path
 
-    config, shape = context.config.teacher, as_text(context.shape)
+    config = context.config.teacher
     path = local_path(config.tokenizer or config.source)
-    if path is not None and path.suffix.lower() == ".gguf":
-        return of_file(path)
-    tokenizer = context.teacher.tokenizer
-    return of_tokenizer(tokenizer, shape.vocab_size, partial(reads_alike, tokenizer))
+    return path if path is not None and path.suffix.lower() == ".gguf" else None
 
 
 def _engine(
@@ -294,12 +310,14 @@ def _engine(
         dtype=dtype,
         shapes=_engine_shapes(context, context.config.target.at_batch(context.batch)),
         name=context.config.name,
+        logs=folder.parent,  # `folder` goes where the build fails
     )
     seconds = time.perf_counter() - started
     names = ", ".join(f"SM{sm}" for sm in sms)
     context.progress.say(f"built an engine in {dtype} for {names} in {seconds:.0f} s")
     return {
         "engine": str(built.path.relative_to(folder)),
+        "sms": sorted(set(sms)),
         "build_s": round(seconds, 2),
         "gates": gates,
     }
@@ -392,14 +410,19 @@ def _check_slots(
 def _check_genai(
     context: PassContext, chain: DecoderChain, folder: Path, limit: float
 ) -> list[dict[str, Any]]:
-    """Where onnxruntime-genai is installed, the folder is run by it."""
+    """Where onnxruntime-genai is installed, the folder is run by it; where it then does not load,
+    that is said: nobody asked for it."""
     from nas.backends.onnx import check_genai, genai_is_here
 
     tokens = context.config.export.greedy_tokens
     if not genai_is_here() or not tokens:
         return []
     prompt = _gate_ids(context)[0]
-    check_genai(folder, chain, prompt, greedy_tokens=tokens, tolerance=limit)
+    try:
+        check_genai(folder, chain, prompt, greedy_tokens=tokens, tolerance=limit)
+    except CapabilityError as error:
+        context.progress.say(f"the ONNX folder was not run by onnxruntime-genai: {error}")
+        return []
     detail = f"{tokens} tokens by onnxruntime-genai equal"
     return [{"name": "genai", "passed": True, "detail": detail}]
 
@@ -425,15 +448,51 @@ def _check_encoder(
     return [*slots, _gate(_answers(chain), difference, encoder_limit(chain, ids, tolerance))]
 
 
-def engine_targets(context: PassContext) -> dict[str, tuple[int, ...]]:
-    """The compute capabilities that each back end in `export.formats` builds for. Raises
-    ConfigError where nothing names any, CapabilityError where the builder does not know one or is
-    not installed."""
-    export, hardware = context.config.export, context.config.target.hardware
+def _targets(context: PassContext, student: str) -> dict[str, tuple[int, ...]]:
+    """The compute capabilities of each back end in `export.formats`: those of a finished engine,
+    which neither the package nor the GPU is needed for, else those to build for."""
     found: dict[str, tuple[int, ...]] = {}
     for name in ENGINE_FORMATS:
-        if name not in export.formats:
-            continue
+        if name in context.config.export.formats:
+            sms, record = recorded_sms(context, name), context.run.record(_engine_unit(name))
+            if sms and record and record.key == _engine_key(context, name, student, sms):
+                found[name] = sms
+            else:
+                found |= engine_targets(context, [name])
+    return found
+
+
+def recorded_sms(context: PassContext, name: str) -> tuple[int, ...]:
+    """The compute capabilities that a back end has built for; empty where it has not, and where
+    the configuration names others."""
+    record = context.run.record(_engine_unit(name))
+    if record is None or not isinstance(record.data, dict):
+        return ()
+    sms = tuple(record.data.get("sms", ()))
+    asked = context.config.export.sm
+    if not asked and name == "tensorrt_rtx":
+        asked = tuple(load_profile(context.config.target.hardware).tensorrt_rtx_sms)
+    return sms if not asked or set(asked) == set(sms) else ()
+
+
+def _engine_unit(name: str) -> str:
+    return f"export/{name}-student"
+
+
+def _engine_key(context: PassContext, name: str, student: str, sms: Sequence[int]) -> str:
+    config, target = context.config.export, context.config.target.at_batch(context.batch)
+    sizes = (target.batch, target.prompt_tokens, target.output_tokens)
+    parts = (config.greedy_tokens, config.engine_dtype, sorted(set(sms)), sizes)
+    return content_key(name, student, *parts)
+
+
+def engine_targets(context: PassContext, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The compute capabilities that the back ends `names` are to build for. Raises ConfigError
+    where nothing names any, CapabilityError where the builder does not know one or is not
+    installed."""
+    export, hardware = context.config.export, context.config.target.hardware
+    found: dict[str, tuple[int, ...]] = {}
+    for name in names:
         backend = create_backend(name)
         sms = export.sm or wanted_sms(backend, hardware)
         for sm in sms:

@@ -6,7 +6,16 @@ from collections.abc import Collection
 
 from nas.config import RunConfig
 from nas.errors import ConfigError
-from nas.ir import Architecture, ChainShape, DecoderShape, PictureShape, TransformerShape
+from nas.ir import (
+    Architecture,
+    ChainShape,
+    DecoderShape,
+    GroupedQueryAttention,
+    LinearMap,
+    PictureShape,
+    TransformerShape,
+    in_float,
+)
 from nas.passes._context import PassContext
 from nas.solvers import create_solver
 
@@ -36,16 +45,17 @@ def preflight(context: PassContext, passes: Collection[str]) -> None:
         _require_tasks(context)
     if "export" in passes:
         _require_engines(context)
+        _require_vocabulary(context)
     if not _READ_TEXT.isdisjoint(passes):
         context.require_text()
 
 
 def _require_engines(context: PassContext) -> None:
-    from nas.passes.export import engine_targets, export_units
+    from nas.backends.tensorrt import ENGINE_FORMATS
+    from nas.passes.export import engine_targets, recorded_sms
 
-    units = [unit for unit in export_units(context, ()) if "tensorrt" in unit]
-    if any(context.run.record(unit) is None for unit in units):
-        engine_targets(context)
+    asked = [name for name in ENGINE_FORMATS if name in context.config.export.formats]
+    engine_targets(context, [name for name in asked if not recorded_sms(context, name)])
 
 
 def _require_provider(context: PassContext) -> None:
@@ -56,12 +66,11 @@ def _require_provider(context: PassContext) -> None:
 
 
 def _require_layouts(context: PassContext) -> None:
-    """Raise CapabilityError for a layout that cannot even express the teacher, or for which a
-    package is missing."""
-    from nas._imports import require
+    """Raise CapabilityError for a layout that cannot even express the teacher, ConfigError where
+    the space has blocks that it has no words for."""
     from nas.teachers import read_shape
 
-    formats = {"decilm", "gguf"} & set(context.config.export.formats)
+    formats = _unwritten_layouts(context)
     if not formats:
         return
     from nas.backends.deci import deci_layers, require_llama_cpp
@@ -69,13 +78,58 @@ def _require_layouts(context: PassContext) -> None:
     shape = read_shape(context.config.teacher)
     if not isinstance(shape, DecoderShape):
         raise ConfigError(
-            f"export.formats: {' and '.join(sorted(formats))}: a layout of decoders, the teacher "
+            f"export.formats: {' and '.join(formats)}: a layout of decoders, the teacher "
             f"is a {shape.family}; leave it out"
         )
     layers = deci_layers(shape, Architecture())
     if "gguf" in formats:
-        require("gguf", extra="gguf")
         require_llama_cpp(shape, layers)
+    _require_expressible(context, shape, " and ".join(formats))
+
+
+def _unwritten_layouts(context: PassContext) -> list[str]:
+    """Those of the DeciLM layout's formats that are asked for and were not written yet."""
+    asked = [name for name in ("decilm", "gguf") if name in context.config.export.formats]
+    return [name for name in asked if context.run.record(f"export/{name}-student") is None]
+
+
+def _require_expressible(context: PassContext, shape: DecoderShape, formats: str) -> None:
+    """Raise ConfigError for kinds of blocks in the space that the layout cannot express: which of
+    them a student gets is known only after all the work."""
+    from search_spaces import load_space
+
+    name, own = context.config.space, (None, shape.query_heads)
+    blocks: set[str] = set()
+    changes: dict[str, None] = {}
+    for candidate in load_space(name).candidates(shape, context.width_multiple):
+        match in_float(candidate.spec):
+            case LinearMap():
+                blocks.add("linear maps with an offset")
+                changes[f"{candidate.slot.kind}.linear: false"] = None
+            case GroupedQueryAttention(kv_heads=kept, query_heads=heads) if heads not in own:
+                blocks.add("attention with fewer query heads")
+                share = "query_heads" if kept == shape.kv_heads else "groups"
+                changes[f"attention.{share}_percent: []"] = None
+    if blocks:
+        raise ConfigError(
+            f"export.formats: {formats} cannot express {' and '.join(sorted(blocks))}, which the "
+            f"space {name} has; set {', '.join(changes)} in a space of your own, take "
+            f"space: decoder-served, or leave {formats} out"
+        )
+
+
+def _require_vocabulary(context: PassContext) -> None:
+    """Raise CapabilityError where no GGUF file could be written for want of a package, or for the
+    teacher's tokenizer."""
+    from nas._imports import require
+    from nas.passes.export import vocabulary, vocabulary_file
+
+    if "gguf" not in _unwritten_layouts(context):
+        return
+    require("gguf", extra="gguf")
+    if vocabulary_file(context) is None:
+        require("llama_cpp", package="llama-cpp-python")
+    vocabulary(context)
 
 
 def _require_precisions(context: PassContext) -> None:
@@ -119,8 +173,7 @@ def _require_halves(config: RunConfig) -> None:
     from hardware_profiles import load_profile
 
     target, profile = config.target, load_profile(config.target.hardware)
-    provider = target.provider if target.meter == "onnxruntime" else "cpu"
-    if profile.kind != "gpu" and provider == "cpu":
+    if profile.kind != "gpu" and target.provider == "cpu":
         raise ConfigError(
             f"target.hardware: blocks of float16 are for GPUs, and {profile.name} is a processor: "
             f"ONNX Runtime keeps and multiplies their weights in float32 there. Name a GPU, or "

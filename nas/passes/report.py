@@ -26,6 +26,7 @@ from nas.ir import (
     Slot,
     Solution,
 )
+from nas.passes._artefacts import Artefacts
 from nas.passes._context import PassContext
 from nas.passes.export import export_units
 from nas.passes.measure import fixed_costs, total_costs
@@ -61,7 +62,6 @@ from nas.run import content_key
 
 if TYPE_CHECKING:
     from nas.meters import CostTable
-    from nas.passes._artefacts import Artefacts
     from nas.uncertainty import Uncertainty
 
 _DESCRIPTIONS = {

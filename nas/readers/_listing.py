@@ -50,7 +50,7 @@ def _spaces() -> tuple[Entry, ...]:
 
     entries = []
     for name in list_spaces():
-        sections = load_space(name).model_dump(exclude_none=True)
+        sections = load_space(name).model_dump(exclude_none=True, exclude_unset=True)
         about = "; ".join(f"{key}: {_choices(value)}" for key, value in sections.items())
         entries.append(Entry(name=name, about=f"blocks of a run; {about}"))
     for name in list_student_spaces():

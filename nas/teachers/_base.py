@@ -98,6 +98,16 @@ class TeacherSource(ABC):
     def tokenizer(self) -> Any:
         """The tokenizer that the source carries; raises ConfigError where it has none."""
 
+    def preprocessing(self) -> dict[str, Any]:
+        """How a picture of any size becomes what the network takes, in the keys of transformers'
+        preprocessor_config.json; mean and deviation are the shape's. Empty where nothing says it.
+        """
+        return {}
+
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes; empty where nothing says them."""
+        return ()
+
     @abstractmethod
     def digest(self) -> str:
         """SHA-256 over the bytes of the weight files."""

@@ -19,7 +19,13 @@ from nas.teachers._base import Family, Stored, TeacherSource
 from nas.teachers._digest import digest_files
 from nas.teachers._encoders import with_pooling
 from nas.teachers._families import family_of
-from nas.teachers._preprocessing import PREPROCESSOR, with_image, with_preprocessor
+from nas.teachers._preprocessing import (
+    PREPROCESSOR,
+    class_names,
+    read_preprocessing,
+    with_image,
+    with_preprocessor,
+)
 from nas.teachers._tokenizer import load_tokenizer
 
 _READ_BESIDE = (
@@ -86,6 +92,15 @@ class FolderSource(TeacherSource):
     def tokenizer(self) -> Any:
         return load_tokenizer(str(self.folder), trust_remote_code=self.trust_remote_code)
 
+    def preprocessing(self) -> dict[str, Any]:
+        return read_preprocessing(self.folder)
+
+    def labels(self) -> tuple[str, ...]:
+        _, shape = self._described
+        if not isinstance(shape, VisionShape):
+            return ()
+        return class_names(_read_json(self.folder / "config.json").get("id2label"), shape.classes)
+
     def digest(self) -> str:
         """Over the weights, and over what decides how they and the text are read."""
         beside = (self.folder / name for name in _READ_BESIDE)
@@ -121,6 +136,10 @@ class FolderSource(TeacherSource):
 
 def read_config(path: Path) -> tuple[Family, ChainShape]:
     """Family and shape of a transformers config.json; raises ConfigError, CapabilityError."""
+    return _described(_read_json(path), str(path))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = load_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -132,7 +151,7 @@ def read_config(path: Path) -> tuple[Family, ChainShape]:
         raise ConfigError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected an object; fetch the teacher's config.json again")
-    return _described(data, str(path))
+    return data
 
 
 def _described(data: dict[str, Any], where: str) -> tuple[Family, ChainShape]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,7 +26,9 @@ class Teacher:
     """The network to be compressed. `chain` is frozen and in eval mode.
 
     `fingerprint`: SHA-256 over the weight files' bytes, the shape and the number format; it does
-    not depend on where the files lie. `tokenizer`: None for a teacher of pictures.
+    not depend on where the files lie. `tokenizer`: None for a teacher of pictures; of such a one
+    `preprocessing` is how its files say that pictures are resized and cropped (see `TeacherSource`)
+    and `labels` names its classes.
     """
 
     chain: Chain
@@ -34,6 +36,8 @@ class Teacher:
     tokenizer: Any
     source: str
     fingerprint: str
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
     def description(self) -> dict[str, Any]:
         """What teacher.json records."""
@@ -79,7 +83,8 @@ def load_teacher(config: TeacherConfig) -> Teacher:
         stream = isinstance(shape, DecoderShape) and exceeds_memory(config, shape)
     chain = chain_from_source(source, shape, config.source, dtype, config.device, stream=stream)
     fingerprint = _fingerprint(source.digest(), shape, config.dtype)
-    return Teacher(chain, shape, tokenizer, config.source, fingerprint)
+    pictures = (source.preprocessing(), source.labels()) if shape.reads_pictures else ({}, ())
+    return Teacher(chain, shape, tokenizer, config.source, fingerprint, *pictures)
 
 
 def exceeds_memory(config: TeacherConfig, shape: ChainShape) -> bool:

@@ -26,7 +26,12 @@ from nas.teachers._base import Stored, TeacherSource
 from nas.teachers._digest import digest_files
 from nas.teachers._names import Layout
 from nas.teachers._plain import stored_sizes
-from nas.teachers._preprocessing import channels, with_image
+from nas.teachers._preprocessing import (
+    channels,
+    class_names,
+    timm_preprocessing,
+    with_image,
+)
 from nas.teachers._vit import head_of
 
 _EPSILON = 1e-6
@@ -150,6 +155,14 @@ class TimmVitSource(TeacherSource):
 
     def tokenizer(self) -> Any:
         raise ConfigError(f"{self.path}: a network over pictures has no tokenizer")
+
+    def preprocessing(self) -> dict[str, Any]:
+        given = self._pretrained()
+        where = self.path.parent / "config.json"
+        return timm_preprocessing(given, self._shape.image_side, where) if given else {}
+
+    def labels(self) -> tuple[str, ...]:
+        return class_names(self.described.get("label_names"), self._shape.classes)
 
     def digest(self) -> str:
         beside = self.path.parent / "config.json"
@@ -292,7 +305,10 @@ class TimmVitSource(TeacherSource):
         return known[named]
 
     def _normalisation(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        given = self.described.get("pretrained_cfg")
-        given = given if isinstance(given, dict) else {}
+        given = self._pretrained()
         where = self.path.parent / "config.json"
         return channels(given.get("mean", _MEAN), where), channels(given.get("std", _STD), where)
+
+    def _pretrained(self) -> Mapping[str, Any]:
+        given = self.described.get("pretrained_cfg")
+        return given if isinstance(given, dict) else {}

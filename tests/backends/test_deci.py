@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from nas.backends.deci import (
@@ -31,6 +32,7 @@ from nas.backends.deci import (
 )
 from nas.blocks import dequantised
 from nas.chain import DecoderChain
+from nas.data._stream import _separators
 from nas.errors import ArtifactError, CapabilityError, ConfigError, PassError
 from nas.ir import Architecture, GatedFeedForward, GroupedQueryAttention, LinearMap, Skip
 from tests.chains import tiny_chain, tiny_ids, tiny_shape
@@ -302,16 +304,54 @@ def test_a_full_disk_leaves_the_earlier_file(
     assert [p.name for p in tmp_path.iterdir()] == ["a.gguf"]
 
 
-def _merging_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE that splits text as GPT-2 does, so that four digits may become one token."""
+def _merging_tokenizer(template: str | None = None) -> PreTrainedTokenizerFast:
+    """Byte-level BPE that splits text as GPT-2 does, so that four digits may become one token;
+    `template` says what is added to a text."""
     merges = [("t", "h"), ("th", "e"), ("1", "2"), ("12", "3"), ("123", "4")]
     symbols = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
     vocabulary = {symbol: i for i, symbol in enumerate(symbols)}
     backend = Tokenizer(BPE(vocab=vocabulary, merges=merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens(["<s>"])
-    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="<s>")
+    backend.add_special_tokens(["<s>", "</s>"])
+    if template is not None:
+        ends = [("<s>", 261), ("</s>", 262)]
+        backend.post_processor = TemplateProcessing(single=template, special_tokens=ends)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+
+
+@pytest.mark.parametrize(
+    ("template", "adds"),
+    [
+        (None, (False, False)),
+        ("<s> $A", (True, False)),
+        ("<s> $A </s>", (True, True)),
+        ("$A </s>", (False, True)),
+    ],
+)
+def test_what_a_tokenizer_adds_is_added_by_llama_cpp(
+    template: str | None, adds: tuple[bool, bool], tmp_path: Path
+) -> None:
+    """As the training text was opened: a Llama 3 without its first token is another network."""
+    pytest.importorskip("llama_cpp")
+    pytest.importorskip("gguf")
+    tokenizer = _merging_tokenizer(template)
+    found = of_tokenizer(tokenizer, 264, lambda fields: reads_alike(tokenizer, fields))
+    assert tuple(found[f"tokenizer.ggml.add_{end}_token"][0] for end in ("bos", "eos")) == adds
+    opened = LlamaCpp(_gguf(_chain({}), tmp_path, found))
+    text = "the 1234 words"
+    assert opened.read(text.encode()) == tokenizer(text)["input_ids"]
+    assert (opened.read(text.encode())[0] == 261) == adds[0] == (_separators(tokenizer)[0] == [261])
+    opened.close()
+
+
+def test_a_tokenizer_that_opens_with_another_token_is_refused() -> None:
+    """The comparison sees what is added, so that a file never reads text in another way."""
+    pytest.importorskip("llama_cpp")
+    pytest.importorskip("gguf")
+    tokenizer = _merging_tokenizer("</s> $A")
+    with pytest.raises(CapabilityError, match=r"none of llama\.cpp's ways to split text"):
+        of_tokenizer(tokenizer, 264, lambda fields: reads_alike(tokenizer, fields))
 
 
 def test_a_tokenizer_of_transformers_reads_the_same_text(tmp_path: Path) -> None:

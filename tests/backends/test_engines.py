@@ -7,6 +7,7 @@ import enum
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -371,7 +372,15 @@ def test_blocks_of_half_precision_stay_so_in_a_float32_engine(
     mixed = build(rtx, path, tmp_path, dtype="float32")
     assert mixed.path.stat().st_size == mixed.manifest.engine_bytes
     log = (mixed.folder / "build.log").read_text()
-    assert "layers.1.ffn.down_proj.weight.float16" in log
+    built = [line for line in log.splitlines() if re.match("Name: .*LayerType: gemm", line)]
+    for part, kind in (
+        ("layers.0.attention.branch.o_proj", "Half"),
+        ("layers.1.ffn.branch.down_proj", "Half"),
+        ("layers.0.ffn.node_linear", "Float"),
+    ):
+        (line, *_) = [line for line in built if line.startswith(f"Name: {part}")]
+        ends = re.findall(r"(?:Inputs|Outputs): .*?Datatype: (\w+)", line)
+        assert ends == [kind, kind], line
     with pytest.raises(ConfigError, match="weights are float32, the engine is to be float16"):
         build(rtx, path, tmp_path / "other")
 

@@ -138,6 +138,34 @@ def test_a_student_of_like_layers_is_a_plain_one(prefix: int, classes: int, tmp_
     assert preprocessing["image_mean"] == list(chain.shape.image_mean)
 
 
+@pytest.mark.parametrize("architecture", [UNIFORM, MIXED_VIT], ids=["plain", "own code"])
+def test_a_student_takes_pictures_and_names_classes_as_its_teacher(
+    architecture: Architecture, tmp_path: Path
+) -> None:
+    from transformers import AutoConfig
+
+    chain = tiny_vit(architecture=architecture)
+    said = {
+        "image_processor_type": "DeiTImageProcessor",
+        "size": {"height": 18, "width": 18},
+        "resample": 2,
+        "do_center_crop": True,
+        "crop_size": {"height": SIDE, "width": SIDE},
+    }
+    names = ["tench", "crane", "crane", "goldfish", "stingray"]
+    folder = tmp_path / "s"
+    export_vision_folder(chain, folder, name="small", preprocessing=said, labels=names)
+    written = json.loads((folder / "preprocessor_config.json").read_text())
+    assert {key: written[key] for key in said} == said
+    assert written["image_mean"] == list(chain.shape.image_mean)
+    assert written["do_normalize"]
+    assert written["rescale_factor"] == pytest.approx(1 / 255)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    assert config.id2label == dict(enumerate(names))
+    assert (config.num_labels, config.label2id["goldfish"]) == (CLASSES, 3)
+    assert check_vision_folder(folder, chain, pictures(3, side=SIDE)) < 1e-4
+
+
 def test_a_student_read_back_is_a_teacher(tmp_path: Path) -> None:
     from nas.config import TeacherConfig
     from nas.teachers import load_teacher

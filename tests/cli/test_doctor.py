@@ -68,6 +68,7 @@ def test_what_a_configuration_lacks_ends_with_4_and_the_command(
         (("data.sources=[{kind: datasets, name: x}]",), {"datasets"}),
         (("teacher.source=model.gguf",), {"gguf", "accelerate"}),
         (("export.formats=[tensorrt_rtx]",), {"tensorrt_rtx"}),
+        (("export.formats=[gguf]",), {"gguf", "llama_cpp"}),
     ],
 )
 def test_needs_follow_from_the_configuration(
@@ -84,7 +85,7 @@ def test_extras_that_are_named_exist() -> None:
     setup = (Path(__file__).parents[2] / "setup.cfg").read_text()
 
     for package in OPTIONAL:
-        assert f"\n{package.extra} =" in setup
+        assert package.alone or f"\n{package.extra} =" in setup
     assert all(package.extra is None for package in CORE)
 
 
@@ -98,3 +99,11 @@ def test_without_a_configuration_nothing_optional_is_needed() -> None:
     needed = [check for check in examine() if check.needed and check.state == "missing"]
 
     assert not needed
+
+
+def test_llama_cpp_is_needed_only_where_a_tokenizer_is_compared(config: Path) -> None:
+    gguf = load_config(config, ("export.formats=[gguf]", "teacher.source=model.gguf"))
+    assert "llama_cpp" not in {need.name for need in needs_of(gguf)}
+    other = ("export.formats=[gguf]", "teacher.source=model.gguf", "teacher.tokenizer=folder")
+    (need,) = [n for n in needs_of(load_config(config, other)) if n.name == "llama_cpp"]
+    assert need.command == "pip install llama-cpp-python"

@@ -14,7 +14,7 @@ from nas.errors import ConfigError, InfeasibleError
 from nas.libraries import Sweep
 from nas.passes import Artefacts
 from nas.passes.measure import teacher_costs
-from nas.passes.report import summarise
+from nas.passes.report import report, summarise
 from nas.passes.solve import make_budgets, make_problem
 from nas.report import Summary, render_html
 from tests.passes.test_scenarios import student_ms, teacher_ms
@@ -135,11 +135,11 @@ def test_the_run_goes_on_with_the_chosen_batch(artefacts: Callable[..., Artefact
     rate = 0.99 * tokens_per_s(plain, 16, teacher_ms)
     budgets = {"tokens_per_s": rate, "params_m": 0.03}
     view = artefacts(target=BATCHES, budgets=budgets)
-    assert view.report.exists()
+    assert report(view).exists()
     assert view.context.batch == 16
     again = artefacts(target=BATCHES, budgets=budgets)
     assert again.context.batch == 16
-    assert again.report.exists()
+    assert report(again).exists()
     assert not again.context.run.tally.done
     problem = make_problem(again.context, again.costs, again.usable, again.scores)
     assert {b.cost for b in problem.budgets} == {"batch-16.decode_ms", "params_m"}

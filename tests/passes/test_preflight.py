@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
+from transformers import PreTrainedTokenizerFast
 
 import nas.data._load as load
 from nas.compiler import compile_run
 from nas.config import RunConfig
 from nas.errors import CapabilityError, ConfigError, NasError
+from nas.passes import PassContext
+from nas.passes.preflight import preflight
 from nas.run import RunDirectory
 from tests.harness import RecordingHarness
 
@@ -129,4 +137,84 @@ def test_a_missing_package_is_told_before_anything_is_measured(
         pytest.skip("lm_eval is installed")
     error, run = _refused(small_config(evaluate={"lm_eval": ["piqa"]}), tmp_path / "run")
     assert isinstance(error, CapabilityError)
+    assert not run.path("units").exists()
+
+
+_PLAIN = {"attention": {"linear": False}, "ffn": {"linear": False, "width_percent": [50]}}
+
+
+def _space(folder: Path, **sections: dict[str, Any]) -> str:
+    """A space of blocks that the DeciLM layout has words for, but for `sections`."""
+    content = {name: {**given, **sections.get(name, {})} for name, given in _PLAIN.items()}
+    path = folder / "space.yaml"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("sections", "blocks", "change"),
+    [
+        ({"attention": {"linear": True}}, "linear maps with an offset", "attention.linear: false"),
+        ({"ffn": {"linear": True}}, "linear maps with an offset", "ffn.linear: false"),
+        (
+            {"attention": {"query_heads_percent": [50]}},
+            "attention with fewer query heads",
+            "attention.query_heads_percent: []",
+        ),
+        (
+            {"attention": {"groups_percent": [50], "precision": "int8"}, "ffn": {"linear": True}},
+            "attention with fewer query heads and linear maps with an offset",
+            "attention.groups_percent: [], ffn.linear: false",
+        ),
+    ],
+)
+def test_blocks_that_a_layout_cannot_express_are_refused_in_the_space(
+    small_config: Config, tmp_path: Path, sections: dict[str, Any], blocks: str, change: str
+) -> None:
+    space = _space(tmp_path, **sections)
+    config = small_config(space=space, export={"formats": ["decilm"]})
+    error, run = _refused(config, tmp_path / "run")
+    assert isinstance(error, ConfigError)
+    assert f"decilm cannot express {blocks}, which the space {space} has; set {change} in" in str(
+        error
+    )
+    assert not run.path("units").exists()
+
+
+@pytest.mark.parametrize("shipped", [False, True])
+def test_a_layout_takes_a_space_that_it_can_express(
+    small_config: Config, tmp_path: Path, shipped: bool
+) -> None:
+    space = "decoder-served" if shipped else _space(tmp_path)
+    config = small_config(space=space, export={"formats": ["decilm", "gguf"]})
+    run = RunDirectory.create(tmp_path / "run")
+    preflight(PassContext(config, run), ["measure"])
+
+
+@pytest.mark.parametrize("missing", ["gguf", "llama_cpp"])
+def test_a_package_that_a_gguf_file_needs_is_asked_for_before_any_pass(
+    small_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    pytest.importorskip("gguf")
+    monkeypatch.setitem(sys.modules, missing, None)
+    config = small_config(space=_space(tmp_path), export={"formats": ["gguf"]})
+    error, run = _refused(config, tmp_path / "run")
+    assert isinstance(error, CapabilityError)
+    assert {"gguf": "'.[gguf]'", "llama_cpp": "pip install llama-cpp-python"}[missing] in str(error)
+    assert not run.path("units").exists()
+
+
+def test_a_tokenizer_that_llama_cpp_does_not_read_is_refused_before_any_pass(
+    small_config: Config, tmp_path: Path, tiny_folder: Callable[[str], Path]
+) -> None:
+    pytest.importorskip("gguf")
+    pytest.importorskip("llama_cpp")
+    folder = shutil.copytree(tiny_folder("llama"), tmp_path / "teacher")
+    backend = Tokenizer(Unigram([("<s>", 0.0), *((chr(i), -1.0) for i in range(32, 127))]))
+    PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>").save_pretrained(folder)
+    teacher, export = {"source": str(folder)}, {"formats": ["gguf"]}
+    config = small_config(teacher=teacher, space=_space(tmp_path), export=export)
+    error, run = _refused(config, tmp_path / "run")
+    assert isinstance(error, CapabilityError)
+    assert "gguf takes byte-level BPE tokenizers, this is Unigram" in str(error)
     assert not run.path("units").exists()

@@ -30,6 +30,7 @@ from nas.passes.assemble import assemble
 from nas.passes.build import build, load_block
 from nas.passes.export import onnx_path
 from nas.passes.measure import option_costs
+from nas.passes.report import report
 from nas.run import RunDirectory
 
 FFN = Slot(layer=1, kind="ffn")
@@ -164,7 +165,7 @@ def test_a_run_chooses_eight_bits_and_exports_them_behind_gates(
         slot: spec.precision for slot, spec in student.choices.items() if "int8" in spec.label
     }
     assert view.quality["after"]["student"].kl_nats is not None
-    assert view.report.exists()
+    assert report(view).exists()
     path = onnx_path(view.context, "student")
     before = {p.name: p.read_bytes() for p in path.parent.iterdir()}
 

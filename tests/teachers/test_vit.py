@@ -15,6 +15,7 @@ from nas.config import ImageConfig, TeacherConfig
 from nas.errors import CapabilityError, ConfigError
 from nas.ir import VisionShape, parse_shape
 from nas.teachers import chain_from_model, load_teacher, read_shape, source_stamp
+from nas.teachers._folder import FolderSource
 from nas.teachers._teacher import parameter_count
 from tests.pictures import pictures
 from tests.vits import (
@@ -173,6 +174,72 @@ def test_the_preprocessor_says_how_pictures_are_taken(tmp_path: Path) -> None:
     (folder / "preprocessor_config.json").unlink()
     assert _shape(folder).image_mean == (0.5, 0.5, 0.5)
     assert _shape(save_tiny_vit(tmp_path / "b", "DeiTModel")).image_mean[0] == 0.485
+
+
+def test_resizing_cropping_and_labels_of_a_folder_are_carried(tmp_path: Path) -> None:
+    said = {
+        "auto_map": {"AutoImageProcessor": "evil.Evil"},
+        "feature_extractor_type": "DeiTFeatureExtractor",
+        "size": 18,
+        "resample": 2,
+        "do_center_crop": True,
+        "crop_size": {"height": SIDE, "width": SIDE},
+        "image_mean": [0.1, 0.2, 0.3],
+        "image_std": [0.4, 0.5, 0.6],
+    }
+    names = {0: "a", 1: "b", 2: "c", 3: "d", 4: "e"}
+    folder = save_tiny_vit(tmp_path / "t", preprocessor=said, id2label=names)
+    teacher = load_teacher(_config(folder))
+    assert teacher.preprocessing == {
+        "image_processor_type": "DeiTImageProcessor",
+        "size": 18,
+        "resample": 2,
+        "do_center_crop": True,
+        "crop_size": {"height": SIDE, "width": SIDE},
+    }
+    assert teacher.labels == ("a", "b", "c", "d", "e")
+    (folder / "preprocessor_config.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    del config["id2label"]["3"]  # then transformers makes names up, or counts classes otherwise
+    (folder / "config.json").write_text(json.dumps({**config, "num_labels": 5}))
+    assert FolderSource(folder).preprocessing() == {}
+    assert FolderSource(folder).labels() == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "size", "resample"),
+    [
+        ({"crop_pct": 0.9, "interpolation": "bilinear"}, {"shortest_edge": 17}, 2),
+        ({"crop_pct": 1.0, "crop_mode": "squash"}, {"height": SIDE, "width": SIDE}, 3),
+        ({"mean": [0.5, 0.5, 0.5]}, {"shortest_edge": 18}, 3),  # timm's own: 0.875 and bicubic
+    ],
+)
+def test_timms_ways_are_carried(
+    given: dict[str, Any], size: dict[str, int], resample: int, tmp_path: Path
+) -> None:
+    names = ["a", "b", "c", "d", "e"]
+    config = {"architecture": "vit", "pretrained_cfg": given, "label_names": names}
+    write_timm_vit(random_timm_vit(), tmp_path / "model.safetensors", config)
+    teacher = load_teacher(_config(tmp_path))
+    assert teacher.preprocessing["size"] == size
+    assert teacher.preprocessing["resample"] == resample
+    assert teacher.preprocessing["do_center_crop"]
+    assert teacher.preprocessing["crop_size"] == {"height": SIDE, "width": SIDE}
+    assert teacher.labels == tuple(names)
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.5, 1e-300, "most", [1]])
+def test_a_strange_share_of_the_picture_is_refused(share: object, tmp_path: Path) -> None:
+    config = {"architecture": "vit", "pretrained_cfg": {"crop_pct": share}}
+    write_timm_vit(random_timm_vit(), tmp_path / "model.safetensors", config)
+    with pytest.raises(ConfigError, match=r"crop_pct .* is no share"):
+        load_teacher(_config(tmp_path))
+
+
+def test_weights_alone_say_nothing_of_pictures(tmp_path: Path) -> None:
+    path = write_timm_vit(random_timm_vit(), tmp_path / "vit.safetensors")
+    teacher = load_teacher(_config(path))
+    assert (teacher.preprocessing, teacher.labels) == ({}, ())
 
 
 @pytest.mark.parametrize(

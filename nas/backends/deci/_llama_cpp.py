@@ -69,8 +69,9 @@ class LlamaCpp:
         return text[len(ids) :]
 
     def read(self, text: bytes) -> list[int]:
-        """Ids of a text, with no token added."""
-        return [int(i) for i in self._model.tokenize(text, add_bos=False, special=False)]
+        """Ids of a text, with the tokens that the file says are added at its ends."""
+        # `add_bos` is llama.cpp's `add_special`: whether to do as the file says.
+        return [int(i) for i in self._model.tokenize(text, add_bos=True, special=False)]
 
     def close(self) -> None:
         """Let go of the file and its memory."""

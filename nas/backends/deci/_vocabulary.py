@@ -43,11 +43,13 @@ def of_tokenizer(tokenizer: Any, size: int, reads_alike: Callable[[Fields], bool
     llama.cpp knows by name how text is split before it is merged; `reads_alike` tells whether it
     reads text as the tokenizer does by the name that stands in the fields. Raises CapabilityError
     for other kinds of tokenizers, and where no name fits."""
-    kind = json.loads(tokenizer.backend_tokenizer.to_str())
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    kind = {"model": {}} if backend is None else json.loads(backend.to_str())
     model = kind["model"]
     if model.get("type") != "BPE" or model.get("byte_fallback"):
         raise CapabilityError(
-            f"export.formats: gguf takes byte-level BPE tokenizers, this is {model.get('type')}"
+            f"export.formats: gguf takes byte-level BPE tokenizers, this is "
+            f"{model.get('type', type(tokenizer).__name__)}"
             f"{' with byte fallback' if model.get('byte_fallback') else ''}; convert the Hugging "
             f"Face folder's tokenizer by other means, or leave gguf out"
         )
@@ -62,8 +64,9 @@ def of_tokenizer(tokenizer: Any, size: int, reads_alike: Callable[[Fields], bool
 
 
 def sample_reads_alike(tokenizer: Any, read: Callable[[bytes], list[int]]) -> bool:
-    """Whether `read` gives the tokenizer's own ids for a text with numbers, spaces and signs."""
-    own: list[int] = tokenizer.encode(_SAMPLE, add_special_tokens=False)
+    """Whether `read` gives the tokenizer's own ids for a text with numbers, spaces and signs, with
+    what it adds at either end."""
+    own: list[int] = tokenizer(_SAMPLE)["input_ids"]
     return read(_SAMPLE.encode()) == own
 
 
@@ -88,9 +91,18 @@ def _fields(
         if found is not None:
             key = "padding" if name == "pad" else name
             yield f"tokenizer.ggml.{key}_token_id", (int(found), types.UINT32, None)
-    yield "tokenizer.ggml.add_bos_token", (False, types.BOOL, None)
+    # llama.cpp adds by itself what the training text was opened with, or not.
+    for name, adds in zip(("bos", "eos"), _ends(tokenizer), strict=True):
+        yield f"tokenizer.ggml.add_{name}_token", (adds, types.BOOL, None)
     if getattr(tokenizer, "chat_template", None):
         yield "tokenizer.chat_template", (str(tokenizer.chat_template), types.STRING, None)
+
+
+def _ends(tokenizer: Any) -> tuple[bool, bool]:
+    """Whether the tokenizer opens a text with its first token, and closes it with its last."""
+    ids: list[int] = tokenizer("a")["input_ids"]
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    return bos is not None and ids[:1] == [bos], eos is not None and ids[-1:] == [eos]
 
 
 def _kind(token: int, added: dict[int, Any], by_id: dict[int, str]) -> int:

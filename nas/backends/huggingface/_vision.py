@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,22 +62,36 @@ _LAYER = (
 )
 
 
-def export_vision_folder(chain: VisionChain, folder: Path, *, name: str) -> HuggingFaceArtifact:
+def export_vision_folder(
+    chain: VisionChain,
+    folder: Path,
+    *,
+    name: str,
+    preprocessing: Mapping[str, Any] | None = None,
+    labels: Sequence[str] = (),
+) -> HuggingFaceArtifact:
     """Write weights, configuration, preprocessing, model card and, unless the student is a plain
     ViT, its code to `folder`.
 
+    `preprocessing`: the teacher's resizing and cropping, in the keys of preprocessor_config.json;
+    without it pictures are resized to the side that the network takes. `labels` names all classes.
     The folder appears complete or not at all; raises PassError when it cannot be written and
     ArtifactError when something else lies there.
     """
     dtype = str(chain.dtype).removeprefix("torch.")
     plain = plain_layers(chain)
     with replaced_folder(folder) as fresh:
-        config = _own_config(chain, dtype) if plain is None else _plain_config(chain, plain, dtype)
+        named = _labels(chain.shape, labels)
+        config = (
+            _own_config(chain, dtype, named)
+            if plain is None
+            else _plain_config(chain, plain, dtype, named)
+        )
         state = _own_state(chain) if plain is None else _plain_state(chain, plain)
         tensors = {n: t.detach().cpu().contiguous() for n, t in state.items()}
         save_file(tensors, fresh / "model.safetensors", metadata={"format": "pt"})
         _write(fresh / "config.json", config)
-        _write(fresh / "preprocessor_config.json", _preprocessing(chain.shape))
+        _write(fresh / "preprocessor_config.json", _preprocessing(chain.shape, preprocessing))
         for code in CODE if plain is None else ():
             shutil.copyfile(code_path(code), fresh / code)
         card = vision_card(chain, name, dtype, plain=plain is not None)
@@ -118,7 +133,7 @@ def _full_heads(shape: VisionShape, spec: BlockSpec) -> BlockSpec:
     return spec
 
 
-def _own_config(chain: VisionChain, dtype: str) -> dict[str, Any]:
+def _own_config(chain: VisionChain, dtype: str, labels: dict[str, Any]) -> dict[str, Any]:
     from nas.backends.huggingface.remote.configuration_nas_vision import NasVisionConfig
 
     shape = chain.shape
@@ -140,7 +155,7 @@ def _own_config(chain: VisionChain, dtype: str) -> dict[str, Any]:
         teacher_family=shape.family,
         dtype=dtype,
         architectures=[kind],
-        **_labels(shape),
+        **labels,
     )
     everything = config.to_dict()
     own = {key: everything[key] for key in type(config).__annotations__}
@@ -158,8 +173,13 @@ def _described(shape: VisionShape, spec: BlockSpec) -> dict[str, Any]:
     return {"kind": spec.kind}
 
 
-def _labels(shape: VisionShape) -> dict[str, Any]:
-    return {"num_labels": shape.classes} if shape.classes else {}
+def _labels(shape: VisionShape, names: Sequence[str]) -> dict[str, Any]:
+    if not names or len(names) != shape.classes:
+        return {"num_labels": shape.classes} if shape.classes else {}
+    return {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+    }
 
 
 def _own_state(chain: VisionChain) -> dict[str, Tensor]:
@@ -172,7 +192,9 @@ def _classifier(head: Tensor) -> dict[str, Tensor]:
     return {"classifier.weight": head[:, :-1], "classifier.bias": head[:, -1]}
 
 
-def _plain_config(chain: VisionChain, layers: list[int], dtype: str) -> dict[str, Any]:
+def _plain_config(
+    chain: VisionChain, layers: list[int], dtype: str, labels: dict[str, Any]
+) -> dict[str, Any]:
     from transformers import DeiTConfig, ViTConfig
 
     shape = chain.shape
@@ -190,7 +212,7 @@ def _plain_config(chain: VisionChain, layers: list[int], dtype: str) -> dict[str
         qkv_bias=shape.qkv_bias,
         architectures=[f"{ours}{'ForImageClassification' if shape.classes else 'Model'}"],
         dtype=dtype,
-        **_labels(shape),
+        **labels,
     )
     found: dict[str, Any] = {**config.to_dict(), "dtype": dtype}
     return found
@@ -216,13 +238,13 @@ def _plain_state(chain: VisionChain, layers: list[int]) -> dict[str, Tensor]:
     return found
 
 
-def _preprocessing(shape: VisionShape) -> dict[str, Any]:
-    """What transformers' image processors read."""
+def _preprocessing(shape: VisionShape, teacher: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What image processors of transformers read: the teacher's ways, its mean and deviation."""
     return {
         "image_processor_type": "ViTImageProcessor",
         "do_resize": True,
         "size": {"height": shape.image_side, "width": shape.image_side},
-        "resample": 3,
+        **(teacher or {"resample": 3}),
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,

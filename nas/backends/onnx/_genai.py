@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nas._imports import require
 from nas.backends.onnx._gate import logits_before
 from nas.backends.onnxruntime import DENORMALS
-from nas.errors import PassError
+from nas.errors import CapabilityError, PassError
 from nas.ir import DecoderShape
 
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 _SCRIPT = Path(__file__).with_name("_genai_run.py")
 _PATIENCE_S = 600.0
+_NOT_LOADED = 3
+"""The exit code of a process that could not import the runtime."""
 
 
 def genai_is_here() -> bool:
@@ -41,9 +42,9 @@ def check_genai(
     logits. Returns how many were only that.
 
     Runs in a process of its own, which must not take a finished run with it. Raises CapabilityError
-    where the runtime is missing, PassError where it does not run the folder or writes other text.
+    where the runtime is missing or does not load there, PassError where it does not run the folder
+    or writes other text.
     """
-    require("onnxruntime_genai", extra="genai")
     found = _continued(folder, ids.tolist(), greedy_tokens)
     ends = list(chain.shape.eos_token_ids) or [0]
     if len(found) < greedy_tokens and (not found or found[-1] not in ends):
@@ -84,6 +85,11 @@ def _continued(folder: Path, prompt: Sequence[int], tokens: int) -> list[int]:
         found = None
     if done.returncode or found is None or len(found) > tokens:
         last = (done.stderr.strip() or "no list of tokens came back").splitlines()[-1]
+        if done.returncode == _NOT_LOADED:
+            raise CapabilityError(
+                f"the package onnxruntime_genai cannot be imported ({last}); "
+                f"add it with: pip install -e '.[genai]'"
+            )
         raise PassError(
             f"{folder}: onnxruntime-genai does not run it (exit code {done.returncode}): {last}"
         )

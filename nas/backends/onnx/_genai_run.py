@@ -2,7 +2,8 @@
 
     python _genai_run.py FOLDER TOKENS < prompt.json      # ids in, the ids that follow out
 
-Stands alone: it imports the runtime and nothing of nas.
+Stands alone: it imports the runtime and nothing of nas. Ends with 3 where the runtime
+does not load.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ import json
 import sys
 from collections.abc import Sequence
 
-import numpy as np
-import onnxruntime_genai as genai
+try:
+    import numpy as np
+    import onnxruntime_genai as genai
+except (ImportError, OSError) as error:
+    print(error, file=sys.stderr)
+    sys.exit(3)
 
 
 def continuation(folder: str, prompt: Sequence[int], tokens: int) -> list[int]:

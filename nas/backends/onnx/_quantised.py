@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from nas.backends.onnx._graph import GraphBuilder
 from nas.blocks import quantised_layers, weight_levels
 from nas.errors import CapabilityError
 from nas.ir import BlockSpec, Precision, precision_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-    from nas.backends.onnx._compose import Composer
 
 
 @dataclass(frozen=True)
@@ -68,20 +67,20 @@ def require_float32(spec: BlockSpec, dtype: str) -> None:
 class QuantisedProducts:
     """Products with weights that are rounded, in one instance of a template."""
 
-    def __init__(self, composer: Composer, prefix: str) -> None:
-        self._composer, self._prefix = composer, prefix
+    def __init__(self, graph: GraphBuilder, prefix: str) -> None:
+        self._graph, self._prefix = graph, prefix
         self._inputs: dict[ir.Value, Mapping[str, ir.Value]] = {}
 
     def product(self, x: ir.Value, name: str, weight: QuantisedWeight) -> ir.Value:
         """`x @ weight.T`; `name` is the weight's."""
-        name, composer = f"{self._prefix}{name}", self._composer
+        name, graph = f"{self._prefix}{name}", self._graph
         if weight.precision == "float16":
             size = weight.weight.T.shape
-            halves = composer.add_lazy(f"{name}.float16", weight.halves, size, "FLOAT16")
+            halves = graph.add_lazy(f"{name}.float16", weight.halves, size, "FLOAT16")
             (narrow,) = self._node("MatMul", name, [self._entered_half(x, name), halves])
             return self._node("Cast", f"{name}/wide", [narrow], to=1)[0]  # 1: float32
-        levels = composer.add_lazy(f"{name}.int8", weight.levels, weight.weight.T.shape, "INT8")
-        steps = composer.add_lazy(f"{name}.step", weight.steps, weight.weight.shape[:1], "FLOAT")
+        levels = graph.add_lazy(f"{name}.int8", weight.levels, weight.weight.T.shape, "INT8")
+        steps = graph.add_lazy(f"{name}.step", weight.steps, weight.weight.shape[:1], "FLOAT")
         if weight.precision == "int8":
             (wide,) = self._node("DequantizeLinear", name, [levels, steps], axis=1)
             return self._node("MatMul", name, [x, wide])[0]
@@ -108,6 +107,4 @@ class QuantisedProducts:
     def _node(
         self, operator: str, name: str, inputs: list[ir.Value], outputs: int = 1, **attributes: Any
     ) -> list[ir.Value]:
-        return self._composer.add_operator(
-            operator, f"{name}/{operator}", inputs, outputs, attributes
-        )
+        return self._graph.add_operator(operator, f"{name}/{operator}", inputs, outputs, attributes)

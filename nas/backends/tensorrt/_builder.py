@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ def build_engine(
     dtype: str,
     shapes: Shapes,
     name: str = "model",
+    logs: Path | None = None,
 ) -> EngineArtifact:
     """Build one engine from `onnx_path` for all of `sms` (compute capabilities; 89 is 8.9) into a
     folder under `folder`.
@@ -50,7 +52,7 @@ def build_engine(
     Raises CapabilityError where the package, an SM or the precision is not available, ConfigError
     where the file is not in `dtype`, ArtifactError where it is torn, all before anything is built,
     and PassError with the end of the builder's log where the build fails; the whole log is then
-    kept beside the folders.
+    kept in `logs` (`folder` by default), until an engine of that name is built.
     """
     backend.load()
     file = read_network(onnx_path)
@@ -58,15 +60,19 @@ def build_engine(
         backend.check(file, sm, dtype)
     sms = sorted(set(sms))
     log, key = new_log(backend.load()), _key(backend, file, sms, dtype, shapes)
+    failed = (logs or folder) / f"{key}.failed.log"
     try:
         start = time.perf_counter()
         plan, profiles = _build(backend, log, file.path, sms, shapes)
         seconds = time.perf_counter() - start
     except _BuildError as error:
-        kept = _keep_log(folder / f"{key}.failed.log", log.lines)
+        kept = _keep_log(failed, log.lines)
         raise PassError(f"{error}\n{kept}") from error
     manifest = _manifest(backend, file, plan, profiles, sms, dtype, f"{name}-{key}", seconds)
-    return _install(folder / key, manifest, plan, log)
+    built = _install(folder / key, manifest, plan, log)
+    with contextlib.suppress(OSError):
+        failed.unlink()
+    return built
 
 
 def _install(folder: Path, manifest: EngineManifest, plan: Any, log: BuildLog) -> EngineArtifact:
