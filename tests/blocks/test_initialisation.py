@@ -128,7 +128,7 @@ def test_the_heads_that_are_kept_are_those_that_the_others_replace_worst() -> No
     lost = []
     for group in (slice(0, 4), slice(4, 8)):
         left = features[:, group]
-        # two columns of the first group are copies: only a driver by singular values is sure of that
+        # columns of the first group are copies: only a driver by singular values is sure of that
         fit = left @ torch.linalg.lstsq(left, features @ output.T, driver="gelsd").solution
         lost.append(float((features @ output.T - fit).pow(2).sum()))
     assert kept.tolist() == ([[0, 1]] if lost[0] < lost[1] else [[2, 3]])
