@@ -46,8 +46,8 @@ def build_engine(
     shapes. Profile 0 is prefill on an empty cache, profile 1 one decoded token (an encoder has no
     such profile). An engine of the same name is replaced once the new one is whole.
 
-    TensorRT-RTX compiles for the GPU at hand when it loads an engine; what is built here is the
-    same for all targets but for a few KiB, and takes no longer for four of them than for one.
+    TensorRT-RTX compiles for the GPU at hand when it loads an engine: what is built here takes no
+    more time, and hardly more bytes, for four targets than for one (docs/adr/0018).
 
     Raises CapabilityError where the package, an SM or the precision is not available, ConfigError
     where the file is not in `dtype`, ArtifactError where it is torn, all before anything is built,
