@@ -2,11 +2,12 @@
 
     python benchmarks/pruning.py --text FILE --output FOLDER [--quick | --halving]
 
-Compiles SmolLM2 up to its solution twice for each of three budgets: once with every candidate
-trained and scored by replace-one, once with `prune.keep`. Says how many candidates were trained,
-what build and score (and pruning) took, and what the chosen students realise on held-out text; and
-how each proxy ranks the candidates by trained local error and replace-one KL. Figures go to
-FOLDER/pruning.json, the tables to the README beside this file.
+Compiles SmolLM2 up to its refined solution twice for each of three budgets: once with every
+candidate trained and scored by replace-one, once with `prune.keep`. Says how many candidates were
+trained, what build and score (and pruning) took, and what the students realise on held-out text, as
+the summed scores choose them and as refined; and how each proxy ranks the candidates by trained
+local error and replace-one KL. Figures go to FOLDER/pruning.json, the tables to the README beside
+this file.
 
 `--halving` leaves out the run of every candidate. One pruned run is compiled with and without
 rungs of training, then its student is put together with and without pairs that learn together.
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -32,12 +34,15 @@ from nas.compiler import compile_run
 from nas.config import RunConfig, load_config
 from nas.console import Session
 from nas.errors import NasError
+from nas.ir import Solution
 from nas.passes import Artefacts, PassContext
 from nas.passes.assemble import _last_hidden, assembled
 from nas.passes.score import library_network, scoring_copy
 from nas.passes.solve import architecture_of
 from nas.run import RunDirectory
 from nas.sensitivity import Realiser
+
+Floats = NDArray[np.floating[Any]]
 
 ROOT = Path(__file__).parent
 PASSES = ("prune", "build", "score")
@@ -51,9 +56,12 @@ SETTINGS = (
     "target.meter=roofline",
     "build.tokens=12288",
     "build.epochs=4",
-    "refine.rounds=0",
+    "refine.rounds=2",
     "baselines=[]",
 )
+PRUNING = ("prune.trials=0.22",)
+WINDOWS = 24
+"""Held-out sequences that students are judged on."""
 
 HALVING = (
     f"budgets.speedup={SPEEDUPS[0]}",
@@ -61,6 +69,7 @@ HALVING = (
     "data.score_sequences=3",
     "score.method=one_backward",
     "score.draws=4",
+    "refine.rounds=0",
     "prune.draws=4",
     "prune.trials=0.08",
     "assemble.refit_tokens=6144",
@@ -77,7 +86,7 @@ def main() -> int:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--config", type=Path, default=ROOT / "../examples/smollm2-benchmark.yaml")
-    parser.add_argument("--keep", type=float, default=0.12)
+    parser.add_argument("--keep", type=float, default=0.17)
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="K=V")
     parser.add_argument("--halving", action="store_true", help="rungs and pairs, one budget")
     parser.add_argument("--quick", action="store_true", help="one budget; the README stays")
@@ -91,7 +100,8 @@ def main() -> int:
         for speedup in SPEEDUPS[:1] if options.quick else SPEEDUPS:
             settings = [source, *SETTINGS, f"budgets.speedup={speedup}", *options.overrides]
             whole = load_config(options.config, settings)
-            pruned = load_config(options.config, [*settings, f"prune.keep={options.keep}"])
+            pruning = [*PRUNING, f"prune.keep={options.keep}"]
+            pruned = load_config(options.config, [*settings, *pruning])
             row = compare(whole, pruned, options.output, speedup)
             print(row, flush=True)
             found["budgets"].append(row)
@@ -111,9 +121,10 @@ def compare(whole: RunConfig, pruned: RunConfig, folder: Path, speedup: float) -
     """Both compilations at one budget. Budgets share each run; the time of one is that of all
     units that it rests on, as if it stood alone."""
     row: dict[str, Any] = {"speedup": speedup}
+    kls: dict[str, dict[str, Floats]] = {}
     for name, config in (("whole", whole), ("pruned", pruned)):
         run = RunDirectory.create(folder / name)
-        compile_run(config, run, Session().progress, stop="solve")
+        compile_run(config, run, Session().progress, stop="refine")
         view = Artefacts(PassContext(config, run))
         pruning = run.require("prune/survivors").data if name == "pruned" else {}
         trials, tried = pruning.get("trials", []), pruning.get("tried", [])
@@ -123,9 +134,19 @@ def compare(whole: RunConfig, pruned: RunConfig, folder: Path, speedup: float) -
             "tried": len(tried),
             "seconds": _seconds(run, trained, tried, trials),
             "objective": view.solution.objective,
-            "held_out_kl": held_out_kl(view),
+            "refine_seconds": run.require("refine").seconds,
         }
+        kls[name] = {"sum": held_out(view, view.solution), "refined": held_out(view, view.refined)}
+        row[name]["held_out_kl"] = {key: float(kl.mean()) for key, kl in kls[name].items()}
+    row["ratio"] = {key: ratio(kls["pruned"][key], kls["whole"][key]) for key in kls["whole"]}
     return row
+
+
+def ratio(above: Floats, below: Floats) -> list[float]:
+    """Ratio of the means over the same sequences, and its 95 % interval (paired bootstrap)."""
+    chosen = np.random.default_rng(0).integers(len(above), size=(2000, len(above)))
+    drawn = above[chosen].mean(axis=1) / below[chosen].mean(axis=1)
+    return [float(above.mean() / below.mean()), *np.quantile(drawn, (0.025, 0.975)).tolist()]
 
 
 def halving(options: argparse.Namespace, settings: Sequence[str]) -> int:
@@ -154,7 +175,7 @@ def _halved(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
     assembling = run.require("assemble/student")
     student = assembled(view.context, "student", view.architectures["student"])
     teacher = scoring_copy(view.context.teacher.chain)
-    ids = view.context.text.evaluate[:12].split(4)
+    ids = view.context.text.evaluate[:WINDOWS].split(4)
     divergence = view.context.objective(teacher).divergence(_last_hidden(teacher, ids))
     outlook = next(iter(run.require("prune/survivors").data.get("outlooks", {}).values()), {})
     return {
@@ -165,7 +186,7 @@ def _halved(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
         "prune_factor": outlook.get("factor"),
         "lines": outlook.get("lines"),
         "objective": view.solution.objective,
-        "library_kl": held_out_kl(view),
+        "library_kl": float(held_out(view, view.solution).mean()),
         "assembled_kl": float(divergence(_last_hidden(scoring_copy(student), ids)).mean()),
         "scoring_text": {k: v for k, v in assembling.data.items() if k != "coupled"},
         "coupled": {
@@ -209,11 +230,11 @@ def _first_overhead(run: RunDirectory) -> float:
     return max(0.0, wall - units)
 
 
-def held_out_kl(view: Artefacts) -> float:
-    """KL of the chosen student, its blocks as the library has them, on evaluation text."""
-    architecture = architecture_of(view.context.shape, view.candidates, view.solution)
-    ids = view.context.text.evaluate[:12]
-    return float(Realiser(library_network(view.context), ids)(architecture).mean())
+def held_out(view: Artefacts, solution: Solution) -> Floats:
+    """KL of a student, its blocks as the library has them, on each held-out sequence."""
+    architecture = architecture_of(view.context.shape, view.candidates, solution)
+    ids = view.context.text.evaluate[:WINDOWS]
+    return np.asarray(Realiser(library_network(view.context), ids)(architecture), dtype=float)
 
 
 def proxies(whole: RunConfig, folder: Path) -> list[dict[str, Any]]:
@@ -276,8 +297,8 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """The tables of the README."""
     yield (
-        "| budget | drafts run | candidates trained | build and score | held-out KL, whole "
-        "| pruned | ratio |\n|---|---|---|---|---|---|---|"
+        "| budget | drafts run | candidates trained | build and score | held-out KL by the sum: "
+        "whole | pruned | ratio | refined: whole | pruned | ratio |\n" + "|---" * 10 + "|"
     )
     for row in found["budgets"]:
         yield _budget_line(row)
@@ -290,14 +311,16 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _budget_line(row: Mapping[str, Any]) -> str:
     whole, pruned = row["whole"], row["pruned"]
-    return (
+    line = (
         f"| {row['speedup']}x | {pruned['tried']} | {pruned['trained']} of {whole['trained']} "
         f"({pruned['trained'] / whole['trained']:.0%}) "
         f"| {pruned['seconds']:.0f} of {whole['seconds']:.0f} s "
-        f"({pruned['seconds'] / whole['seconds']:.0%}) "
-        f"| {whole['held_out_kl']:.4f} | {pruned['held_out_kl']:.4f} "
-        f"| {pruned['held_out_kl'] / whole['held_out_kl']:.3f} |"
+        f"({pruned['seconds'] / whole['seconds']:.0%}) |"
     )
+    for key, (middle, low, high) in row["ratio"].items():
+        kls = (whole["held_out_kl"][key], pruned["held_out_kl"][key])
+        line += f" {kls[0]:.4f} | {kls[1]:.4f} | {middle:.3f} [{low:.3f}, {high:.3f}] |"
+    return line
 
 
 if __name__ == "__main__":
