@@ -44,6 +44,7 @@ from nas.ir import (
     KeepTeacher,
     Option,
     Problem,
+    RefineStep,
     Skip,
     Slot,
     Solution,
@@ -63,6 +64,8 @@ from nas.solvers import (
 
 ROOT = Path(__file__).parent
 BUDGETS, REMOVED = (0.8, 0.7, 0.6, 0.5), (2, 4, 6, 8)
+EXHAUSTIVE = 2
+"""Layers left out of which every set can be run: 435 of 30 layers."""
 RANGES = ((0.0, 0.01), (0.01, 0.05), (0.05, 0.2), (0.2, np.inf))
 BAND = 0.02
 Choice = dict[str, str]
@@ -180,13 +183,14 @@ class Study:
                 "one-backward, with interactions": improve(fast, model, start.choice),
                 "refined from the exact sum": self.refined(exact, best),
             }
+            local = self.about(exact, best.choice)
             for name, choice in choices.items():
-                row = self.row(share, choice, exact, fast, model)
+                row = self.row(share, choice, exact, fast, model, local)
                 solutions.append({"method": name, **row})
                 print(name, row, flush=True)
             count = 4 if self.quick else 12
             for choice in self.neighbours(fast, list(choices.values()), count):
-                rows.append(self.row(share, choice, exact, fast, model))
+                rows.append(self.row(share, choice, exact, fast, model, local))
             distinct = {json.dumps(c, sort_keys=True): i for i, c in enumerate(choices.values())}
             rows += [solutions[i - len(choices)] for i in distinct.values()]
         return solutions, rows
@@ -274,8 +278,25 @@ class Study:
                 found.append(base)
         return found
 
+    def about(self, problem: Problem, choice: Choice) -> tuple[float, Quadratic]:
+        """The KL of a choice on the judged text, and its change to second order about it."""
+        swaps = {
+            k: [self.specs.get(f"{s.id}/{o.variant}", KeepTeacher()) for o in problem.slots[s.id]]
+            for k, s in enumerate(self.slots)
+        }
+        present = self.architecture(choice)
+        found = expand(self.network, present, swaps, self.judged, draws=8, seed=0)
+        model = found.quadratic([[name] for name in option_names(problem)])
+        return self.kl(choice, self.realise_judged), model
+
     def row(
-        self, share: float, choice: Choice, exact: Problem, fast: Problem, model: Quadratic
+        self,
+        share: float,
+        choice: Choice,
+        exact: Problem,
+        fast: Problem,
+        model: Quadratic,
+        local: tuple[float, Quadratic],
     ) -> dict[str, Any]:
         """Predictions for a choice, and what it realises on both texts."""
         names = option_names(fast)
@@ -290,6 +311,8 @@ class Study:
             "fast": sums[1],
             "pairs": model.value(at),
             "exact_pairs": self.corrected(exact).value(at),
+            "local": local[0] + local[1].value(at),
+            "exact_local": (sums[0] + local[0] + local[1].value(at)) / 2,
             "judged": self.kl(choice, self.realise_judged),
             "fresh": self.kl(choice, self.realise_fresh),
         }
@@ -313,6 +336,8 @@ class Study:
             starts = [by_sum, by_influence, self.best_cut(removed)]
             picks = dict(zip(("sum", "block influence", "contiguous cut"), starts, strict=True))
             picks["refined"] = self.refined_layers(losses, starts)
+            if removed == EXHAUSTIVE:
+                picks["least of all sets"] = self.least(removed)
             for name, layers in picks.items():
                 row = {
                     "removed": removed,
@@ -341,6 +366,11 @@ class Study:
         """The contiguous run with the least realised KL on the judged text."""
         runs = [list(range(i, i + removed)) for i in range(self.layers - removed + 1)]
         return min(runs, key=lambda run: self.kl_without(run, self.realise_judged))
+
+    def least(self, removed: int) -> list[int]:
+        """The set of so many layers with the least realised KL on the judged text: all are run."""
+        sets = map(list, itertools.combinations(range(self.layers), removed))
+        return min(sets, key=lambda layers: self.kl_without(layers, self.realise_judged))
 
     @torch.no_grad()
     def block_influence(self) -> list[float]:
@@ -378,18 +408,22 @@ class Study:
             ]
             return problem, found.quadratic(groups)
 
-        ends = []
-        for start in starts:
+        def refined(start: Sequence[int], swaps: int) -> RefineStep:
             steps = refine_choice(
                 {str(i): "skip" if i in start else "teacher" for i in range(self.layers)},
                 expand=about,
                 realise=lambda choice: self.kl_without(gone(choice), self.realise_judged),
                 rounds=2 if self.quick else 8,
                 radius=8,
-                swaps=12,
+                swaps=swaps,
             )
-            ends.append(last_kept(steps))
-        return sorted(gone(min(ends, key=lambda step: step.realised_kl).choice))
+            return last_kept(steps)
+
+        near = min((refined(start, 12) for start in starts), key=lambda step: step.realised_kl)
+        if self.quick:
+            return sorted(gone(near.choice))
+        exchanges = removed * (self.layers - removed)  # every one of them is run
+        return sorted(gone(refined(gone(near.choice), exchanges).choice))
 
 
 def range_row(pairs: np.ndarray, low: float, high: float) -> dict[str, Any]:
@@ -403,7 +437,7 @@ def range_row(pairs: np.ndarray, low: float, high: float) -> dict[str, Any]:
 def ranking(rows: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
     """Correlation of each prediction with the realised KL on fresh text, with 90 % intervals."""
     found = []
-    for method in ("exact", "fast", "pairs", "exact_pairs"):
+    for method in ("exact", "fast", "pairs", "exact_pairs", "local", "exact_local", "judged"):
         x = np.array([row[method] for row in rows])
         y = np.array([row["fresh"] for row in rows])
         share = np.array([row["share"] for row in rows])
