@@ -56,11 +56,11 @@ SETTINGS = (
     "target.meter=roofline",
     "build.tokens=12288",
     "build.epochs=4",
-    "refine.rounds=2",
+    "refine.rounds=1",
     "baselines=[]",
 )
-PRUNING = ("prune.trials=0.22",)
-WINDOWS = 24
+PRUNING = ("prune.trials=0.17",)
+WINDOWS = 16
 """Held-out sequences that students are judged on."""
 
 HALVING = (
@@ -86,7 +86,7 @@ def main() -> int:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--config", type=Path, default=ROOT / "../examples/smollm2-benchmark.yaml")
-    parser.add_argument("--keep", type=float, default=0.17)
+    parser.add_argument("--keep", type=float, default=0.15)
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="K=V")
     parser.add_argument("--halving", action="store_true", help="rungs and pairs, one budget")
     parser.add_argument("--quick", action="store_true", help="one budget; the README stays")
