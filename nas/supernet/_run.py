@@ -131,8 +131,7 @@ def autodistil(request: AutoDistilRequest, progress: Progress | None = None) -> 
 
 def training_key(teacher: Teacher, lessons: Lessons, space: SubSpace) -> str:
     """What the weights of a SuperLM depend on."""
-    members = [member.model_dump(mode="json") for _, member in space.members]
-    return content_key(teacher.fingerprint, lessons.about(), members)
+    return content_key(teacher.fingerprint, lessons.about(), space.about)
 
 
 def _teacher(request: AutoDistilRequest) -> tuple[Teacher, EncoderChain]:
