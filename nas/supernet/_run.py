@@ -247,7 +247,7 @@ def _export(
     folder, onnx = output / "student", output / "onnx"
     export_bert_folder(student, teacher.tokenizer, folder, name=spec.key)
     difference = check_bert_folder(folder, student, ids)
-    onnx_difference = check_encoder(export_encoder(student, onnx), student, ids)
+    onnx_difference = check_encoder(export_encoder(student, onnx), student, ids).most
     return Exported(
         folder=folder,
         folder_difference=difference,
