@@ -22,6 +22,7 @@ class TeacherCka(Proxy):
 
     name = "teacher_cka"
     needs = frozenset({"data", "teacher"})
+    over = "pictures"
     cost = "forward"
     source = "Kornblith et al., ICML 2019; Nguyen et al., ICLR 2021; as a proxy: this project"
 

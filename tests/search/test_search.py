@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nas.errors import ConfigError, InfeasibleError
 from nas.networks import CifarResNetSpec
-from nas.proxies import Score
+from nas.proxies import Score, create_proxy, list_proxies
 from nas.search import Arena, SearchRequest, create_strategy, list_strategies, search
 from nas.search._costs import CostBook
 from nas.search._journal import Journal
@@ -232,6 +233,53 @@ def test_a_proxy_that_is_undefined_ranks_last(space: str, monkeypatch: pytest.Mo
         assert best.rank == answer.scored
         assert best.values["near_best"] is None
         json.loads(answer.model_dump_json())
+
+
+def test_a_proxy_that_says_nothing_at_all_is_an_error(
+    space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NearBest, "score", lambda self, trial: math.nan)
+
+    with pytest.raises(
+        ConfigError, match="--proxy near_best: no score is defined for any of the 8"
+    ):
+        search(ask(space, "depth", "near_best", trials=8, strategy="evolution"))
+
+
+ENCODERS = """
+builder: bert
+description: tiny ones
+layers: [1, 2]
+heads: [2]
+hidden: [8]
+mlp_ratio: [2.0]
+teacher_heads: 2
+vocabulary: 20
+positions: 8
+tokens: 4
+"""
+
+
+@pytest.mark.parametrize("proxy", list_proxies())
+def test_encoders_are_scored_by_proxies_that_know_them(tmp_path: Path, proxy: str) -> None:
+    path, data = tmp_path / "encoders.yaml", tmp_path / "tokens.npz"
+    path.write_text(ENCODERS)
+    np.savez(data, tokens=np.arange(32).reshape(8, 4) % 20)
+    asked = ask(str(path), proxy, data=data, batch=8)
+
+    if create_proxy(proxy).over == "pictures":
+        with pytest.raises(ConfigError, match=f"--proxy {proxy} is for networks over pictures; th"):
+            search(asked)
+    elif "teacher" in create_proxy(proxy).needs:
+        with pytest.raises(ConfigError, match=f"--proxy {proxy} needs a teacher"):
+            search(asked)
+    else:
+        assert search(asked).ranked[0].architecture == "L2-A2-H8-R2.0"
+
+
+def test_pictures_are_not_scored_by_relations_of_tokens(space: str, pictures: Path) -> None:
+    with pytest.raises(ConfigError, match="those of the space are over pictures"):
+        search(ask(space, "autodistil", data=pictures, teacher="cifar_resnet:1-1-1"))
 
 
 @pytest.mark.parametrize(
