@@ -110,8 +110,7 @@ def search_subnets(
     progress = progress or SilentProgress()
     fitting = _fitting(networks, limits)
     within = sum(len(specs) for specs in fitting.values())
-    if journal is None:  # an empty one is false
-        journal = Journal(None, {})
+    journal = journal or Journal(None, {})
     scored = _scored(networks, fitting, judge, trials, seed, journal, progress)
     ranked = tuple(sorted(scored, key=lambda c: (-c.score, c.costs["params_m"], c.spec.key)))
     if not limits.measured:

@@ -131,9 +131,10 @@ def test_a_journal_serves_other_limits_and_refuses_other_conditions(
     search(ask(space, journal=journal))
     NearBest.calls.clear()
 
-    search(ask(space, journal=journal, limits=("depth=12",)))
+    fewer = search(ask(space, journal=journal, limits=("depth=12",)))
 
     assert NearBest.calls == []
+    assert fewer.reused == fewer.scored < 64
     with pytest.raises(ConfigError, match="a search with another seed"):
         search(ask(space, journal=journal, seed=1))
     (tmp_path / "other").write_text("hello\n")
