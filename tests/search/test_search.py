@@ -158,6 +158,9 @@ def test_costs_from_a_table_are_limits_like_any_other(space: str, tmp_path: Path
     path.write_text("\n".join(["architecture,latency_ms", *lines[1:]]))
     with pytest.raises(ConfigError, match="no latency_ms of 1-1-1"):
         search(ask(space, costs=path, limits=("latency_ms=2",)))
+    for limits in ((), ("energy_mj=2",)):
+        with pytest.raises(ConfigError, match="its columns are architecture, latency_ms"):
+            search(ask(space, costs=path, limits=limits))
     path.write_text("architecture,latency_ms\n1-1-1,fast\n")
     with pytest.raises(ConfigError, match="line 2: latency_ms is 'fast'"):
         search(ask(space, costs=path, limits=("latency_ms=2",)))
