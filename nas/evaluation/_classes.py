@@ -28,7 +28,10 @@ class ClassQuality:
         return sum(self.kl) / len(self.kl)
 
     @property
-    def kl_standard_error(self) -> float:
+    def kl_standard_error(self) -> float | None:
+        """Standard error of `kl_mean` over pictures; None for a single picture."""
+        if len(self.kl) < 2:
+            return None
         spread = float(torch.tensor(self.kl, dtype=torch.float64).std())
         return float(spread / len(self.kl) ** 0.5)
 

@@ -48,7 +48,9 @@ def _encode(tokenizer: Any, first: list[int], pair: tuple[str, str], max_positio
     known = first + tokenizer.encode(context, add_special_tokens=False)
     ids = first + tokenizer.encode(context + continuation, add_special_tokens=False)
     if not known:
-        fallback = tokenizer.bos_token_id or tokenizer.eos_token_id
+        fallback = tokenizer.bos_token_id
+        if fallback is None:
+            fallback = tokenizer.eos_token_id
         if fallback is None:
             raise ConfigError(f"no context before {continuation[:40]!r} and no token to begin with")
         known, ids = [fallback], [fallback, *ids]

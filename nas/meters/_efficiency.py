@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat
 
+from nas.errors import ConfigError
 from nas.meters._operators import Operator, Work
 
 if TYPE_CHECKING:
@@ -85,20 +86,28 @@ class Observation:
 
 
 class Curve(BaseModel):
-    """Efficiencies by operator class under a roof."""
+    """Efficiencies by operator class under a roof; `otherwise` is that of a class of which nothing
+    was measured (None in files of earlier versions)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     roof: Roof
     form: Form
     classes: dict[str, Efficiency]
+    otherwise: Efficiency | None = None
 
     def milliseconds(self, work: Work) -> float:
-        """Time of the whole work, its operators one after the other."""
+        """Time of the whole work, its operators one after the other. Raises ConfigError for a class
+        that the curve does not know."""
         return sum(count * self._operator_ms(operator) for operator, count in work.items())
 
     def _operator_ms(self, operator: Operator) -> float:
-        efficiency = self.classes[operator.kind]
+        efficiency = self.classes.get(operator.kind, self.otherwise)
+        if efficiency is None:
+            raise ConfigError(
+                f"the calibration has no efficiency of {operator.kind} operators; make it again "
+                f"with nas measure RUN --calibrate"
+            )
         computing = operator.flops / (self.roof.flops_per_s * efficiency.compute)
         moving = operator.bytes_moved / (self.roof.bytes_per_s * efficiency.bandwidth)
         longer = max(computing, moving) if self.form.overlap else computing + moving
@@ -110,12 +119,13 @@ def fit_curve(
 ) -> Curve:
     """Least squares on relative errors, by Levenberg and Marquardt in the logarithms.
 
-    Logarithms keep every parameter positive. What no observation depends on stays at `prior`; of a
-    form by class, at what all classes together reach. Raises ValueError without observations.
+    Logarithms keep every parameter positive. What no observation depends on, whole classes too,
+    stays at `prior`; of a form by class, at what all classes together reach. Raises ValueError
+    without observations.
     """
     if form.by_class:
         alike = _Fit(observations, roof, prior, Form(overlap=form.overlap, by_class=False)).curve()
-        prior = next(iter(alike.classes.values()))
+        prior = alike.otherwise or prior
     return _Fit(observations, roof, prior, form).curve()
 
 
@@ -164,7 +174,7 @@ class _Fit:
 
         if not observations:
             raise ValueError("nothing to fit: no observations")
-        self.np, self.roof, self.form = np, roof, form
+        self.np, self.roof, self.prior, self.form = np, roof, prior, form
         works = {id(o.work): o.work for o in observations}  # many share one: hash each but once
         rows = {key: i for i, key in enumerate(works)}
         row_of = [rows[id(o.work)] for o in observations]
@@ -203,14 +213,15 @@ class _Fit:
         np = self.np
         starts = [self.start + np.array(shift) for shift in ((0, 0, 0), (-3, 0, 0), (0, -3, 0))]
         _, found = min((self._descend(start) for start in starts), key=lambda pair: pair[0])
-        names, rows = self.names, np.exp(found)
-        classes = {
-            name: Efficiency.model_validate(
-                dict(zip(Efficiency.model_fields, map(float, rows[i % self.sets]), strict=True))
+        fitted = [
+            Efficiency.model_validate(
+                dict(zip(Efficiency.model_fields, map(float, row), strict=True))
             )
-            for i, name in enumerate(names)
-        }
-        return Curve(roof=self.roof, form=self.form, classes=classes)
+            for row in np.exp(found)
+        ]
+        classes = {name: fitted[i % self.sets] for i, name in enumerate(self.names)}
+        otherwise = self.prior if self.form.by_class else fitted[0]
+        return Curve(roof=self.roof, form=self.form, classes=classes, otherwise=otherwise)
 
     def _descend(self, parameters: Floats) -> tuple[float, Floats]:
         np = self.np

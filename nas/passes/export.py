@@ -445,7 +445,12 @@ def _check_encoder(
     ids = _gate_ids(context)
     slots = _check_slots(context, artifact, chain)
     difference = check_encoder(artifact, chain, ids, tolerance=tolerance)
-    return [*slots, _gate(_answers(chain), difference, encoder_limit(chain, ids, tolerance))]
+    limit = encoder_limit(chain, ids, tolerance)
+    return [
+        *slots,
+        _gate(_answers(chain), difference.answers, limit.answers),
+        _gate("states", difference.states, limit.states),
+    ]
 
 
 def _targets(context: PassContext, student: str) -> dict[str, tuple[int, ...]]:

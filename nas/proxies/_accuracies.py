@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nas.errors import ArtifactError, ConfigError
-from nas.proxies._log import number
+from nas.proxies._rows import read_rows
 
 
 @dataclass(frozen=True)
@@ -48,20 +47,16 @@ def read_accuracies(
     """From a CSV file with a header, the columns by name.
 
     Raises:
-        ArtifactError: the file is not there, empty, or has a cell that is no number.
+        ArtifactError: the file is not there, empty, torn, or has a cell that is no number.
         ConfigError: a column is missing, or an architecture stands there twice.
     """
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file")
-    with path.open(encoding="utf-8", newline="") as handle:
-        reader = csv.DictReader(handle)
-        wanted = [architecture, accuracy, *([group] if group else []), *sizes]
-        missing = [name for name in wanted if name not in (reader.fieldnames or ())]
-        if missing:
-            have = ", ".join(reader.fieldnames or ())
-            raise ConfigError(f"{path}: there is no column {missing[0]!r}; it has {have}")
-        rows = list(reader)
-    names = tuple(row[architecture] for row in rows)
+    header, rows = read_rows(path)
+    wanted = [architecture, accuracy, *([group] if group else []), *sizes]
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        have = ", ".join(header)
+        raise ConfigError(f"{path}: there is no column {missing[0]!r}; it has {have}")
+    names = tuple(row.cells[architecture] for row in rows)
     if len(names) < 3:
         raise ArtifactError(f"{path}: {len(names)} architectures; three are the least to rank")
     if len(set(names)) < len(names):
@@ -69,8 +64,8 @@ def read_accuracies(
         raise ConfigError(f"{path}: {twice} stands there twice")
     return Accuracies(
         names,
-        tuple(number(row[accuracy], path) for row in rows),
-        tuple(row[group] for row in rows) if group else None,
-        {size: tuple(number(row[size], path) for row in rows) for size in sizes},
+        tuple(row.number(accuracy) for row in rows),
+        tuple(row.cells[group] for row in rows) if group else None,
+        {size: tuple(row.number(size) for row in rows) for size in sizes},
         title=path.name,
     )

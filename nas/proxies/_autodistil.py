@@ -24,6 +24,7 @@ class AutoDistil(Proxy):
 
     name: ClassVar[str] = "autodistil"
     needs = frozenset({"data", "teacher"})
+    over = "tokens"
     cost = "forward"
     source: ClassVar[str] = (
         "Xu et al., AutoDistil, NeurIPS 2022 (arXiv 2201.12507), loss of MiniLMv2"

@@ -18,6 +18,7 @@ from nas.networks import ImageNetwork
 
 Need = Literal["data", "labels", "teacher"]
 Cost = Literal["count", "forward", "backward", "training"]
+Kind = Literal["pictures", "tokens"]
 
 
 @runtime_checkable
@@ -128,13 +129,14 @@ class Trial:
 class Proxy(ABC):
     """One number a network, higher is better; averaging over inits and batches is the caller's.
 
-    `needs` beside the network itself; `cost` is the dearest pass it runs; `source` the paper. A
-    score changes nothing outside the network that it builds: no random state, no gradients, no
-    statistics of the teacher.
+    `needs` beside the network itself; `over` is what the network must read, None for either; `cost`
+    is the dearest pass it runs; `source` the paper. A score changes nothing outside the network
+    that it builds: no random state, no gradients, no statistics of the teacher.
     """
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[Need]] = frozenset()
+    over: ClassVar[Kind | None] = None
     cost: ClassVar[Cost]
     source: ClassVar[str]
 
@@ -143,7 +145,8 @@ class Proxy(ABC):
         """The score of one initialisation on one batch; finite, or `math.nan` if undefined.
 
         Raises:
-            ConfigError: the trial lacks what the proxy needs.
+            ConfigError: the trial lacks what the proxy needs, or its network is over something
+                else.
         """
 
 

@@ -16,6 +16,7 @@ class PixelGram(Proxy):
 
     name = "pixel_gram"
     needs = frozenset({"data"})
+    over = "pictures"
     cost = "forward"
     source = "control; this project"
 

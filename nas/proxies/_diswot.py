@@ -24,6 +24,7 @@ class DiswotSemantic(Proxy):
 
     name = "diswot_semantic"
     needs = frozenset({"data", "labels", "teacher"})
+    over = "pictures"
     cost = "backward"
     source = _SOURCE
 
@@ -39,6 +40,7 @@ class DiswotRelation(Proxy):
 
     name = "diswot_relation"
     needs = frozenset({"data", "teacher"})
+    over = "pictures"
     cost = "forward"
     source = _SOURCE
 
@@ -55,6 +57,7 @@ class Diswot(Proxy):
 
     name = "diswot"
     needs = frozenset({"data", "labels", "teacher"})
+    over = "pictures"
     cost = "backward"
     source = _SOURCE
 

@@ -21,6 +21,7 @@ class Expressivity(Proxy):
     """
 
     name = "expressivity"
+    over = "pictures"
     cost = "forward"
     source = _SOURCE
 
@@ -33,6 +34,7 @@ class Progressivity(Proxy):
     """The least gain of that entropy from one block to the next; nan for fewer than two blocks."""
 
     name = "progressivity"
+    over = "pictures"
     cost = "forward"
     source = _SOURCE
 

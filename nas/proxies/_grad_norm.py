@@ -11,9 +11,10 @@ class GradNorm(Proxy):
 
     name = "grad_norm"
     needs = frozenset({"data", "labels"})
+    over = "pictures"
     cost = "backward"
     source = "Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021"
 
     def score(self, trial: Trial) -> float:
-        found = weight_gradients(trial.network(), trial.batch)
+        found = weight_gradients(trial.image_network(), trial.batch)
         return sum(float(gradient.norm()) for _, gradient in found)

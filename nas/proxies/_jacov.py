@@ -21,11 +21,12 @@ class Jacov(Proxy):
 
     name = "jacov"
     needs = frozenset({"data"})
+    over = "pictures"
     cost = "backward"
     source = "Mellor et al., arXiv 2006.04647 version 1; Abdelfattah et al., ICLR 2021"
 
     def score(self, trial: Trial) -> float:
-        network = trial.network()
+        network = trial.image_network()
         inputs = trial.batch.inputs.detach().clone().requires_grad_()
         with torch.enable_grad():
             total = network(inputs).sum()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping
@@ -11,8 +10,10 @@ from typing import Any
 
 from nas.errors import ArtifactError, ConfigError
 from nas.proxies._evaluate import Score, ScoreTable
+from nas.proxies._rows import read_rows
 
 _HEADER = "conditions"
+_ARCHITECTURE = "architecture"
 
 
 class ScoreLog:
@@ -71,18 +72,17 @@ def read_scores(path: Path) -> ScoreTable:
     A CSV file has a column `architecture` and one a proxy; an empty cell is no score. Raises
     ArtifactError.
     """
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file")
-    text = path.read_text(encoding="utf-8", errors="replace")
-    found = _from_csv(text, path) if path.suffix == ".csv" else _from_lines(text)
+    found = _from_csv(path) if path.suffix == ".csv" else _from_lines(path)
     if not found.rows:
         raise ArtifactError(f"{path}: there are no scores in it")
     return found
 
 
-def _from_lines(text: str) -> ScoreTable:
+def _from_lines(path: Path) -> ScoreTable:
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file")
     found = ScoreTable()
-    for line in text.splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         entry = _parsed(line)
         if entry is not None and {"architecture", "what", "values"} <= entry.keys():
             score = Score(tuple(map(float, entry["values"])), entry.get("seconds", math.nan))
@@ -90,24 +90,16 @@ def _from_lines(text: str) -> ScoreTable:
     return found
 
 
-def _from_csv(text: str, path: Path) -> ScoreTable:
+def _from_csv(path: Path) -> ScoreTable:
+    header, rows = read_rows(path)
+    if _ARCHITECTURE not in header:
+        raise ArtifactError(f"{path}: it has no column called {_ARCHITECTURE}")
     found = ScoreTable()
-    reader = csv.DictReader(text.splitlines())
-    if "architecture" not in (reader.fieldnames or ()):
-        raise ArtifactError(f"{path}: it has no column called architecture")
-    for row in reader:
-        name = row.pop("architecture")
-        scores = ((key, number(cell, path)) for key, cell in row.items() if cell)
-        found.rows[name] = {key: Score((value,), math.nan) for key, value in scores}
+    for row in rows:
+        given = [name for name, cell in row.cells.items() if cell and name != _ARCHITECTURE]
+        scores = {name: Score((row.number(name),), math.nan) for name in given}
+        found.rows[row.cells[_ARCHITECTURE]] = scores
     return found
-
-
-def number(cell: str, path: Path) -> float:
-    """A cell of a table; raises ArtifactError where it is no number."""
-    try:
-        return float(cell)
-    except ValueError:
-        raise ArtifactError(f"{path}: {cell[:40]!r} is no number") from None
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

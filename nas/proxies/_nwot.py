@@ -23,6 +23,7 @@ class Nwot(Proxy):
 
     name = "nwot"
     needs = frozenset({"data"})
+    over = "pictures"
     cost = "forward"
     source = "Mellor et al., Neural Architecture Search without Training, ICML 2021"
 
@@ -35,7 +36,7 @@ class Nwot(Proxy):
             signs = codes.flatten(1).float().mul_(2).sub_(1)
             kernel.add_((signs @ signs.T + signs.shape[1]).double() / 2)
 
-        network = trial.network()
+        network = trial.image_network()
         with torch.no_grad(), _Rectifiers(add):
             network(inputs)
         sign, found = torch.linalg.slogdet(kernel)

@@ -11,9 +11,10 @@ class Snip(Proxy):
 
     name = "snip"
     needs = frozenset({"data", "labels"})
+    over = "pictures"
     cost = "backward"
     source = "Lee et al., SNIP, ICLR 2019; Abdelfattah et al., ICLR 2021"
 
     def score(self, trial: Trial) -> float:
-        found = weight_gradients(trial.network(), trial.batch)
+        found = weight_gradients(trial.image_network(), trial.batch)
         return sum(float((weight * gradient).abs().sum()) for weight, gradient in found)

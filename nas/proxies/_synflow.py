@@ -19,11 +19,12 @@ class SynFlow(Proxy):
     """
 
     name = "synflow"
+    over = "pictures"
     cost = "backward"
     source = "Tanaka et al., SynFlow, NeurIPS 2020; Abdelfattah et al., ICLR 2021"
 
     def score(self, trial: Trial) -> float:
-        network = linearised(trial.network())
+        network = linearised(trial.image_network())
         found = flow_gradients(network, trial.batch.inputs)
         total = sum(float((p * g).sum()) for p, g in found)
         return math.log1p(total)
@@ -36,11 +37,12 @@ class LiveParams(Proxy):
     """
 
     name = "live_params"
+    over = "pictures"
     cost = "backward"
     source = "baseline; this project"
 
     def score(self, trial: Trial) -> float:
-        network = linearised(trial.network())
+        network = linearised(trial.image_network())
         found = flow_gradients(network, trial.batch.inputs)
         return float(sum(int((gradient != 0).sum()) for _, gradient in found))
 

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from nas.errors import ConfigError
 from nas.proxies._base import Proxy, Trial
 from nas.proxies._diswot import gram
 
@@ -22,6 +23,7 @@ class TeacherCka(Proxy):
 
     name = "teacher_cka"
     needs = frozenset({"data", "teacher"})
+    over = "pictures"
     cost = "forward"
     source = "Kornblith et al., ICML 2019; Nguyen et al., ICLR 2021; as a proxy: this project"
 
@@ -39,8 +41,13 @@ def cka(left: Tensor, right: Tensor) -> float:
 
 
 def hsic(left: Tensor, right: Tensor) -> float:
-    """Unbiased HSIC of two Gram matrices [N, N] (Song et al., 2012, equation 5)."""
+    """Unbiased HSIC of two Gram matrices [N, N] (Song et al., 2012, equation 5).
+
+    Raises ConfigError for N < 4.
+    """
     n = len(left)
+    if n < 4:
+        raise ConfigError(f"teacher_cka compares at least 4 samples; a batch of {n} is too small")
     k, m = left.clone().fill_diagonal_(0), right.clone().fill_diagonal_(0)
     own = (k * m).sum()
     mean = k.sum() * m.sum() / ((n - 1) * (n - 2))

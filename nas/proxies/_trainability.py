@@ -23,6 +23,7 @@ class Trainability(Proxy):
     """
 
     name = "trainability"
+    over = "pictures"
     cost = "backward"
     source = "Lee and Ham, AZ-NAS, CVPR 2024 (arXiv 2403.19232)"
 

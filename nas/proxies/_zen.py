@@ -22,6 +22,7 @@ class Zen(Proxy):
     """
 
     name = "zen"
+    over = "pictures"
     cost = "forward"
     source = "Lin et al., Zen-NAS, ICCV 2021 (arXiv 2102.01063)"
 

@@ -21,6 +21,7 @@ class ZiCo(Proxy):
 
     name = "zico"
     needs = frozenset({"data", "labels"})
+    over = "pictures"
     cost = "backward"
     source = "Li et al., ZiCo, ICLR 2023 (arXiv 2301.11300)"
 
@@ -30,7 +31,7 @@ class ZiCo(Proxy):
         self.batches = batches
 
     def score(self, trial: Trial) -> float:
-        network = trial.network()
+        network = trial.image_network()
         size = len(trial.batch.inputs) // self.batches
         if size < 1:
             raise ConfigError(f"zico cuts the batch into {self.batches} parts; give more samples")

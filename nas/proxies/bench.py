@@ -9,24 +9,32 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from nas.data import ImageSet, load_images
 from nas.errors import ConfigError
-from nas.networks import ImageNetwork, NetworkSpec, load_image_teacher
+from nas.networks import NetworkSpec, is_trained
 from nas.progress import Progress
 from nas.proxies._accuracies import Accuracies, read_accuracies
 from nas.proxies._base import Batch, TeacherView
 from nas.proxies._choice import choose
 from nas.proxies._combination import Combination
 from nas.proxies._evaluate import ScoreTable
+from nas.proxies._inputs import Inputs, image_teacher, teacher_digest
 from nas.proxies._judge import Verdict, judge
 from nas.proxies._log import ScoreLog, read_scores
 from nas.proxies._registry import create_proxy
-from nas.proxies._scoring import Settings, Sitting, score_networks, with_controls
+from nas.proxies._scoring import Settings, score_networks, with_controls
 from nas.proxies._statistics import split_groups
-from nas.run import file_digest
-from search_spaces import StudentSpace, load_student_space
+from search_spaces import ImageSpace, StudentSpace, load_student_space
 
-_UNTRAINED = "cifar_resnet:"
+_OF_A_SPACE = {
+    "proxies": "--proxy",
+    "data": "--data",
+    "teacher": "--teacher",
+    "other_teacher": "--other-teacher",
+    "controls": "--controls",
+    "inits": "--inits",
+    "batch": "--batch",
+    "log": "--log",
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ def bench(request: BenchRequest, progress: Progress | None = None) -> Verdict:
         ConfigError: the options, the table or the space do not go together.
         ArtifactError: a file is missing or cannot be read.
     """
+    _require_companions(request)
     known = read_accuracies(
         request.table,
         accuracy=request.accuracy,
@@ -83,7 +92,7 @@ def bench(request: BenchRequest, progress: Progress | None = None) -> Verdict:
     for path in request.scores:
         _merge(found, read_scores(path))
     if request.space is not None:
-        space = load_student_space(request.space)
+        space = _image_space(request.space)
         known = _with_sizes(known, space)
         _merge(found, _scored(request, known, space, progress))
     if not found.rows:
@@ -105,6 +114,28 @@ def bench(request: BenchRequest, progress: Progress | None = None) -> Verdict:
         resamples=request.resamples,
         seed=request.seed,
     )
+
+
+def _require_companions(request: BenchRequest) -> None:
+    """Raise ConfigError for options that would say nothing without another."""
+    lost = [
+        option
+        for name, option in _OF_A_SPACE.items()
+        if getattr(request, name) != getattr(BenchRequest, name)
+    ]
+    if request.space is None and lost:
+        raise ConfigError(f"{', '.join(lost)}: only with --space, whose networks are scored")
+    if request.other_teacher is not None and not request.controls:
+        raise ConfigError("--other-teacher: only with --controls, of which it is one")
+
+
+def _image_space(name: str) -> ImageSpace:
+    space = load_student_space(name)
+    if not isinstance(space, ImageSpace):
+        raise ConfigError(
+            f"--space {name}: students of {space.description}; give one of networks over pictures"
+        )
+    return space
 
 
 def _columns(known: Accuracies, found: ScoreTable) -> dict[str, list[float]]:
@@ -170,48 +201,39 @@ def _specs(known: Accuracies, space: StudentSpace) -> dict[str, NetworkSpec]:
 
 
 def _scored(
-    request: BenchRequest, known: Accuracies, space: StudentSpace, progress: Progress | None
+    request: BenchRequest, known: Accuracies, space: ImageSpace, progress: Progress | None
 ) -> ScoreTable:
     if not request.proxies:
         raise ConfigError("--space scores its networks; say by what: --proxy NAME")
-    proxies = [create_proxy(name) for name in request.proxies]
-    settings = _settings(request)
+    if request.data is None:
+        raise ConfigError("--space scores its networks on pictures; give --data FILE")
+    proxies = {name: create_proxy(name) for name in request.proxies}
+    inputs = Inputs(space, request.data, request.teacher)
+    inputs.require(proxies)
     conditions = {
-        "space": request.space,
-        "data": None if request.data is None else file_digest(request.data),
-        "teacher": request.teacher,
-        "other teacher": request.other_teacher,
+        "space": space.model_dump(mode="json"),
+        **inputs.about(),
+        "other teacher": teacher_digest(request.other_teacher),
         **{name: getattr(request, name) for name in ("inits", "batch", "seed")},
     }
+    settings = _settings(request, space, inputs)
     log = ScoreLog(request.log, conditions)
     builders: dict[str, Callable[[int], nn.Module]] = {
         name: spec.build for name, spec in _specs(known, space).items()
     }
-    score_networks(builders, proxies, settings, log, progress)
+    score_networks(builders, list(proxies.values()), settings, log, progress)
     return log.table
 
 
-def _settings(request: BenchRequest) -> Settings:
-    if request.data is None:
-        raise ConfigError("--space scores its networks on pictures; give --data FILE")
-    images = load_images(request.data)
-    views = [_viewer(source) for source in (request.teacher, request.other_teacher)]
-    sittings = [
-        _sitting(images, request.batch, seed, views[0])
-        for seed in range(request.seed, request.seed + request.inits)
-    ]
-    return with_controls(sittings, views[1]) if request.controls else {"": tuple(sittings)}
+def _settings(request: BenchRequest, space: ImageSpace, inputs: Inputs) -> Settings:
+    sittings = inputs.sittings(request.inits, request.batch, request.seed)
+    if not request.controls:
+        return {"": tuple(sittings)}
+    return with_controls(sittings, _other_teacher(request.other_teacher, space))
 
 
-def _viewer(source: str | None) -> Callable[[Batch], TeacherView] | None:
+def _other_teacher(source: str | None, space: ImageSpace) -> Callable[[Batch], TeacherView] | None:
     if source is None:
         return None
-    network: ImageNetwork = load_image_teacher(source)
-    return lambda batch: TeacherView(network, batch, trained=not source.startswith(_UNTRAINED))
-
-
-def _sitting(
-    images: ImageSet, size: int, seed: int, view: Callable[[Batch], TeacherView] | None
-) -> Sitting:
-    batch = Batch(*images.draw(size, seed))
-    return Sitting(batch, None if view is None else view(batch), seed)
+    network = image_teacher(source, space, "--other-teacher")
+    return lambda batch: TeacherView(network, batch, trained=is_trained(source))

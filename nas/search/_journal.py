@@ -26,6 +26,8 @@ class Journal:
     def __init__(self, path: Path | None, about: Mapping[str, Any]) -> None:
         self._path = path
         self._scores: dict[tuple[str, str], Score] = {}
+        self.reused = 0
+        """How many values were asked for and known."""
         if path is None:
             return
         about = json.loads(json.dumps({"format": FORMAT, **about}))
@@ -34,12 +36,11 @@ class Journal:
         else:
             self._append({_HEADER: about})
 
-    def __len__(self) -> int:
-        return len(self._scores)
-
     def get(self, architecture: str, what: str) -> Score | None:
         """What a proxy, or a measurement, said; None if it is not known."""
-        return self._scores.get((architecture, what))
+        known = self._scores.get((architecture, what))
+        self.reused += known is not None
+        return known
 
     def add(self, architecture: str, what: str, score: Score) -> None:
         self._scores[architecture, what] = score

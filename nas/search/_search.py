@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ from nas.networks import ImageNetwork
 from nas.progress import Progress, SilentProgress
 from nas.proxies import create_proxy, list_proxies
 from nas.proxies._combination import How
+from nas.proxies._inputs import Inputs
 from nas.run import install
 from nas.search._answer import SearchAnswer, agreement, rank, seconds_each
 from nas.search._arena import Arena
 from nas.search._costs import CostBook
 from nas.search._distill import Distilled, Recipe, distill
 from nas.search._infeasible import explain
-from nas.search._inputs import Inputs
 from nas.search._journal import Journal
 from nas.search._latency import LatencyMeter
 from nas.search._limits import parse_limits
@@ -70,7 +71,6 @@ def search(request: SearchRequest, progress: Progress | None = None) -> SearchAn
     inputs = Inputs(space, request.data, request.teacher)
     recipe = _recipe(request, inputs)
     arena = _arena(request, space, inputs)
-    reused = len(arena.journal)
     strategy = create_strategy(request.strategy or _strategy_for(arena))
     if request.trials is None and strategy.name != "exhaustive":
         arena.trials = _TRIALS
@@ -79,12 +79,13 @@ def search(request: SearchRequest, progress: Progress | None = None) -> SearchAn
         strategy.explore(arena, random.Random(request.seed))
     if not arena.scored:
         raise explain(request.space, arena.costs.limits, list(arena.refused.values()))
+    _require_defined(arena)
     answer = SearchAnswer(
         space=request.space,
         architectures=space.count,
         within_limits=None if arena.fitting is None else len(arena.fitting),
         scored=len(arena.scored),
-        reused=reused,
+        reused=arena.journal.reused,
         strategy=strategy.name,
         proxies=arena.scorer.names,
         combined_on=arena.how,
@@ -127,6 +128,17 @@ def _arena(request: SearchRequest, space: StudentSpace, inputs: Inputs) -> Arena
     if arena.fitting == []:
         raise explain(request.space, limits, [costs.quick(c) for c in space.choices()])
     return arena
+
+
+def _require_defined(arena: Arena) -> None:
+    """Raise ConfigError for a proxy that says nothing of any architecture: the order would be that
+    of the others, or of size."""
+    for name in arena.scorer.names:
+        if all(math.isnan(entry.value(name)) for entry in arena.scored.values()):
+            raise ConfigError(
+                f"--proxy {name}: no score is defined for any of the {len(arena.scored):,} "
+                f"architectures scored; take another proxy, data or teacher"
+            )
 
 
 def _strategy_for(arena: Arena) -> str:

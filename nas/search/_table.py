@@ -28,7 +28,8 @@ class CostColumns:
 
 
 def read_costs(path: Path, wanted: Sequence[str]) -> CostColumns:
-    """Those columns of `wanted` that the file has; raises ConfigError naming line and column."""
+    """Those columns of `wanted` that the file has; raises ConfigError naming line and column, and
+    for a file that has none of them."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -38,6 +39,12 @@ def read_costs(path: Path, wanted: Sequence[str]) -> CostColumns:
     if _KEY not in names:
         raise ConfigError(f"--costs {path}: the first line must name a column {_KEY}")
     columns: dict[str, dict[str, float]] = {name: {} for name in wanted if name in names}
+    if not columns:
+        limited = ", ".join(wanted) or "nothing"
+        raise ConfigError(
+            f"--costs {path}: its columns are {', '.join(names)}, and --max limits {limited}; "
+            f"limit one of them with --max COLUMN=VALUE, or leave the file out"
+        )
     for row in reader:
         for name, column in columns.items():
             column[row[_KEY]] = _cost(row[name], f"{path}: line {reader.line_num}: {name}")

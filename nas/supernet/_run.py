@@ -131,8 +131,7 @@ def autodistil(request: AutoDistilRequest, progress: Progress | None = None) -> 
 
 def training_key(teacher: Teacher, lessons: Lessons, space: SubSpace) -> str:
     """What the weights of a SuperLM depend on."""
-    members = [member.model_dump(mode="json") for _, member in space.members]
-    return content_key(teacher.fingerprint, lessons.about(), members)
+    return content_key(teacher.fingerprint, lessons.about(), space.about)
 
 
 def _teacher(request: AutoDistilRequest) -> tuple[Teacher, EncoderChain]:
@@ -248,7 +247,7 @@ def _export(
     folder, onnx = output / "student", output / "onnx"
     export_bert_folder(student, teacher.tokenizer, folder, name=spec.key)
     difference = check_bert_folder(folder, student, ids)
-    onnx_difference = check_encoder(export_encoder(student, onnx), student, ids)
+    onnx_difference = check_encoder(export_encoder(student, onnx), student, ids).most
     return Exported(
         folder=folder,
         folder_difference=difference,

@@ -11,6 +11,7 @@ from nas.errors import ConfigError, InfeasibleError
 from nas.networks import BertSpec
 from nas.progress import Progress, SilentProgress
 from nas.proxies import Score
+from nas.run import content_key
 from nas.search._infeasible import explain
 from nas.search._journal import Journal
 from nas.supernet._judge import Judge
@@ -109,8 +110,7 @@ def search_subnets(
     progress = progress or SilentProgress()
     fitting = _fitting(networks, limits)
     within = sum(len(specs) for specs in fitting.values())
-    if journal is None:  # an empty one is false
-        journal = Journal(None, {})
+    journal = journal or Journal(None, {})
     scored = _scored(networks, fitting, judge, trials, seed, journal, progress)
     ranked = tuple(sorted(scored, key=lambda c: (-c.score, c.costs["params_m"], c.spec.key)))
     if not limits.measured:
@@ -151,11 +151,11 @@ def _scored(
         specs = fitting[space.name]
         if trials is not None and trials < len(specs):
             specs = random.Random(f"{seed}/{space.name}").sample(specs, trials)
-        chosen += [(space.name, network, spec) for spec in specs]
+        what = f"{judge.name}, {space.name}, {content_key(space.about)}"
+        chosen += [(space.name, what, network, spec) for spec in specs]
     found = []
     with progress.task(f"scoring subnets, {judge.name}", len(chosen)) as advance:
-        for name, network, spec in chosen:
-            what = f"{judge.name}, {name}"
+        for name, what, network, spec in chosen:
             known = journal.get(spec.key, what)
             if known is None:
                 known = Score((judge.score(network.extract(spec)),), 0.0)

@@ -26,6 +26,12 @@ class SubSpace:
         return sum(space.count for _, space in self.members)
 
     @property
+    def about(self) -> list[object]:
+        """What the weights of its SuperLM depend on beside teacher and lessons: the name does not
+        say it, for unions share theirs and files are edited."""
+        return [member.model_dump(mode="json") for _, member in self.members]
+
+    @property
     def bound(self) -> BertSpec:
         """As large as the largest student in every dimension: the size of the SuperLM."""
         spaces = [space for _, space in self.members]

@@ -35,6 +35,15 @@ VARIANTS = {
     "masked tokens": (encoder_shape(masked_head=True, activation="relu"), MIXED_ENCODER),
 }
 
+EIGHT_BITS = Architecture(
+    choices={
+        "layers.0.attention": GroupedQueryAttention(kv_heads=4, precision="int8_dynamic"),
+        "layers.0.ffn": FeedForward(width=20, precision="int8_dynamic"),
+        "layers.1.attention": GroupedQueryAttention(kv_heads=4, precision="float16"),
+        "layers.1.ffn": FeedForward(width=20, precision="int8"),
+    }
+)
+
 
 @pytest.fixture(params=VARIANTS, ids=str)
 def chain(request: pytest.FixtureRequest) -> EncoderChain:
@@ -43,7 +52,7 @@ def chain(request: pytest.FixtureRequest) -> EncoderChain:
 
 def test_onnx_computes_the_encoder_at_sizes_of_its_own(chain: EncoderChain, tmp_path: Path) -> None:
     artifact = export_encoder(chain, tmp_path)
-    assert check_encoder(artifact, chain, IDS) < 1e-4
+    assert check_encoder(artifact, chain, IDS).most < 1e-4
     encoder = OnnxEncoder(artifact.path)
     for rows, tokens in ((1, 1), (5, 33)):
         ids = torch.randint(4, 200, (rows, tokens))
@@ -69,20 +78,14 @@ def test_the_onnx_gate_names_the_difference(tmp_path: Path) -> None:
 
 
 def test_blocks_of_eight_bits_pass_the_gate_and_lie_in_the_folder_in_float(tmp_path: Path) -> None:
-    eight_bits = Architecture(
-        choices={
-            "layers.0.attention": GroupedQueryAttention(kv_heads=4, precision="int8_dynamic"),
-            "layers.0.ffn": FeedForward(width=20, precision="int8_dynamic"),
-            "layers.1.attention": GroupedQueryAttention(kv_heads=4, precision="float16"),
-            "layers.1.ffn": FeedForward(width=20, precision="int8"),
-        }
-    )
-    chain = tiny_encoder(encoder_shape(), eight_bits)
+    chain = tiny_encoder(encoder_shape(), EIGHT_BITS)
     artifact = export_encoder(chain, tmp_path / "onnx")
     limit = encoder_limit(chain, IDS, 1e-6)
-    assert limit > 1e-3
-    assert check_encoder(artifact, chain, IDS, tolerance=1e-6) < 0.5 * limit
-    other = tiny_encoder(encoder_shape(), eight_bits, seed=1)
+    assert min(limit.states, limit.answers) > 1e-3
+    found = check_encoder(artifact, chain, IDS, tolerance=1e-6)
+    assert found.states < 0.5 * limit.states
+    assert found.answers < 0.5 * limit.answers
+    other = tiny_encoder(encoder_shape(), EIGHT_BITS, seed=1)
     with pytest.raises(PassError, match="does not compute this network"):
         check_encoder(artifact, other, IDS)
     plain, folder = dequantised(chain), tmp_path / "folder"
@@ -90,10 +93,28 @@ def test_blocks_of_eight_bits_pass_the_gate_and_lie_in_the_folder_in_float(tmp_p
     assert check_encoder_folder(folder, plain, IDS) < 1e-5
 
 
+@pytest.mark.parametrize(("gain", "more"), [(0.002, False), (20.0, True)])
+def test_rounding_allows_logits_what_it_changes_in_logits(
+    tmp_path: Path, gain: float, more: bool
+) -> None:
+    """The head makes much or little of a difference between states."""
+    chain = tiny_encoder(encoder_shape(masked_head=True), EIGHT_BITS)
+    chain.head.norm.weight.mul_(gain)
+    limit = encoder_limit(chain, IDS, 1e-6)
+    assert (limit.answers > limit.states) == more
+    artifact = export_encoder(chain, tmp_path)
+    assert check_encoder(artifact, chain, IDS, tolerance=1e-6).answers < 0.5 * limit.answers
+    wrong = tiny_encoder(encoder_shape(masked_head=True), EIGHT_BITS)
+    wrong.head.norm.weight.mul_(gain)
+    wrong.head.bias.add_(1.6 * limit.answers)
+    with pytest.raises(PassError, match="logits differ"):
+        check_encoder(artifact, wrong, IDS, tolerance=1e-6)
+
+
 def test_float16_keeps_what_padding_hides(tmp_path: Path) -> None:
     chain = tiny_encoder()
     artifact = export_encoder(chain, tmp_path, dtype="float16")
-    assert check_encoder(artifact, chain, IDS, tolerance=0.05) > 0
+    assert check_encoder(artifact, chain, IDS, tolerance=0.05).most > 0
 
 
 def test_a_stack_is_its_blocks_in_a_row(tmp_path: Path) -> None:

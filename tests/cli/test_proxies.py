@@ -139,3 +139,103 @@ def test_an_architecture_of_another_space_is_named(
 
     assert result.exit_code == 2
     assert "2-1-1 is no architecture of the space" in result.stderr
+
+
+@pytest.fixture
+def scoring(table: Path, pictures: Path, tmp_path: Path) -> list[object]:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    call = ["proxies", "bench", table, "--space", tmp_path / "space.yaml", "--data", pictures]
+    return [*call, "--batch", 9, "--resamples", 0]
+
+
+def test_a_log_is_of_the_space_and_teacher_that_the_files_hold(
+    nas: Nas, scoring: list[object], tmp_path: Path
+) -> None:
+    """The same names, with something else behind them."""
+    from safetensors.torch import save_file
+
+    from nas.networks import resnet_from_key, resnet_state
+
+    def write_teacher(seed: int) -> None:
+        state = resnet_state(resnet_from_key("1-1-1", 3).build(seed))
+        save_file(state, tmp_path / "teacher.safetensors")
+
+    write_teacher(0)
+    call = [*scoring, "--proxy", "teacher_cka", "--log", tmp_path / "log.jsonl"]
+    call += ["--teacher", tmp_path / "teacher.safetensors"]
+    assert nas(*call).exit_code == 0
+
+    write_teacher(1)
+    other = nas(*call)
+    assert (other.exit_code, "made with another teacher;" in other.stderr) == (2, True)
+    write_teacher(0)
+    assert nas(*call).exit_code == 0
+
+    (tmp_path / "space.yaml").write_text(SPACE.replace("[4, 6, 8]", "[4, 6, 10]"))
+    other = nas(*call)
+    assert (other.exit_code, "made with another space;" in other.stderr) == (2, True)
+
+
+def test_a_fresh_teacher_has_the_classes_of_the_space(nas: Nas, scoring: list[object]) -> None:
+    options = ("--teacher", "cifar_resnet:1-1-1", "--other-teacher", "cifar_resnet:2-1-1")
+    result = nas(*scoring, "--proxy", "diswot", *options, "--controls")
+
+    assert result.exit_code == 0, result.stderr
+
+
+def test_what_does_not_fit_the_space_is_refused(
+    nas: Nas, scoring: list[object], pictures: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import save_file
+
+    from nas.networks import resnet_from_key, resnet_state
+
+    teacher = tmp_path / "ten.safetensors"
+    save_file(resnet_state(resnet_from_key("1-1-1", 10).build(0)), teacher)
+    for options, words in (
+        (("--proxy", "diswot", "--teacher", teacher), "10 classes; the space has 3"),
+        (
+            ("--proxy", "nwot", "--controls", "--other-teacher", teacher),
+            f"--other-teacher {teacher}: 10 classes",
+        ),
+        (("--proxy", "diswot"), "--proxy diswot needs a teacher"),
+        (("--proxy", "autodistil"), "is for networks over tokens"),
+        (("--proxy", "nwot", "--space", "autodistil-tiny"), "networks over pictures"),
+    ):
+        result = nas(*scoring, *options)
+        assert (result.exit_code, words in result.stderr) == (2, True), result.stderr
+
+    shown = np.load(pictures)["images"]
+    for images, labels, words in (
+        (shown, np.arange(12), "labels of 12 classes; the space has 3"),
+        (shown[:, :4, :4], np.arange(12) % 3, "pictures of side 4; the space is of 8"),
+    ):
+        np.savez(pictures, images=images, labels=labels)
+        result = nas(*scoring, "--proxy", "snip")
+        assert (result.exit_code, words in result.stderr) == (2, True), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--proxy", "nwot"), "--proxy: only with --space"),
+        (("--data", "x.npz"), "--data: only with --space"),
+        (("--teacher", "x"), "--teacher: only with --space"),
+        (("--other-teacher", "x", "--controls"), "--other-teacher, --controls: only with --space"),
+        (("--inits", 2, "--batch", 8), "--inits, --batch: only with --space"),
+        (("--log", "x.jsonl"), "--log: only with --space"),
+        (
+            ("--space", "diswot-s0", "--other-teacher", "x"),
+            "--other-teacher: only with --controls",
+        ),
+    ],
+)
+def test_options_that_would_say_nothing_are_refused(
+    nas: Nas, table: Path, scores: Path, options: tuple[object, ...], words: str
+) -> None:
+    call = ("proxies", "bench", table, "--scores", scores, "--size", "params_m")
+
+    result = nas(*call, *options)
+
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())

@@ -96,6 +96,26 @@ def test_likelihood_equals_plain_torch(teacher: DecoderChain, batch: int) -> Non
     assert requests[2].ids[0] == tiny_tokenizer().bos_token_id
 
 
+class Letters:
+    """A token a letter, a = 10; it opens no text by itself."""
+
+    bos_token_id: int | None = 0
+    eos_token_id: int | None = 5
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return [ord(letter) - ord("a") + 10 for letter in text]
+
+
+def test_a_text_without_context_begins_with_the_first_token_there_is() -> None:
+    tokenizer = Letters()
+    assert encode_pairs(tokenizer, [("", "bc")], 8)[0].ids == (0, 11, 12)
+    tokenizer.bos_token_id = None
+    assert encode_pairs(tokenizer, [("", "bc")], 8)[0].ids == (5, 11, 12)
+    tokenizer.eos_token_id = None
+    with pytest.raises(ConfigError, match="no token to begin with"):
+        encode_pairs(tokenizer, [("", "bc")], 8)
+
+
 def test_long_requests_are_cut_on_the_left() -> None:
     request = encode_pairs(tiny_tokenizer(), [("x" * 50, " yz")], 8)[0]
     assert len(request.ids) == 9

@@ -10,7 +10,15 @@ import pytest
 from hardware_profiles import load_profile
 from nas.config import RunConfig, TargetConfig
 from nas.errors import ConfigError
-from nas.ir import Candidate, GatedFeedForward, GroupedQueryAttention, Latency, LinearMap, Slot
+from nas.ir import (
+    Candidate,
+    GatedFeedForward,
+    GroupedQueryAttention,
+    Latency,
+    LinearMap,
+    Phase,
+    Slot,
+)
 from nas.meters import (
     Calibration,
     CostTable,
@@ -154,6 +162,18 @@ def test_tables_of_unlike_conditions_are_refused_by_field(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         calibrate([measured(64), measured(256, **other)], SHAPE, REQUESTS, PROFILE)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_one_table_of_one_phase_will_do(phase: Phase) -> None:
+    """The head and the embedding are the only members of their classes there."""
+    whole = measured(64)
+    costs = CostTable.of(
+        (key, phase, by_phase[phase]) for key, by_phase in whole.costs.entries.items()
+    )
+    found = calibrate([MeasuredTable(whole.path, costs)], SHAPE, REQUESTS, PROFILE)
+    assert found.points == len(REQUESTS) / 2
+    assert found.median_error < 0.05
 
 
 def test_a_table_of_another_teacher_is_refused() -> None:

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from nas.errors import ConfigError
 from nas.meters import (
     FORMS,
     Curve,
@@ -85,6 +86,27 @@ def test_what_nothing_measured_decides_follows_the_device_as_a_whole() -> None:
     seen = [*sweep(curve, "a"), Observation(streaming, curve.milliseconds(streaming), "b")]
     found = fit_curve(seen, ROOF, PRIOR, MAX).classes["b"]
     assert found.compute == pytest.approx(TRUE["a"].compute, rel=0.05)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.label)
+def test_a_class_that_nothing_measured_is_as_the_device_as_a_whole(form: Form) -> None:
+    found = fit_curve(
+        sweep(known(Form(overlap=form.overlap, by_class=False)), "a"), ROOF, PRIOR, form
+    )
+    work = {Operator("b", 1e8, 1e7): 1}
+    assert found.milliseconds(work) == pytest.approx(
+        found.milliseconds({Operator("a", 1e8, 1e7): 1}), rel=0.02
+    )
+    with pytest.raises(ConfigError, match="no efficiency of b operators"):
+        found.model_copy(update={"otherwise": None}).milliseconds(work)
+
+
+def test_a_class_with_one_member_is_left_out_like_any_other() -> None:
+    curve = known(ALIKE)
+    lone = {Operator("b", 1e8, 1e7): 1}
+    seen = [*sweep(curve, "a"), Observation(lone, curve.milliseconds(lone), "b")]
+    assert max(map(abs, cross_validated(seen, ROOF, PRIOR, ALIKE))) < 0.05
+    assert max(map(abs, cross_validated(seen, ROOF, PRIOR, MAX))) < 0.5
 
 
 def test_with_nothing_to_go_by_the_data_sheet_holds() -> None:

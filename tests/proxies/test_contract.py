@@ -118,10 +118,13 @@ def test_has_a_card(proxy: Proxy) -> None:
     assert card.cost in ("count", "forward", "backward", "training")
 
 
-def test_a_proxy_over_pictures_says_so_for_other_networks() -> None:
-    for name in ("diswot", "teacher_cka", "zen", "expressivity"):
-        with pytest.raises(ConfigError, match="pictures"):
-            create_proxy(name).score(encoder_trial())
+def test_is_for_the_networks_that_it_says(proxy: Proxy) -> None:
+    given = encoder_trial() if proxy.over != "tokens" else trial()
+    if proxy.over is None:
+        assert math.isfinite(proxy.score(given))
+        return
+    with pytest.raises(ConfigError, match="pictures" if proxy.over == "pictures" else "keys"):
+        proxy.score(given)
 
 
 def test_relations_want_an_encoder() -> None:

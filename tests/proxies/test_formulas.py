@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nas.errors import ConfigError
 from nas.networks import ImageNetwork
 from nas.proxies import (
     AutoDistil,
@@ -350,6 +351,12 @@ def test_teacher_cka_is_free_of_basis_width_scale_and_shift() -> None:
 
     expected = score("teacher_cka", one)
     assert score("teacher_cka", other) == pytest.approx(expected, rel=1e-4)
+
+
+def test_teacher_cka_wants_four_samples() -> None:
+    batch = pictures(3, classes=3)
+    with pytest.raises(ConfigError, match="at least 4 samples; a batch of 3"):
+        score("teacher_cka", Trial(builder(Plain), batch, teacher(batch)))
 
 
 def test_teacher_cka_with_itself_is_one() -> None:

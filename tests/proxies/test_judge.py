@@ -68,6 +68,35 @@ def test_a_table_that_cannot_be_read_says_why(table: Path, tmp_path: Path) -> No
         read(table)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"a,90.0\nb\nc,92\n", "line 3: 1 cells, 2 columns"),
+        (b"a,90.0\nb,91,\nc,92\n", "line 3: 3 cells, 2 columns"),
+        (b"a,90.0\nb,91\nc,\xff\n", "line 4: not UTF-8"),
+        (b'a,90.0\nb,91\nc,"92\n', "line 4: unexpected end of data"),
+        (b"a,90.0\nb,much\nc,92\n", "line 3: accuracy: 'much' is no number"),
+    ],
+)
+def test_a_torn_table_is_named_with_its_line(tmp_path: Path, text: bytes, words: str) -> None:
+    path = tmp_path / "torn.csv"
+    path.write_bytes(b"architecture,accuracy\n" + text)
+
+    for read_it in (read_accuracies, read_scores):
+        with pytest.raises(ArtifactError, match=f"torn.csv: {words}"):
+            read_it(path)
+
+
+def test_the_mark_of_a_spreadsheet_and_blank_lines_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "saved.csv"
+    path.write_bytes(b"\xef\xbb\xbfarchitecture,accuracy\r\na,1\r\n,\r\nb,2\r\n\r\nc,3\r\n")
+
+    assert read_accuracies(path).accuracy == (1, 2, 3)
+    path.write_text("architecture,accuracy,accuracy\n")
+    with pytest.raises(ArtifactError, match="column accuracy stands there twice"):
+        read_accuracies(path)
+
+
 def test_the_verdict_has_the_baseline_first_and_the_gain_over_it(table: Path) -> None:
     scores = {"good": [1.0, 2.0, 3.0, 5.0, 4.0], "bad": [5.0, 4.0, 3.0, 1.0, math.nan]}
 

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nas.errors import ConfigError, InfeasibleError
 from nas.networks import CifarResNetSpec
-from nas.proxies import Score
+from nas.proxies import Score, create_proxy, list_proxies
 from nas.search import Arena, SearchRequest, create_strategy, list_strategies, search
 from nas.search._costs import CostBook
 from nas.search._journal import Journal
@@ -130,9 +131,10 @@ def test_a_journal_serves_other_limits_and_refuses_other_conditions(
     search(ask(space, journal=journal))
     NearBest.calls.clear()
 
-    search(ask(space, journal=journal, limits=("depth=12",)))
+    fewer = search(ask(space, journal=journal, limits=("depth=12",)))
 
     assert NearBest.calls == []
+    assert fewer.reused == fewer.scored < 64
     with pytest.raises(ConfigError, match="a search with another seed"):
         search(ask(space, journal=journal, seed=1))
     (tmp_path / "other").write_text("hello\n")
@@ -156,6 +158,9 @@ def test_costs_from_a_table_are_limits_like_any_other(space: str, tmp_path: Path
     path.write_text("\n".join(["architecture,latency_ms", *lines[1:]]))
     with pytest.raises(ConfigError, match="no latency_ms of 1-1-1"):
         search(ask(space, costs=path, limits=("latency_ms=2",)))
+    for limits in ((), ("energy_mj=2",)):
+        with pytest.raises(ConfigError, match="its columns are architecture, latency_ms"):
+            search(ask(space, costs=path, limits=limits))
     path.write_text("architecture,latency_ms\n1-1-1,fast\n")
     with pytest.raises(ConfigError, match="line 2: latency_ms is 'fast'"):
         search(ask(space, costs=path, limits=("latency_ms=2",)))
@@ -232,6 +237,53 @@ def test_a_proxy_that_is_undefined_ranks_last(space: str, monkeypatch: pytest.Mo
         assert best.rank == answer.scored
         assert best.values["near_best"] is None
         json.loads(answer.model_dump_json())
+
+
+def test_a_proxy_that_says_nothing_at_all_is_an_error(
+    space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NearBest, "score", lambda self, trial: math.nan)
+
+    with pytest.raises(
+        ConfigError, match="--proxy near_best: no score is defined for any of the 8"
+    ):
+        search(ask(space, "depth", "near_best", trials=8, strategy="evolution"))
+
+
+ENCODERS = """
+builder: bert
+description: tiny ones
+layers: [1, 2]
+heads: [2]
+hidden: [8]
+mlp_ratio: [2.0]
+teacher_heads: 2
+vocabulary: 20
+positions: 8
+tokens: 4
+"""
+
+
+@pytest.mark.parametrize("proxy", list_proxies())
+def test_encoders_are_scored_by_proxies_that_know_them(tmp_path: Path, proxy: str) -> None:
+    path, data = tmp_path / "encoders.yaml", tmp_path / "tokens.npz"
+    path.write_text(ENCODERS)
+    np.savez(data, tokens=np.arange(32).reshape(8, 4) % 20)
+    asked = ask(str(path), proxy, data=data, batch=8)
+
+    if create_proxy(proxy).over == "pictures":
+        with pytest.raises(ConfigError, match=f"--proxy {proxy} is for networks over pictures; th"):
+            search(asked)
+    elif "teacher" in create_proxy(proxy).needs:
+        with pytest.raises(ConfigError, match=f"--proxy {proxy} needs a teacher"):
+            search(asked)
+    else:
+        assert search(asked).ranked[0].architecture == "L2-A2-H8-R2.0"
+
+
+def test_pictures_are_not_scored_by_relations_of_tokens(space: str, pictures: Path) -> None:
+    with pytest.raises(ConfigError, match="those of the space are over pictures"):
+        search(ask(space, "autodistil", data=pictures, teacher="cifar_resnet:1-1-1"))
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,17 @@ from nas.supernet import (
     SubSpace,
     SuperNetwork,
     search_subnets,
+    sub_spaces,
 )
-from tests.supernet.encoders import encoder, framed_tokenizer, spaces, spec, windows
+from tests.supernet.encoders import (
+    LARGE,
+    encoder,
+    encoder_shape,
+    framed_tokenizer,
+    spaces,
+    spec,
+    windows,
+)
 
 
 class Depth(Judge):
@@ -104,6 +113,23 @@ def test_a_journal_spares_what_was_scored(
 
     assert judge.calls == 32
     assert first == second
+
+
+def test_a_journal_tells_superlms_apart_that_share_a_name(tmp_path: Path) -> None:
+    """Both unions hold the larger students; each has trained other weights for them."""
+    judge, large = Depth(), tmp_path / "large.yaml"
+    about = spaces(tmp_path, k=1)[0]
+    (tmp_path / "small.yaml").write_text(LARGE.replace("[2, 3]", "[1]"))
+    other = sub_spaces(encoder_shape(), [str(large), str(tmp_path / "small.yaml")], 1)[0]
+    journal = Journal(tmp_path / "scores.jsonl", {})
+
+    for union in (about, other):
+        search_subnets(
+            [(union, SuperNetwork(encoder(), union.bound))], judge, Limits(), journal=journal
+        )
+
+    assert about.name == other.name == "union"
+    assert judge.calls == about.count + other.count
 
 
 def test_trials_are_drawn_from_each_sub_space(

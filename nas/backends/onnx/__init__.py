@@ -16,7 +16,7 @@ from nas.backends.onnx._classifier import (
     export_classifier,
 )
 from nas.backends.onnx._encoder import export_encoder
-from nas.backends.onnx._encoder_gate import check_encoder, encoder_limit
+from nas.backends.onnx._encoder_gate import EncoderDifference, check_encoder, encoder_limit
 from nas.backends.onnx._export import OnnxArtifact, export_onnx
 from nas.backends.onnx._files import save_model, save_structure
 from nas.backends.onnx._gate import GateReport, check_onnx, logits_before
@@ -26,6 +26,7 @@ from nas.backends.onnx._stack import block_stack, epilogue_model, prologue_model
 
 __all__ = [
     "SLOT_LIMIT",
+    "EncoderDifference",
     "GateReport",
     "OnnxArtifact",
     "SlotReport",

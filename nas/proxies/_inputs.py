@@ -1,4 +1,4 @@
-"""Everything a search shows to networks: batches of data, or of noise where no data is needed."""
+"""All that is shown to networks of a space: batches of data, or of noise where none is needed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from nas.data import ImageSet, load_images, load_tokens
 from nas.errors import ConfigError
-from nas.networks import is_trained, load_encoder_teacher, load_image_teacher
-from nas.proxies import Batch, Proxy, Sitting, TeacherView
+from nas.networks import ImageNetwork, is_trained, load_encoder_teacher, load_image_teacher
+from nas.proxies._base import Batch, Kind, Proxy, TeacherView
+from nas.proxies._scoring import Sitting
 from nas.run import file_digest
 from search_spaces import BertSpace, ImageSpace, StudentSpace
 
@@ -22,7 +23,7 @@ _COPY_THE_SPACE = "copy its file, set classes there and give its path as --space
 
 
 class Inputs:
-    """Data and teacher of a search, checked against its space. Raises ConfigError."""
+    """Data and teacher, checked against the space. Raises ConfigError."""
 
     def __init__(self, space: StudentSpace, data: Path | None, teacher: str | None) -> None:
         self.space = space
@@ -32,22 +33,31 @@ class Inputs:
         self._data, self._source = data, teacher
         if isinstance(space, ImageSpace):
             self.images = None if data is None else _checked_images(load_images(data), space, data)
-            self.teacher = None if teacher is None else _image_teacher(teacher, space)
+            self.teacher = None if teacher is None else image_teacher(teacher, space)
         else:
             self.tokens = None if data is None else _checked_tokens(load_tokens(data), space, data)
             self.teacher = None if teacher is None else load_encoder_teacher(teacher)
 
     def about(self) -> dict[str, object]:
         """What identifies data and teacher."""
-        source = self._source
         return {
             "data": None if self._data is None else file_digest(self._data),
-            "teacher": None if source is None else _teacher_digest(source),
+            "teacher": teacher_digest(self._source),
         }
 
+    @property
+    def kind(self) -> Kind:
+        """What the students read."""
+        return "pictures" if isinstance(self.space, ImageSpace) else "tokens"
+
     def require(self, proxies: Mapping[str, Proxy]) -> None:
-        """Raise ConfigError where a proxy needs what was not given."""
+        """Raise ConfigError where a proxy needs what was not given, or is for other students."""
         for name, proxy in proxies.items():
+            if proxy.over not in (None, self.kind):
+                raise ConfigError(
+                    f"--proxy {name} is for networks over {proxy.over}; those of the space are "
+                    f"over {self.kind}"
+                )
             if {"data", "labels"} & proxy.needs and self._data is None:
                 raise ConfigError(f"--proxy {name} needs data; give --data FILE")
             if "labels" in proxy.needs and (self.images is None or self.images.labels is None):
@@ -114,17 +124,21 @@ def _checked_tokens(tokens: Ids, space: StudentSpace, path: Path) -> Ids:
     return tokens
 
 
-def _image_teacher(source: str, space: ImageSpace) -> nn.Module:
+def image_teacher(source: str, space: ImageSpace, option: str = "--teacher") -> ImageNetwork:
+    """A teacher of the classes of `space`; raises ConfigError, naming `option`."""
     teacher = load_image_teacher(source, classes=space.classes)
     if teacher.head.out_features != space.classes:
         raise ConfigError(
-            f"--teacher {source}: {teacher.head.out_features} classes; the space has "
+            f"{option} {source}: {teacher.head.out_features} classes; the space has "
             f"{space.classes}: {_COPY_THE_SPACE}"
         )
     return teacher
 
 
-def _teacher_digest(source: str) -> str:
+def teacher_digest(source: str | None) -> str | None:
+    """What identifies a teacher: its weights, or the name of a fresh one."""
+    if source is None:
+        return None
     path = Path(source)
     files: Sequence[Path] = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     return "+".join(file_digest(file) for file in files) or source
