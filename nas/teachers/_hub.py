@@ -7,7 +7,8 @@ from pathlib import Path
 from nas._quiet import quiet
 from nas.errors import ConfigError
 
-_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_OF_TOKENIZERS = ["*.json", "*.txt", "*.model", "*.jinja"]
+_WANTED = [*_OF_TOKENIZERS, "*.safetensors"]
 
 
 def fetch(repo_id: str, revision: str | None, *, weights: bool) -> Path:
@@ -16,8 +17,6 @@ def fetch(repo_id: str, revision: str | None, *, weights: bool) -> Path:
     Only what describes the network without `weights`. Raises ConfigError where the hub has no such
     repository or cannot be reached.
     """
-    import huggingface_hub
-
     patterns = (
         _WANTED
         if weights
@@ -28,6 +27,17 @@ def fetch(repo_id: str, revision: str | None, *, weights: bool) -> Path:
             "preprocessor_config.json",
         ]
     )
+    return _snapshot("teacher.source", repo_id, revision, patterns)
+
+
+def fetch_tokenizer(repo_id: str) -> Path:
+    """The local folder of a hub repository with what its tokenizer is read from; as `fetch`."""
+    return _snapshot("teacher.tokenizer", repo_id, None, _OF_TOKENIZERS)
+
+
+def _snapshot(key: str, repo_id: str, revision: str | None, patterns: list[str]) -> Path:
+    import huggingface_hub
+
     try:
         with quiet():
             folder = huggingface_hub.snapshot_download(
@@ -38,7 +48,7 @@ def fetch(repo_id: str, revision: str | None, *, weights: bool) -> Path:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         at = f" at revision {revision}" if revision else ""
         raise ConfigError(
-            f"teacher.source {repo_id!r}: no such folder or file here, and no such repository{at} "
+            f"{key} {repo_id!r}: no such folder or file here, and no such repository{at} "
             f"could be fetched from the hub ({reason}); check the spelling, the network and, for a "
             f"gated model, `hf auth login`, or give the path of a local folder or GGUF file"
         ) from error
