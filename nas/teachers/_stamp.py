@@ -16,6 +16,7 @@ def source_stamp(config: TeacherConfig) -> str:
     digest = resolve(config, weights=True).digest()
     if config.tokenizer is None:
         return digest
-    path = local_path(config.tokenizer) or fetch_tokenizer(config.tokenizer)
-    beside = digest_files(tokenizer_files(path, config.trust_remote_code))
+    trusted = config.trust_remote_code
+    path = local_path(config.tokenizer) or fetch_tokenizer(config.tokenizer, code=trusted)
+    beside = digest_files(tokenizer_files(path, trusted))
     return hashlib.sha256(f"{digest}\n{beside}".encode()).hexdigest()
