@@ -33,6 +33,22 @@ def test_ls_without_a_kind_lists_everything(nas: Nas, run: RunDirectory) -> None
     assert Path(listing["runs"][0]["name"]).name == run.root.name
 
 
+def test_ls_goes_on_where_a_run_cannot_be_read(nas: Nas, run: RunDirectory, tmp_path: Path) -> None:
+    for name, marker in (("a-torn", "{"), ("b-foreign", '{"format": 99}'), ("c-other", "[]")):
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "run.json").write_text(marker)
+    (tmp_path / "runs" / "d-folder" / "run.json").mkdir(parents=True)
+
+    listing = json.loads(nas("ls", "-f", "json").stdout)
+
+    abouts = {Path(entry["name"]).name: entry["about"] for entry in listing["runs"]}
+    reasons = [abouts.pop(name) for name in ("a-torn", "b-foreign", "c-other", "d-folder")]
+    assert all(reason.startswith("unreadable: ") for reason in reasons)
+    assert "format 99" in reasons[1]
+    assert list(abouts) == [run.root.name]
+    assert listing["solvers"]
+
+
 def test_ls_of_one_kind_as_a_table(nas: Nas) -> None:
     result = nas("ls", "passes")
 
