@@ -108,6 +108,12 @@ def test_units_that_were_left_out_are_named(nas: Nas, config: Path, compiler: Fa
     assert "warning: 1 unit left out: build/layers.0.ffn/w8; the same command" in result.stderr
 
 
+def test_the_help_of_plan_promises_no_word_on_the_budgets(nas: Nas) -> None:
+    text = " ".join(nas("plan", "--help").stdout.split())
+
+    assert "Forecast work, disk, memory and time. Whether the budgets can be met is known" in text
+
+
 def test_run_goes_to_runs_and_the_name_by_default(
     nas: Nas, config: Path, compiler: FakeCompiler
 ) -> None:
