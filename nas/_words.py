@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+_AT_LEAST = ("speedup", "tokens_per_s", "throughput_tokens_per_s")
+"""Budgets that ask for at least so much; all others allow at most so much."""
+
 
 def duration(seconds: float) -> str:
     """Such as `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`."""
@@ -24,14 +27,20 @@ def size_mib(mib: float) -> str:
     return f"{mib:.0f} MiB" if mib >= 10 else f"{mib:.1f} MiB"
 
 
+def more_is_tighter(budget: str) -> bool:
+    """Of a budget's name, such as `speedup.decode` or `scenarios.chat.tokens_per_s`."""
+    opening, _, rest = budget.partition(".")
+    limit = rest.partition(".")[2] if opening == "scenarios" else budget
+    return limit.partition(".")[0] in _AT_LEAST
+
+
 def feasible(budget: str, value: float) -> str:
     """Six figures of a tightest value, rounded so that it can still be met when typed in."""
     if not value:
         return "0"
     step = 10.0 ** (math.floor(math.log10(abs(value))) - 5)
-    more_is_tighter = budget.startswith(("speedup", "throughput"))
     steps = value / step
-    whole = math.floor(steps + 1e-6) if more_is_tighter else math.ceil(steps - 1e-6)
+    whole = math.floor(steps + 1e-6) if more_is_tighter(budget) else math.ceil(steps - 1e-6)
     return number(whole * step)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
-from nas.config import PhaseLimits, load_config, validate_config
+from nas.config import BudgetsConfig, PhaseLimits, load_config, validate_config
 from nas.errors import ConfigError
 
 MINIMAL = {"name": "a", "teacher": {"source": "x"}, "budgets": {"speedup": 1.3}}
@@ -186,6 +187,45 @@ def test_a_torn_override_is_refused(tmp_path: Path, override: str) -> None:
     path = _write(tmp_path, "name: a\nteacher: {source: x}\nbudgets: {speedup: 1.3}\n")
     with pytest.raises(ConfigError, match="--set"):
         load_config(path, [override])
+
+
+def _budgets(folder: Path, budgets: str, *overrides: str) -> BudgetsConfig:
+    text = f"name: a\nteacher: {{source: x}}\nbudgets: {budgets}\n"
+    text += "target: {scenarios: {chat: {batch: 2}}}\n"
+    return load_config(_write(folder, text), overrides).budgets
+
+
+@pytest.mark.parametrize(
+    ("budgets", "override", "expected"),
+    [
+        ("{speedup: 1.5}", "speedup.prefill=1.31", {"prefill": 1.31}),
+        ("{speedup: 1.5}", "speedup.decode=2", {"prefill": 1.5, "decode": 2.0}),
+        ("{speedup: 1.5}", "speedup=1.2", {"prefill": 1.2}),
+        ("{speedup: {decode: 2}}", "speedup.prefill=1.2", {"prefill": 1.2, "decode": 2.0}),
+        ("{memory_mib: 9, speedup: null}", "speedup.decode=2", {"decode": 2.0}),
+        ("", "speedup.prefill=1.31", {"prefill": 1.31}),
+    ],
+)
+def test_a_limit_of_a_phase_is_set_by_its_own_name(
+    tmp_path: Path, budgets: str, override: str, expected: dict[str, float]
+) -> None:
+    found = _budgets(tmp_path, budgets, f"budgets.{override}")
+    assert found.limits("speedup") == expected
+
+
+def test_limits_of_a_scenario_are_set_by_phase_as_well(tmp_path: Path) -> None:
+    key = "budgets.scenarios.chat.latency_ms"
+    found = _budgets(tmp_path, "{scenarios: {chat: {latency_ms: 9}}}", f"{key}.decode=2")
+    assert found.scenarios["chat"].limits("latency_ms") == {"prefill": 9.0, "decode": 2.0}
+
+
+def test_what_a_run_stores_as_null_can_be_set(tmp_path: Path) -> None:
+    stored = yaml.safe_dump(validate_config(MINIMAL, "c").model_dump(mode="json"))
+    overrides = ["budgets.latency_ms.decode=9", "teacher.image.side=64"]
+    config = load_config(_write(tmp_path, stored), overrides)
+    assert config.budgets.limits("latency_ms") == {"decode": 9.0}
+    assert config.teacher.image is not None
+    assert config.teacher.image.side == 64
 
 
 def test_a_missing_file_says_what_writes_one(tmp_path: Path) -> None:

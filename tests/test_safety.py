@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from nas.config import TeacherConfig
 from nas.console import Session
 from nas.errors import NasError
-from nas.teachers import load_teacher
+from nas.teachers import load_teacher, source_stamp
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
@@ -56,12 +58,8 @@ def test_nothing_runs_or_unpickles_what_it_reads(path: Path) -> None:
             assert [ast.unparse(a) for a in call.args[1:]] == ["_Loader"]  # a SafeLoader
 
 
-@pytest.mark.parametrize("trusted", [False, True])
-def test_code_of_a_model_folder_runs_with_the_flag_only(
-    trusted: bool, tiny_folder: Callable[[str], Path], tmp_path: Path
-) -> None:
-    folder = Path(shutil.copytree(tiny_folder("llama"), tmp_path / "teacher"))
-    mark = tmp_path / "it ran"
+def _with_code(folder: Path, mark: Path) -> None:
+    """Give a teacher a tokenizer of its own code, which leaves `mark` when it is run."""
     code = f"from pathlib import Path\nPath({str(mark)!r}).touch()\n"
     code += "from transformers import PreTrainedTokenizerFast as Theirs\n"
     (folder / "theirs.py").write_text(code + "class Tok(Theirs):\n    pass\n")
@@ -69,6 +67,15 @@ def test_code_of_a_model_folder_runs_with_the_flag_only(
     settings = json.loads(path.read_text())
     settings |= {"tokenizer_class": "Tok", "auto_map": {"AutoTokenizer": [None, "theirs.Tok"]}}
     path.write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_code_of_a_model_folder_runs_with_the_flag_only(
+    trusted: bool, tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_folder("llama"), tmp_path / "teacher"))
+    mark = tmp_path / "it ran"
+    _with_code(folder, mark)
     if not trusted:  # a tokenizer is all that is run with the flag; these would be refused anyway
         config = json.loads((folder / "config.json").read_text())
         config["auto_map"] = {"AutoConfig": "theirs.Tok", "AutoModelForCausalLM": "theirs.Tok"}
@@ -78,6 +85,37 @@ def test_code_of_a_model_folder_runs_with_the_flag_only(
     except NasError:
         assert not trusted
     assert mark.exists() == trusted
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_code_is_fetched_from_the_hub_with_the_flag_only(
+    trusted: bool,
+    tiny_folder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import huggingface_hub
+
+    there = Path(shutil.copytree(tiny_folder("llama"), tmp_path / "there"))
+    here, mark = tmp_path / "here", tmp_path / "it ran"
+    _with_code(there, mark)
+
+    def download(repo_id: str, *, allow_patterns: list[str], **_: object) -> str:
+        here.mkdir(exist_ok=True)
+        for path in there.iterdir():
+            if any(fnmatch(path.name, pattern) for pattern in allow_patterns):
+                shutil.copy(path, here)
+        return str(here)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    config = TeacherConfig(source="some/teacher", trust_remote_code=trusted)
+    if trusted:
+        assert type(load_teacher(config).tokenizer).__name__ == "Tok"
+    else:
+        with contextlib.suppress(NasError):
+            load_teacher(config)
+    source_stamp(TeacherConfig(source="a/b", tokenizer="c/d", trust_remote_code=trusted))
+    assert (here / "theirs.py").exists() == mark.exists() == trusted
 
 
 def test_a_message_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

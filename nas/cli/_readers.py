@@ -9,6 +9,7 @@ import click
 
 from nas.cli._options import PATH, format_option, run_argument
 from nas.console import Form, Session
+from nas.errors import ConfigError
 
 if TYPE_CHECKING:
     from nas.ir import Phase
@@ -43,9 +44,7 @@ def status(session: Session, run: Path, form: Form) -> None:
 @click.option(
     "--phase",
     type=click.Choice(["prefill", "decode"]),
-    default="prefill",
-    show_default=True,
-    help="With --timings, what was run.",
+    help="With --timings, what was run; default: prefill.",
 )
 @format_option
 @click.pass_obj
@@ -57,7 +56,7 @@ def show(
     layers: bool,
     timings: Path | None,
     layer_info: Path | None,
-    phase: Phase,
+    phase: Phase | None,
     form: Form,
 ) -> None:
     """The result of a RUN, or a hardware profile or search space.
@@ -67,8 +66,17 @@ def show(
     """
     from nas.readers import layers_of, layers_tables, open_run, show_tables, shown
 
+    if timings is None:
+        for option, given in (("--layer-info", layer_info), ("--phase", phase)):
+            if given is not None:
+                raise ConfigError(f"{option} is of a profile made elsewhere; give --timings, too")
     if layers or timings is not None:
-        found = layers_of(open_run(Path(what)), timings, layer_info, phase)
+        option = "--timings" if timings is not None else "--layers"
+        if slot is not None:
+            raise ConfigError(f"--slot and {option}: give one of them")
+        if name is not None:
+            raise ConfigError(f"show {what} {name}: {option} is of a run, which takes no NAME")
+        found = layers_of(open_run(Path(what)), timings, layer_info, phase or "prefill")
         session.emit(found, form, layers_tables)
     else:
         session.emit(shown(what, name, slot), form, show_tables)

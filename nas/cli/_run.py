@@ -8,6 +8,9 @@ import click
 
 from nas.cli._options import PATH, config_argument, quiet_option, set_option
 from nas.console import Session, known_pass
+from nas.errors import ConfigError
+
+_ALONE = "in-process"
 
 
 @click.command()
@@ -20,7 +23,7 @@ from nas.console import Session, known_pass
 @click.option(
     "--executor",
     metavar="NAME",
-    default="in-process",
+    default=_ALONE,
     show_default=True,
     help="Who builds and scores: in-process, process:N, ray:N or ray://HOST:PORT.",
 )
@@ -28,7 +31,7 @@ from nas.console import Session, known_pass
     "--unit-timeout",
     metavar="S",
     type=click.FloatRange(min=0, min_open=True),
-    help="Seconds after which a worker is taken for hung; default: 3600.",
+    help="Seconds after which a worker of --executor is taken for hung; default: 3600.",
 )
 @click.option(
     "--continue-on-error",
@@ -60,6 +63,11 @@ def run(
     from nas.run import RunDirectory
     from nas.sharding import join_ranks
 
+    if unit_timeout is not None and executor == _ALONE:
+        raise ConfigError(
+            f"--unit-timeout is of workers, and --executor {_ALONE} has none; give process:N or "
+            f"ray:N, or leave --unit-timeout out"
+        )
     workers = create_executor(executor, unit_timeout)
     settings = load_config(config, overrides)
     root = output or Path("runs") / settings.name

@@ -89,7 +89,10 @@ def validate(
 @format_option
 @click.pass_obj
 def plan(session: Session, config: Path, overrides: tuple[str, ...], form: Form) -> None:
-    """Forecast work, disk, memory and time; whether budgets can be met."""
+    """Forecast work, disk, memory and time.
+
+    Whether the budgets can be met is known once blocks are measured: `nas run CONFIG --to measure`.
+    """
     from nas.compiler import make_plan
     from nas.config import load_config
     from nas.readers import plan_tables

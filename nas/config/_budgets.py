@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, PositiveFloat
 
 from nas.config._section import Section
 from nas.config._target import ScenarioName
+
+Phase = Literal["prefill", "decode"]
+
+BY_PHASE: Final = ("latency_ms", "speedup")
+"""Limits of which each phase may have its own."""
+
+
+def of_bare_number(limit: Any) -> dict[Phase, Any]:
+    """The limits by phase that a bare number means in the configuration: prefill's alone."""
+    return {"prefill": limit}
 
 
 class PhaseLimits(Section):
@@ -36,14 +46,14 @@ class Limits(Section):
     memory_mib: PositiveFloat | None = None
     kv_mib_per_sequence: PositiveFloat | None = None
 
-    def limits(self, name: str) -> dict[Literal["prefill", "decode"], float]:
+    def limits(self, name: str) -> dict[Phase, float]:
         """`latency_ms` or `speedup` by phase, as far as given; a bare number limits prefill."""
         value = getattr(self, name)
         if value is None:
             return {}
         if not isinstance(value, PhaseLimits):
-            return {"prefill": float(value)}
-        both: dict[Literal["prefill", "decode"], float | None] = {
+            return of_bare_number(float(value))
+        both: dict[Phase, float | None] = {
             "prefill": value.prefill,
             "decode": value.decode,
         }
@@ -54,7 +64,7 @@ class Limits(Section):
         """The phases that each given limit is a sum of, by the limit's name."""
         needed: dict[str, frozenset[str]] = {
             f"{name}.{phase}": frozenset({phase})
-            for name in ("latency_ms", "speedup")
+            for name in BY_PHASE
             for phase in self.limits(name)
         }
         sums: dict[str, frozenset[str]] = {

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from nas._documents import load_yaml
 from nas.config._anchors import Key, anchored
-from nas.config._budgets import Limits
+from nas.config._budgets import BY_PHASE, Limits, of_bare_number
 from nas.config._errors import describe
 from nas.config._run import RunConfig
 from nas.errors import ConfigError
@@ -53,7 +53,7 @@ def with_budget(config: RunConfig, path: str, value: float, where: str) -> RunCo
         group = config.budgets.scenarios.get(scenario, Limits())
         section = budgets["scenarios"].setdefault(scenario, {})
     name, _, phase = path.partition(".")
-    if name in ("latency_ms", "speedup"):
+    if name in BY_PHASE:
         section[name] = {**group.limits(name), phase or "prefill": value}
     else:
         section[path] = value
@@ -82,12 +82,22 @@ def _apply_override(data: dict[str, Any], override: str) -> Key:
     *parents, leaf = key.split(".")
     section = data
     for parent in parents:
-        child = section.setdefault(parent, {})
+        child = _as_section(parent, section.get(parent))
         if not isinstance(child, dict):
             raise ConfigError(f"--set {override}: {parent} is not a section")
-        section = child
+        section[parent] = section = child
     try:
         section[leaf] = load_yaml(text)
     except ValueError as error:
         raise ConfigError(f"--set {override}: not a YAML value: {error}") from error
     return (*parents, leaf)
+
+
+def _as_section(name: str, value: Any) -> Any:
+    """A section where `value` may be written as one: runs store what is unset as null, and limits
+    by phase may be a bare number."""
+    if value is None:
+        return {}
+    if name in BY_PHASE and not isinstance(value, dict | list):
+        return of_bare_number(value)
+    return value

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from nas._words import more_is_tighter
 from nas.config import RunConfig, with_budget
 from nas.ir import Candidate
 from nas.libraries import Answers, Axis, Sweep, check_sweeps, solve_front, solve_fronts
@@ -14,15 +15,12 @@ from nas.passes._context import PassContext
 from nas.passes.solve import make_budgets, make_problem
 from nas.solvers import create_solver
 
-_MORE_IS_TIGHTER = ("speedup", "throughput_tokens_per_s", "tokens_per_s")
-
 
 def loosened(config: RunConfig, sweeps: Sequence[Sweep]) -> RunConfig:
     """The configuration with every swept budget at its loosest value; raises ConfigError."""
     check_sweeps(sweeps)
     for asked in sweeps:
-        more = any(f".{name}" in f".{asked.path}" for name in _MORE_IS_TIGHTER)
-        loosest = asked.low if more else asked.high
+        loosest = asked.low if more_is_tighter(asked.path) else asked.high
         for value in (asked.low, asked.high, loosest):
             config = with_budget(config, asked.path, value, f"--sweep {asked.path}")
     return config

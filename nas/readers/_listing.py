@@ -11,6 +11,7 @@ from rich.console import RenderableType
 
 from nas._tables import table
 from nas.config import TargetConfig
+from nas.errors import NasError
 from nas.run import RunDirectory
 
 _METERS = {
@@ -111,18 +112,21 @@ def _passes() -> tuple[Entry, ...]:
 
 
 def _runs(folder: Path) -> tuple[Entry, ...]:
+    roots = sorted(path.parent for path in folder.glob("*/run.json"))
+    return tuple(Entry(name=str(root), about=_how_far(root)) for root in roots)
+
+
+def _how_far(root: Path) -> str:
+    """The state of a run; of one that cannot be read the reason, for the others are still asked
+    for."""
     from nas.readers._status import read_status
 
-    roots = sorted(path.parent for path in folder.glob("*/run.json"))
-    statuses = {root: read_status(RunDirectory.open(root)) for root in roots}
-    return tuple(
-        Entry(
-            name=str(root),
-            about=f"{status.state}, {sum(p.state == 'done' for p in status.passes)} of "
-            f"{len(status.passes)} passes done",
-        )
-        for root, status in statuses.items()
-    )
+    try:
+        status = read_status(RunDirectory.open(root))
+    except (NasError, OSError) as error:
+        return f"unreadable: {error}"
+    done = sum(step.state == "done" for step in status.passes)
+    return f"{status.state}, {done} of {len(status.passes)} passes done"
 
 
 def _first_line(text: str | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,9 @@ from nas.run import RunDirectory, UnitRecord
 
 PassState = Literal["done", "under way", "to do"]
 RunState = Literal["running", "finished", "unfinished"]
+
+_OF_BASELINES = "solve/uniform"
+"""Opens the names of units that belong to solving and are made while building."""
 
 
 class PassStatus(BaseModel):
@@ -94,15 +97,20 @@ def _partial(step: PassStatus) -> bool:
 def _passes(records: list[UnitRecord], expected: dict[str, int]) -> tuple[PassStatus, ...]:
     found: dict[str, list[UnitRecord]] = {}
     for record in records:
-        found.setdefault(record.name.split("/")[0], []).append(record)
-    furthest = max((i for i, step in enumerate(PASSES) if step.name in found), default=-1)
+        if not record.name.startswith(_OF_BASELINES):
+            found.setdefault(record.name.split("/")[0], []).append(record)
+    unfinished = {name for name, most in expected.items() if len(found.get(name, ())) < most}
+    begun = set(found)
+    if _is_pruning(found):
+        unfinished.add("prune")
+        begun.discard("build")
+    furthest = max((i for i, step in enumerate(PASSES) if step.name in begun), default=-1)
     statuses = []
     for i, step in enumerate(PASSES):
-        mine = found.get(step.name, [])
-        short = len(mine) < expected.get(step.name, 0)
+        mine, short = found.get(step.name, []), step.name in unfinished
         state: PassState = "to do" if not mine else "under way" if short else "done"
-        if i < furthest:
-            state = "done"
+        if i < furthest and not short:
+            state = "done"  # one that had nothing to do has no units
         statuses.append(
             PassStatus(
                 name=step.name,
@@ -114,6 +122,13 @@ def _passes(records: list[UnitRecord], expected: dict[str, int]) -> tuple[PassSt
             )
         )
     return tuple(statuses)
+
+
+def _is_pruning(found: Mapping[str, list[UnitRecord]]) -> bool:
+    """Whether nothing but blocks, some of which pruning makes to judge the others by, is newer than
+    the units of a pruning that has not decided yet."""
+    pruned = {record.name for record in found.get("prune", ())}
+    return bool(pruned) and "prune/survivors" not in pruned and "score" not in found
 
 
 def _expected(run: RunDirectory) -> dict[str, int]:

@@ -26,19 +26,9 @@ from nas.teachers._preprocessing import (
     with_image,
     with_preprocessor,
 )
-from nas.teachers._tokenizer import load_tokenizer
+from nas.teachers._tokenizer import load_tokenizer, tokenizer_files
 
-_READ_BESIDE = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "modules.json",
-    "1_Pooling/config.json",
-    PREPROCESSOR,
-)
-
+_READ_BESIDE = ("config.json", "modules.json", "1_Pooling/config.json", PREPROCESSOR)
 
 _MOST = {"num_labels": 10**6}
 """transformers makes a list of names for them."""
@@ -103,8 +93,10 @@ class FolderSource(TeacherSource):
 
     def digest(self) -> str:
         """Over the weights, and over what decides how they and the text are read."""
-        beside = (self.folder / name for name in _READ_BESIDE)
-        return digest_files({*self._files.values(), *(path for path in beside if path.is_file())})
+        named = (self.folder / name for name in _READ_BESIDE)
+        beside = [path for path in named if path.is_file()]
+        texts = tokenizer_files(self.folder, self.trust_remote_code)
+        return digest_files({*self._files.values(), *beside, *texts})
 
     @cached_property
     def _described(self) -> tuple[Family, ChainShape]:

@@ -27,9 +27,10 @@ def resolve(config: TeacherConfig, *, weights: bool) -> TeacherSource:
     """
     path = local_path(config.source)
     if path is None:
-        path = fetch(config.source, config.revision, weights=weights)
+        trusted = config.trust_remote_code
+        path = fetch(config.source, config.revision, weights=weights, code=trusted)
         if plain_description(path) is not None:  # what such a network is, its weights tell
-            path = fetch(config.source, config.revision, weights=True)
+            path = fetch(config.source, config.revision, weights=True, code=trusted)
     if path.is_dir():
         return _plain_folder(path, config) or FolderSource(
             path, config.trust_remote_code, config.image

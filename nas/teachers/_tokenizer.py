@@ -8,6 +8,29 @@ from typing import Any
 from nas._quiet import quiet
 from nas.errors import ConfigError
 
+_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+)
+"""What transformers reads a tokenizer from, by the name in its folder."""
+
+
+def tokenizer_files(path: Path, trust_remote_code: bool) -> list[Path]:
+    """The files that decide how the tokenizer of a folder, or of a GGUF file, reads a text."""
+    if path.is_file():
+        return [path]
+    code = sorted(path.glob("*.py")) if trust_remote_code else []
+    return [file for name in _FILES if (file := path / name).is_file()] + code
+
 
 def load_tokenizer(
     source: str, *, revision: str | None = None, trust_remote_code: bool = False

@@ -89,6 +89,16 @@ def test_run_says_who_works_and_whether_to_go_on(
     assert compiler.continue_on_error
 
 
+def test_a_time_limit_of_workers_without_workers_is_refused(
+    nas: Nas, config: Path, compiler: FakeCompiler
+) -> None:
+    result = nas("run", config, "--unit-timeout", "7")
+
+    assert result.exit_code == 2
+    assert "--unit-timeout is of workers, and --executor in-process has none" in result.stderr
+    assert compiler.root is None
+
+
 def test_units_that_were_left_out_are_named(nas: Nas, config: Path, compiler: FakeCompiler) -> None:
     compiler.outcome.failed = ["build/layers.0.ffn/w8"]
 
@@ -96,6 +106,12 @@ def test_units_that_were_left_out_are_named(nas: Nas, config: Path, compiler: Fa
 
     assert result.exit_code == 0
     assert "warning: 1 unit left out: build/layers.0.ffn/w8; the same command" in result.stderr
+
+
+def test_the_help_of_plan_promises_no_word_on_the_budgets(nas: Nas) -> None:
+    text = " ".join(nas("plan", "--help").stdout.split())
+
+    assert "Forecast work, disk, memory and time. Whether the budgets can be met is known" in text
 
 
 def test_run_goes_to_runs_and_the_name_by_default(

@@ -44,14 +44,28 @@ def test_each_error_has_its_code_and_no_traceback(
 def test_an_infeasible_budget_prints_values_that_are_feasible_when_typed_in(
     nas: Nas, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tightest = {"latency_ms.prefill": 12.34567891, "speedup.prefill": 3.87654321}
+    tightest = {
+        "latency_ms.prefill": 12.34567891,
+        "speedup.prefill": 3.87654321,
+        "tokens_per_s": 1234.5678,
+        "scenarios.chat.speedup.decode": 1.23456789,
+        "scenarios.chat.throughput_tokens_per_s": 0.0123456789,
+        "scenarios.speedup.latency_ms.decode": 1.23456111,
+    }
     compile_raises(monkeypatch, InfeasibleError("cannot be met", tightest))
 
     result = nas("run", config)
 
     assert result.exit_code == 3
-    assert "  latency_ms.prefill  12.3457\n" in result.stderr
-    assert "  speedup.prefill     3.87654\n" in result.stderr
+    printed = dict(line.split() for line in result.stderr.splitlines()[2:])
+    assert printed == {
+        "latency_ms.prefill": "12.3457",
+        "speedup.prefill": "3.87654",
+        "tokens_per_s": "1234.56",
+        "scenarios.chat.speedup.decode": "1.23456",
+        "scenarios.chat.throughput_tokens_per_s": "0.0123456",
+        "scenarios.speedup.latency_ms.decode": "1.23457",
+    }
 
 
 def test_an_interrupted_run_prints_the_command_that_resumes(

@@ -75,6 +75,25 @@ def test_timings_from_elsewhere_are_laid_on_the_student(nas: Nas, run: RunDirect
     assert attention.roof_share is None or attention.roof_share > 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layer-info", "a.json"], "--layer-info is of a profile made elsewhere; give --timings"),
+        (["--phase", "decode"], "--phase is of a profile made elsewhere; give --timings"),
+        (["--layers", "--phase", "prefill"], "--phase is of a profile made elsewhere"),
+        (["--layers", "--slot", "layers.0.ffn"], "--slot and --layers: give one of them"),
+        (["--timings", "a.json", "--slot", "x"], "--slot and --timings: give one of them"),
+        (["layers.0.ffn", "--layers"], "--layers is of a run, which takes no NAME"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    nas: Nas, run: RunDirectory, arguments: list[str], message: str
+) -> None:
+    result = nas("show", run.root, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
 def test_timings_that_name_no_part_are_refused(nas: Nas, run: RunDirectory) -> None:
     result = nas("show", run.root, "--timings", EXAMPLES / "tensorrt_profile.json")
     assert result.exit_code == 2

@@ -33,6 +33,22 @@ def test_ls_without_a_kind_lists_everything(nas: Nas, run: RunDirectory) -> None
     assert Path(listing["runs"][0]["name"]).name == run.root.name
 
 
+def test_ls_goes_on_where_a_run_cannot_be_read(nas: Nas, run: RunDirectory, tmp_path: Path) -> None:
+    for name, marker in (("a-torn", "{"), ("b-foreign", '{"format": 99}'), ("c-other", "[]")):
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "run.json").write_text(marker)
+    (tmp_path / "runs" / "d-folder" / "run.json").mkdir(parents=True)
+
+    listing = json.loads(nas("ls", "-f", "json").stdout)
+
+    abouts = {Path(entry["name"]).name: entry["about"] for entry in listing["runs"]}
+    reasons = [abouts.pop(name) for name in ("a-torn", "b-foreign", "c-other", "d-folder")]
+    assert all(reason.startswith("unreadable: ") for reason in reasons)
+    assert "format 99" in reasons[1]
+    assert list(abouts) == [run.root.name]
+    assert listing["solvers"]
+
+
 def test_ls_of_one_kind_as_a_table(nas: Nas) -> None:
     result = nas("ls", "passes")
 
@@ -63,6 +79,45 @@ def test_status_of_a_run_that_stopped_halfway(nas: Nas, run: RunDirectory) -> No
     }
     assert passes["score"]["state"] == "to do"
     assert "2 of 4" in nas("status", run.root).stdout
+
+
+def _states(nas: Nas, run: RunDirectory) -> dict[str, str]:
+    status = json.loads(nas("status", run.root, "-f", "json").stdout)
+    return {step["name"]: step["state"] for step in status["passes"]}
+
+
+def test_blocks_of_baselines_made_while_building_are_not_solving(
+    nas: Nas, run: RunDirectory
+) -> None:
+    run.store("solve/uniform-128", "k")
+    run.store("solve/uniform/layers.0.ffn/w128", "k")
+
+    states = _states(nas, run)
+
+    assert [states[name] for name in ("build", "score", "solve")] == ["under way", "to do", "to do"]
+    (listed,) = json.loads(nas("ls", "runs", "-f", "json").stdout)["runs"]
+    assert listed["about"] == "unfinished, 3 of 13 passes done"
+
+
+def test_pruning_is_under_way_until_it_has_decided(nas: Nas, run: RunDirectory) -> None:
+    run.store("prune/draft/layers.0.ffn/skip", "k")
+    before = _states(nas, run)
+    run.store("prune/survivors", "k")
+    after = _states(nas, run)
+
+    assert (before["prune"], before["build"]) == ("under way", "under way")
+    assert (after["prune"], after["build"]) == ("done", "under way")
+
+
+def test_a_pass_that_lacks_units_is_not_done_for_a_later_one(nas: Nas, run: RunDirectory) -> None:
+    run.store("score/layers.0.ffn", "k")
+    run.store("solve/k", "k")
+
+    states = _states(nas, run)
+
+    assert states["prune"] == "done"
+    assert states["build"] == states["score"] == "under way"
+    assert states["solve"] == "done"
 
 
 def test_status_of_a_run_that_another_process_holds(nas: Nas, run: RunDirectory) -> None:

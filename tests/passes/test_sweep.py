@@ -10,6 +10,7 @@ from nas.compiler import sweep_again
 from nas.errors import ArtifactError, ConfigError, InfeasibleError
 from nas.libraries import Answers, Sweep
 from nas.passes import Artefacts
+from nas.passes.sweep import loosened
 
 
 @pytest.fixture
@@ -90,6 +91,16 @@ def test_a_sweep_without_sense_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         swept(artefacts(), *asked)
+
+
+def test_what_is_loosest_does_not_hang_on_the_name_of_a_scenario(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    scenarios = {"speedup": {"prompt_tokens": 8}}
+    config = artefacts(target={"scenarios": scenarios}).context.config
+    asked = [Sweep.parse(f"scenarios.speedup.{name}=1:2:3") for name in ("ttft_ms", "tokens_per_s")]
+    limits = loosened(config, asked).budgets.scenarios["speedup"]
+    assert (limits.ttft_ms, limits.tokens_per_s) == (2.0, 1.0)
 
 
 def test_a_run_that_is_not_scored_cannot_be_swept(artefacts: Callable[..., Artefacts]) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from nas.config import TeacherConfig
 from nas.errors import CapabilityError, ConfigError
-from nas.teachers import chain_from_model, load_teacher, read_shape
+from nas.teachers import chain_from_model, load_teacher, read_shape, source_stamp
 from tests.models import FAMILIES, save_tiny_teacher, tiny_model
 
 Folder = Callable[[str], Path]
@@ -153,6 +153,41 @@ def test_tokenizer_from_elsewhere(copied: Path, tiny_folder: Folder) -> None:
         load_teacher(_config(copied))
     teacher = load_teacher(_config(copied, tokenizer=str(tiny_folder("llama"))))
     assert len(teacher.tokenizer) == 258
+
+
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "tokenizer.model"),
+)
+
+
+@pytest.mark.parametrize("name", _TOKENIZER_FILES)
+def test_a_change_of_the_tokenizer_is_seen(name: str, copied: Path, tiny_folder: Folder) -> None:
+    configs = [_config(copied), _config(tiny_folder("llama"), tokenizer=str(copied))]
+    before = [source_stamp(config) for config in configs]
+    (copied / name).write_text("{}")
+    assert all(source_stamp(c) != b for c, b in zip(configs, before, strict=True))
+
+
+def test_code_of_a_tokenizer_counts_where_it_is_run(copied: Path, tiny_folder: Folder) -> None:
+    source = tiny_folder("llama")
+    configs = [
+        _config(source, tokenizer=str(copied), trust_remote_code=trusted)
+        for trusted in (False, True)
+    ]
+    before = [source_stamp(config) for config in configs]
+    (copied / "theirs.py").write_text("")
+    after = [source_stamp(config) for config in configs]
+    assert [a == b for a, b in zip(after, before, strict=True)] == [True, False]
+
+
+def test_a_tokenizer_of_the_hub_is_stamped_by_its_files(
+    copied: Path, tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(copied))
+    by_id = _config(tiny_folder("llama"), tokenizer="some/tokenizer")
+    by_path = _config(tiny_folder("llama"), tokenizer=str(copied))
+    assert source_stamp(by_id) == source_stamp(by_path)
 
 
 def test_tokenizer_larger_than_the_embedding(tmp_path: Path) -> None:
