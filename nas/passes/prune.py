@@ -130,9 +130,8 @@ def one_backward_of_drafts(
     context: PassContext, candidates: Sequence[Candidate], drafts: Drafts
 ) -> dict[str, float]:
     """Candidate id -> one-backward score of its draft, mean over the scoring text; a unit."""
-    key = content_key(
-        "one backward", context.config.prune.draws, [drafts.key(c) for c in candidates]
-    )
+    made = [drafts.key(c) for c in candidates]
+    key = content_key("one backward", context.goal_key, context.config.prune.draws, made)
     record = context.run.fetch("prune/one-backward", key)
     if record is not None:
         return {name: float(value) for name, value in record.data.items()}
