@@ -301,8 +301,10 @@ def _draft_network(context: PassContext, drafts: Drafts) -> MixedNetwork:
     """The teacher with drafts in its slots."""
 
     def block_of(slot: Slot, spec: BlockSpec) -> Block | None:
-        built = drafts(Candidate(slot=slot, spec=spec))
-        return built.block if built else None
+        candidate = Candidate(slot=slot, spec=spec)
+        if (built := drafts(candidate)) is None:
+            raise PassError(f"the draft of {candidate.id} is gone; the same command makes it again")
+        return built.block
 
     chain = scoring_copy(context.teacher.chain)
     return MixedNetwork(chain, block_of, context.objective(chain))
