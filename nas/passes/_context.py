@@ -221,21 +221,22 @@ class PassContext:
         self.run.store("data", self.data_key, files, text.split.model_dump(mode="json"))
         return text
 
-    def require_text(self) -> None:
-        """Raise ConfigError for text that is missing, empty or too short.
+    def require_text(self) -> int:
+        """How many training windows there are, or will be; raises ConfigError for text that is
+        missing, empty or too short.
 
         Nothing is sampled from the teacher yet: that takes minutes, and the budgets may turn out to
         be infeasible.
         """
         record = self.run.record("data")
         if record is not None and record.key == self.data_key:
-            return
+            sampled = record.data["sampled_tokens"] // self.config.data.sequence_length
+            return int(record.data["train"]["sequences"] + sampled)
         if any(isinstance(source, TeacherSamplesText) for source in self.config.data.sources):
             from nas.data import check_text
 
-            check_text(self.config.data, self.teacher, self.config.seed)
-        else:
-            self.text  # noqa: B018
+            return check_text(self.config.data, self.teacher, self.config.seed)
+        return len(self.text.train)
 
     @cached_property
     def harness(self) -> Harness:
