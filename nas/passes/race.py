@@ -153,9 +153,9 @@ class _Race:
         if self._network is None:
             self._network = library_network(self._context)
         ids = self._text[start:stop].to(self._network.teacher.device)
-        batch = self._config.batch_sequences
+        batch, folder = self._config.batch_sequences, self._context.run.root
         with self._context.progress.task("score", sum(map(len, wanted.values()))) as advance:
-            yield from replace_one(self._network, wanted, ids, batch, advance)
+            yield from replace_one(self._network, wanted, ids, batch, advance, folder)
 
     def _record(self, key: str, rounds: list[dict[str, int]]) -> None:
         """What was spent of what scoring everything on the whole text would have taken."""
