@@ -154,10 +154,12 @@ def join_run(config: RunConfig, run: RunDirectory, ranks: Ranks) -> None:
 
 
 def solve_again(config: RunConfig, run: RunDirectory, progress: Progress | None = None) -> Solution:
-    """Solve under the budgets of `config`; what comes before must be there and is not touched."""
+    """Solve under the budgets of `config`; what comes before must be there and is not touched.
+
+    The answer is kept for the next call. What the run itself has chosen stays."""
     with run.locked():
         run.closed = _BEFORE_SOLVING
-        return Artefacts(PassContext(config, run, progress)).solution
+        return Artefacts(PassContext(config, run, progress, what_if=True)).solution
 
 
 def solve_and_judge(
@@ -168,7 +170,7 @@ def solve_and_judge(
 
     with run.locked():
         run.closed = _BEFORE_SOLVING
-        found = Artefacts(PassContext(config, run, progress))
+        found = Artefacts(PassContext(config, run, progress, what_if=True))
         uncertainty = judge_solution(
             found.context, found.costs, found.usable, found.scores, found.solution, scrutiny
         )

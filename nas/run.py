@@ -153,22 +153,27 @@ class RunDirectory:
                     yield event
 
     def fetch(self, name: str, key: str) -> UnitRecord | None:
-        """The record of a unit that is done with this key, else None.
+        """The record of a unit that is done with this key, else None. One of a closed pass has to
+        be done, or ArtifactError says from which pass on to run."""
+        record = self.intact(name, key)
+        if record is None:
+            self._refuse_closed(name)
+            return None
+        self._count(self.tally.reused, name)
+        return record
+
+    def intact(self, name: str, key: str) -> UnitRecord | None:
+        """As `fetch`, for what can be done without: nothing is refused or counted.
 
         A file that is missing or altered is named in the events, and the unit counts as not done.
         """
         record = self.record(name)
         if record is None or record.key != key:
-            self._refuse_closed(name)
             return None
         damaged = [file for file, digest in record.files.items() if not self._holds(file, digest)]
         for file in damaged:
             self.event("damaged", unit=name, file=file)
-        if damaged:
-            self._refuse_closed(name)
-            return None
-        self._count(self.tally.reused, name)
-        return record
+        return None if damaged else record
 
     def _holds(self, file: str, digest: str) -> bool:
         path = self.path(file)

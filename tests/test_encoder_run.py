@@ -15,6 +15,9 @@ from nas.compiler import compile_run, make_plan
 from nas.config import ObjectiveConfig, RunConfig, validate_config
 from nas.errors import ConfigError
 from nas.executors import ProcessPool
+from nas.passes import Artefacts, PassContext
+from nas.passes.draft import Drafts
+from nas.passes.prune import one_backward_of_drafts
 from nas.report import load_summary
 from nas.run import RunDirectory
 from tests.encoders import save_tiny_encoder
@@ -131,6 +134,18 @@ def test_similarities_are_asked_for_by_scores_and_distillation(
     outcome = compile_run(again, RunDirectory.open(root), stop="distill")
     assert not {"score", "assemble"} & outcome.done.keys()
     assert _loss(root) > loss
+
+
+def test_drafts_are_judged_anew_by_another_objective(config: RunConfig, tmp_path: Path) -> None:
+    run, found = RunDirectory.create(tmp_path / "run"), []
+    for weight in (0.0, 1.0):
+        objective = ObjectiveConfig(similarity_weight=weight)
+        context = PassContext(config.model_copy(update={"objective": objective}), run)
+        candidates, drafts = Artefacts(context).space[:2], Drafts(context)
+        drafts.make(candidates)
+        found.append(one_backward_of_drafts(context, candidates, drafts))
+    assert run.tally.done["prune"] == 2 + 2  # two drafts, looked at twice
+    assert all(found[1][name] > found[0][name] for name in found[0])
 
 
 def test_a_pool_scores_similarities_to_the_same_bytes(config: RunConfig, tmp_path: Path) -> None:

@@ -30,6 +30,18 @@ def test_a_stored_unit_is_fetched_with_its_data(run: RunDirectory) -> None:
     assert run.tally.reused == {"build": 1}
 
 
+def test_what_can_be_done_without_is_not_refused(run: RunDirectory) -> None:
+    _store(run)
+    run.closed = frozenset({"build"})
+    assert run.intact("build/a", "k") is not None
+    assert run.intact("build/a", "other") is run.intact("build/b", "k") is None
+    run.path("library", "a.json").unlink()
+    assert run.intact("build/a", "k") is None
+    assert run.tally.reused == {}
+    with pytest.raises(ArtifactError, match="run from the pass build"):
+        run.fetch("build/a", "k")
+
+
 def test_another_key_is_not_done(run: RunDirectory) -> None:
     _store(run)
     assert run.fetch("build/a", "other") is None

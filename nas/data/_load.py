@@ -23,7 +23,7 @@ from nas.data._jsonl import JsonlSource
 from nas.data._masking import mask_tokens
 from nas.data._pictures import load_pictures
 from nas.data._python_docs import PythonDocsSource
-from nas.data._sampling import check_prompts, sample_windows, writer
+from nas.data._sampling import sample_windows, sampled_windows, writer
 from nas.data._split import Part, Split, cut
 from nas.data._stream import token_stream
 from nas.errors import ConfigError
@@ -87,16 +87,18 @@ def load_text_data(
     )
 
 
-def check_text(config: DataConfig, teacher: Teacher, seed: int) -> None:
-    """Raise as `load_text_data` does, without sampling from the teacher."""
+def check_text(config: DataConfig, teacher: Teacher, seed: int) -> int:
+    """How many training windows there will be. Raises as `load_text_data` does, without sampling
+    from the teacher."""
     if isinstance(teacher.shape, PictureShape):
-        load_pictures(config, teacher.shape, seed)
-        return
-    _read(config, teacher, seed)
+        return len(load_pictures(config, teacher.shape, seed)[0])
+    _, split = _read(config, teacher, seed)
+    windows = split.train.sequences
     for source in config.sources:
         if isinstance(source, TeacherSamplesText):
             writer(teacher)
-            check_prompts(source, config.sequence_length)
+            windows += sampled_windows(source, config.sequence_length)
+    return windows
 
 
 def _read(config: DataConfig, teacher: Teacher, seed: int) -> tuple[Tensor, Split]:

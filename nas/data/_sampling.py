@@ -22,8 +22,7 @@ def sample_windows(
     give equal text on the same processor.
     """
     length = train.shape[1]
-    check_prompts(config, length)
-    count = -(-config.tokens // length)
+    count = sampled_windows(config, length)
     generator = torch.Generator().manual_seed(seed)
     prompts = _prompts(config, teacher, train, count, generator)
     chain = _fast(writer(teacher))
@@ -45,13 +44,15 @@ def writer(teacher: Teacher) -> DecoderChain:
     return teacher.chain
 
 
-def check_prompts(config: TeacherSamplesText, length: int) -> None:
-    """Raise ConfigError where prompts leave nothing to sample in windows of `length` tokens."""
+def sampled_windows(config: TeacherSamplesText, length: int) -> int:
+    """How many windows of `length` tokens are sampled; raises ConfigError where prompts leave
+    nothing of them to sample."""
     if config.prompt_tokens >= length:
         raise ConfigError(
             f"data.sources: teacher_samples.prompt_tokens {config.prompt_tokens} leaves nothing to "
             f"sample in a window of {length}; lower it or raise data.sequence_length"
         )
+    return -(-config.tokens // length)
 
 
 @torch.inference_mode()

@@ -179,22 +179,25 @@ class _Crew:
         """Workers that have said something, or are overdue."""
         busy = [worker for worker in self.workers if worker.task is not None]
         rest = min((worker.deadline for worker in busy), default=time.monotonic())
-        events = self.selector.select(max(0.0, rest - time.monotonic()))
-        found = [key.data for key, _ in events]
+        found = self._heard(max(0.0, rest - time.monotonic()))
         now = time.monotonic()
         return found + [w for w in busy if w.deadline <= now and w not in found]
 
+    def _heard(self, seconds: float) -> list[_Worker]:
+        """Workers that say something within `seconds`, at least one of them."""
+        return [key.data for key, _ in self.selector.select(seconds)]
+
     def _settle(self, worker: _Worker, waiting: deque[_Task]) -> Iterator[Outcome]:
+        if worker not in self._heard(0.0):  # asked now: this process may have been busy meanwhile
+            limit = self.pool.unit_seconds
+            yield from self._lost(worker, f"its worker gave no answer in {limit:g} s", waiting)
+            return
         try:
-            overdue = worker.task is not None and worker.deadline <= time.monotonic()
-            answer = None if overdue else worker.answer()
+            answer = worker.answer()
         except EOFError:
             yield from self._lost(worker, worker.why(), waiting)
             return
-        if overdue:
-            limit = self.pool.unit_seconds
-            yield from self._lost(worker, f"its worker gave no answer in {limit:g} s", waiting)
-        elif answer is not None and worker.task is not None:
+        if answer is not None and worker.task is not None:
             task, worker.task = worker.task, None
             if answer.get("again"):
                 self._retire(worker)

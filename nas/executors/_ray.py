@@ -180,7 +180,8 @@ class _Crew:
 
     def _settle(self, ref: Any, ended: _Busy, waiting: deque[_Task]) -> Iterator[Outcome]:
         task = ended.task
-        if task is not None and ended.deadline <= time.monotonic():
+        overdue = ended.deadline <= time.monotonic()
+        if overdue and task is not None and not self.ray.wait([ref], timeout=0)[0]:
             self.ray.kill(ended.actor)
             limit = self.cluster.unit_seconds
             yield from self._again(task, f"its worker gave no answer in {limit:g} s", waiting)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas.config import RunConfig, TeacherSamplesText
 from nas.errors import PassError
@@ -41,6 +41,7 @@ class PassContext:
         executor: Executor | None = None,
         continue_on_error: bool = False,
         ranks: Ranks | None = None,
+        what_if: bool = False,
     ) -> None:
         self.config = config
         self.run = run
@@ -48,7 +49,10 @@ class PassContext:
         self.executor = executor or InProcess()
         self.continue_on_error = continue_on_error
         self.ranks = ranks or Alone()
+        self.what_if = what_if
+        """Whether what is chosen is an answer alone, and the run keeps its own choice."""
         self.failed: list[str] = []
+        self._batch_choice: dict[str, Any] | None = None
 
     def work(
         self, jobs: Iterable[Job], resident: Resident | None = None
@@ -104,10 +108,26 @@ class PassContext:
     @property
     def batch(self) -> int:
         """The batch that the target's own budgets are of: the only one, or what solving chose."""
-        target = self.config.target
-        record = self.run.record("solve/batch") if target.batches else None
-        chosen = target.batch if record is None else int(record.data["batch"])
+        target, choice = self.config.target, self.batch_choice
+        chosen = target.batch if choice is None else int(choice["batch"])
         return chosen if chosen in target.every_batch else target.batch
+
+    @property
+    def batch_choice(self) -> dict[str, Any] | None:
+        """`batch`, and `losses` by batch: what solving chose, by default that of the run; None
+        where there is nothing to choose, or nothing was solved."""
+        if not self.config.target.batches:
+            return None
+        if self._batch_choice is None and (record := self.run.record("solve/batch")) is not None:
+            return dict(record.data)
+        return self._batch_choice
+
+    def choose_batch(self, choice: dict[str, Any]) -> None:
+        """Take what solving chose, for good unless this is a what-if."""
+        self._batch_choice, key = choice, content_key("batch", choice)
+        if not self.what_if and self.run.fetch("solve/batch", key) is None:
+            files = {"solutions/batch.json": json_writer(choice)}
+            self.run.store("solve/batch", key, files, choice)
 
     @cached_property
     def shape(self) -> ChainShape:
@@ -201,21 +221,22 @@ class PassContext:
         self.run.store("data", self.data_key, files, text.split.model_dump(mode="json"))
         return text
 
-    def require_text(self) -> None:
-        """Raise ConfigError for text that is missing, empty or too short.
+    def require_text(self) -> int:
+        """How many training windows there are, or will be; raises ConfigError for text that is
+        missing, empty or too short.
 
         Nothing is sampled from the teacher yet: that takes minutes, and the budgets may turn out to
         be infeasible.
         """
         record = self.run.record("data")
         if record is not None and record.key == self.data_key:
-            return
+            sampled = record.data["sampled_tokens"] // self.config.data.sequence_length
+            return int(record.data["train"]["sequences"] + sampled)
         if any(isinstance(source, TeacherSamplesText) for source in self.config.data.sources):
             from nas.data import check_text
 
-            check_text(self.config.data, self.teacher, self.config.seed)
-        else:
-            self.text  # noqa: B018
+            return check_text(self.config.data, self.teacher, self.config.seed)
+        return len(self.text.train)
 
     @cached_property
     def harness(self) -> Harness:

@@ -169,9 +169,8 @@ def _with_width(context: PassContext, table: CostTable, width: int) -> CostTable
     if key in table.entries:
         return table
     scenarios = {n: _with_width(context, other, width) for n, other in table.scenarios.items()}
-    known = sorted(
-        int(name.removeprefix("ffn/w")) for name in table.entries if name.startswith("ffn/w")
-    )
+    named = (name.removeprefix("ffn/w") for name in table.entries if name.startswith("ffn/w"))
+    known = sorted(int(name) for name in named if name.isdecimal())  # not of eight bits: w48-int8
     triples = [(k, p, v) for k, row in table.entries.items() for p, v in row.items()]
     for phase in table.phases:
         points = {0: 0.0} | {w: table.latency(f"ffn/w{w}", phase).median_ms for w in known}

@@ -31,6 +31,7 @@ from nas.objectives import (
     cosine_distance,
 )
 from nas.objectives._attention import Vectors
+from nas.passes._batch import windows_a_step
 from nas.passes._context import PassContext
 from nas.passes.distill_blocks import cosine
 from nas.passes.score import scoring_copy
@@ -260,14 +261,11 @@ def _outside(chain: Chain) -> list[nn.Parameter]:
 
 
 def _batches(train: Tensor, config: DistillConfig, seed: int) -> Iterator[Tensor]:
-    """Windows in a new order each epoch, without end."""
-    per_step = max(1, config.batch_tokens // tokens_a_sample(train))
+    """Windows in a new order each epoch, without end; none where there is no step to take."""
+    if config.steps == 0:
+        return
+    per_step = windows_a_step(config, len(train), tokens_a_sample(train))
     generator = torch.Generator().manual_seed(seed)
-    if len(train) < per_step:
-        raise PassError(
-            f"distill.batch_tokens: {config.batch_tokens} needs {per_step} windows a step, "
-            f"the training text has {len(train)}; give more text or a smaller batch"
-        )
     while True:
         for rows in torch.randperm(len(train), generator=generator).split(per_step):
             if len(rows) == per_step:

@@ -14,7 +14,8 @@ from nas.run import Writer, content_key
 
 
 class Drafts:
-    """The closed forms of a run's candidates, on disk; called with one, its block or None."""
+    """The closed forms of a run's candidates, on disk; called with one, its block, or None where it
+    is not there as it was written: whoever asks makes it anew."""
 
     def __init__(self, context: PassContext) -> None:
         self._context = context
@@ -22,8 +23,8 @@ class Drafts:
         self._shared = (context.data_key, config.tokens, config.held_out_fraction, config.ridge)
 
     def __call__(self, candidate: Candidate) -> Built | None:
-        record = self._context.run.record(_unit(candidate))
-        if record is None or record.key != self.key(candidate):
+        record = self._context.run.intact(_unit(candidate), self.key(candidate))
+        if record is None:
             return None
         shape, spec = self._context.shape, candidate.spec
         path = self._context.run.path(_file(candidate))

@@ -58,7 +58,7 @@ def _stage(
     keys: Mapping[str, str],
 ) -> Qualities:
     config = context.config.evaluate
-    text = config.model_dump(exclude={"tasks", "lm_eval", "limit", "images"})
+    text = config.model_dump(exclude={"tasks", "lm_eval", "pairs", "images", "limit"})
     key = content_key("evaluate", stage, context.data_key, dict(keys), text)
     record = context.run.fetch(f"evaluate/{stage}", key)
     if record is None:

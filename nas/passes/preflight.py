@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from nas.config import RunConfig
+from nas.config import ImageFile, RunConfig
 from nas.errors import ConfigError
 from nas.ir import (
     Architecture,
@@ -16,6 +16,7 @@ from nas.ir import (
     TransformerShape,
     in_float,
 )
+from nas.passes._batch import windows_a_step
 from nas.passes._context import PassContext
 from nas.solvers import create_solver
 
@@ -32,8 +33,9 @@ def preflight(context: PassContext, passes: Collection[str]) -> None:
     """Check what `passes` read and what the configuration names.
 
     Text is read and cut here, and stays for the passes. Finished work is not looked at again.
-    Raises ConfigError for text, tasks or a solver that cannot be used, and CapabilityError where an
-    optional package or provider is missing or builds no engine for a GPU that is asked for.
+    Raises ConfigError for text, a batch, tasks or a solver that cannot be used, and CapabilityError
+    where an optional package or provider is missing or builds no engine for a GPU that is asked
+    for.
     """
     create_solver(context.config.solve.solver)
     _require_kind(context)
@@ -47,7 +49,17 @@ def preflight(context: PassContext, passes: Collection[str]) -> None:
         _require_engines(context)
         _require_vocabulary(context)
     if not _READ_TEXT.isdisjoint(passes):
-        context.require_text()
+        windows = context.require_text()
+        if "distill" in passes:
+            _require_batch(context, windows)
+
+
+def _require_batch(context: PassContext, windows: int) -> None:
+    """Raise ConfigError where the training text is less than a step of distillation."""
+    config, data = context.config.distill, context.config.data
+    pictures = any(isinstance(source, ImageFile) for source in data.sources)
+    if config.steps:
+        windows_a_step(config, windows, 1 if pictures else data.sequence_length)
 
 
 def _require_engines(context: PassContext) -> None:

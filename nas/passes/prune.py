@@ -130,9 +130,8 @@ def one_backward_of_drafts(
     context: PassContext, candidates: Sequence[Candidate], drafts: Drafts
 ) -> dict[str, float]:
     """Candidate id -> one-backward score of its draft, mean over the scoring text; a unit."""
-    key = content_key(
-        "one backward", context.config.prune.draws, [drafts.key(c) for c in candidates]
-    )
+    made = [drafts.key(c) for c in candidates]
+    key = content_key("one backward", context.goal_key, context.config.prune.draws, made)
     record = context.run.fetch("prune/one-backward", key)
     if record is not None:
         return {name: float(value) for name, value in record.data.items()}
@@ -302,8 +301,10 @@ def _draft_network(context: PassContext, drafts: Drafts) -> MixedNetwork:
     """The teacher with drafts in its slots."""
 
     def block_of(slot: Slot, spec: BlockSpec) -> Block | None:
-        built = drafts(Candidate(slot=slot, spec=spec))
-        return built.block if built else None
+        candidate = Candidate(slot=slot, spec=spec)
+        if (built := drafts(candidate)) is None:
+            raise PassError(f"the draft of {candidate.id} is gone; the same command makes it again")
+        return built.block
 
     chain = scoring_copy(context.teacher.chain)
     return MixedNetwork(chain, block_of, context.objective(chain))

@@ -47,7 +47,7 @@ def race(
     """
     run, by_slot = context.run, grouped(candidates)
     whole = {slot: slot_key(context, group, block_keys) for slot, group in by_slot.items()}
-    if all(_has(context, slot, key) for slot, key in whole.items()):
+    if all(run.intact(f"score/{slot.id}", key) for slot, key in whole.items()):
         context.progress.say("all candidates are scored on the whole text already")
     else:
         keys = {slot: content_key("race", key) for slot, key in whole.items()}
@@ -60,11 +60,6 @@ def race(
     for slot in by_slot:
         scores |= read_scores(run.path("scores", f"{slot.id}.parquet"), slot)
     return scores
-
-
-def _has(context: PassContext, slot: Slot, key: str) -> bool:
-    record = context.run.record(f"score/{slot.id}")
-    return record is not None and record.key == key
 
 
 class _Race:
@@ -158,9 +153,9 @@ class _Race:
         if self._network is None:
             self._network = library_network(self._context)
         ids = self._text[start:stop].to(self._network.teacher.device)
-        batch = self._config.batch_sequences
+        batch, folder = self._config.batch_sequences, self._context.run.root
         with self._context.progress.task("score", sum(map(len, wanted.values()))) as advance:
-            yield from replace_one(self._network, wanted, ids, batch, advance)
+            yield from replace_one(self._network, wanted, ids, batch, advance, folder)
 
     def _record(self, key: str, rounds: list[dict[str, int]]) -> None:
         """What was spent of what scoring everything on the whole text would have taken."""

@@ -163,10 +163,10 @@ def _target(context: PassContext, scenario: str | None) -> TargetConfig:
 
 
 def _batch_losses(context: PassContext) -> dict[int, float | None]:
-    if len(context.config.target.every_batch) == 1:
+    choice = context.batch_choice
+    if choice is None or len(context.config.target.every_batch) == 1:
         return {}
-    losses: dict[str, float | None] = context.run.require("solve/batch").data["losses"]
-    return {int(batch): loss for batch, loss in losses.items()}
+    return {int(batch): loss for batch, loss in choice["losses"].items()}
 
 
 def _budget(context: PassContext, budget: Budget, solution: Solution) -> BudgetSummary:

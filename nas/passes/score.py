@@ -242,9 +242,11 @@ def replace_one(
     ids: Tensor,
     batch: int,
     advance: Callable[[int], None] = lambda candidates: None,
+    folder: Path | None = None,
 ) -> Iterator[tuple[Slot, dict[str, np.ndarray]]]:
-    """KL of each sequence of `ids` with each candidate swapped in, slot by slot, by label."""
-    scorer = SlotScorer(network, ids, batch)
+    """KL of each sequence of `ids` with each candidate swapped in, slot by slot, by label.
+    `folder`: as of `SlotScorer`."""
+    scorer = SlotScorer(network, ids, batch, folder=folder)
     for k, slot, state in scorer.states(wanted):
         specs, columns = [c.spec for c in wanted[slot]], {}
         for spec, values in zip(specs, scorer.kl(k, state, specs), strict=True):

@@ -51,11 +51,7 @@ def solve(
         _refuse(context, problems[batches[0]], table, batches[0])
     best = min(found, key=lambda batch: (found[batch].objective, batch))
     tried = {str(b): found[b].objective if b in found else None for b in batches}
-    data = {"batch": best, "losses": tried}
-    files = {"solutions/batch.json": json_writer(data)}
-    key = content_key("batch", data)
-    if context.run.fetch("solve/batch", key) is None:
-        context.run.store("solve/batch", key, files, data)
+    context.choose_batch({"batch": best, "losses": tried})
     losses = ", ".join(f"{b}: {'-' if v is None else f'{v:.4g}'}" for b, v in tried.items())
     context.progress.say(f"batch {best} is chosen (summed loss by batch: {losses})")
     return found[best]

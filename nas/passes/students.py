@@ -20,8 +20,10 @@ def distill_students(
 ) -> dict[str, str]:
     """Make sure that every student is distilled; returns the unit keys."""
     config = context.config
+    # How often the state is written changes no weight.
+    learnt = config.distill.model_dump(mode="json", exclude={"checkpoint_every"})
     keys = {
-        name: content_key("distill", assembled_keys[name], config.distill, config.seed)
+        name: content_key("distill", assembled_keys[name], learnt, config.seed)
         for name in architectures
     }
     missing = [n for n in architectures if not context.run.fetch(f"distill/{n}", keys[n])]

@@ -58,8 +58,8 @@ class Swaps:
     def _run(self, missing: Sequence[Candidate]) -> None:
         began = time.perf_counter()
         if self._scorer is None:
-            batch = self._context.config.score.batch_sequences
-            self._scorer = SlotScorer(self._make(), self._context.text.score, batch)
+            ids, batch = self._context.text.score, self._context.config.score.batch_sequences
+            self._scorer = SlotScorer(self._make(), ids, batch, folder=self._context.run.root)
         by_slot = grouped(missing)
         with self._context.progress.task("swap", len(missing)) as advance:
             for k, slot, state in self._scorer.states(by_slot):

@@ -159,6 +159,17 @@ def test_what_a_worker_could_not_do_is_tried_once_more(
         assert found["bad"].error == message
 
 
+def test_an_answer_that_waited_for_a_busy_parent_is_not_overdue(scratch: Path) -> None:
+    def jobs() -> Iterator[Job]:
+        yield _job("a")
+        _wait_for(lambda: list(scratch.glob("*.result.safetensors")))
+        time.sleep(1)  # until the worker has said so
+
+    pool = ProcessPool(1, unit_seconds=0.1)
+    (outcome,) = pool.run(jobs(), scratch)
+    assert outcome.error is None
+
+
 def test_workers_get_their_share_of_threads(scratch: Path) -> None:
     (outcome,) = ProcessPool(1, threads=3).run([_job("a", "threads")], scratch)
     assert outcome.facts == {"threads": 3}
@@ -306,6 +317,14 @@ def test_a_worker_of_ray_that_is_lost_while_it_starts_is_replaced_once(
         with pytest.raises(PassError, match=r"no worker could be started .*the actor died"):
             list(outcomes)
     assert ray.started == 2
+
+
+def test_an_answer_of_ray_that_waited_for_a_busy_parent_is_not_overdue(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, ray = RayCluster(1, threads=1, unit_seconds=1e-9), _DeadOnArrival(0)
+    monkeypatch.setattr(cluster, "connect", lambda: ray)
+    assert [o.error for o in cluster.run([_job("a"), _job("b")], scratch)] == [None, None]
 
 
 def test_ray_that_is_missing_is_named(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from nas.compiler import sweep_again
+from nas.compiler import compile_run, solve_again, solve_and_judge, sweep_again
 from nas.config import TargetConfig, validate_config
 from nas.errors import ConfigError, InfeasibleError
 from nas.libraries import Sweep
@@ -16,7 +16,9 @@ from nas.passes import Artefacts
 from nas.passes.measure import teacher_costs
 from nas.passes.report import report, summarise
 from nas.passes.solve import make_budgets, make_problem
-from nas.report import Summary, render_html
+from nas.report import Summary, load_summary, render_html
+from nas.run import RunDirectory
+from nas.uncertainty import Scrutiny
 from tests.passes.test_scenarios import student_ms, teacher_ms
 
 BATCHES = {"batches": [4, 16]}
@@ -178,6 +180,28 @@ def test_the_report_is_of_the_chosen_batch(artefacts: Callable[..., Artefacts]) 
         assert fast is not None
         assert slow.predicted_ms != fast.predicted_ms
     assert "batch 16 (chosen from 1, 4, 16)" in render_html(chosen)
+
+
+def test_a_what_if_leaves_the_batch_of_the_run(artefacts: Callable[..., Artefacts]) -> None:
+    plain = artefacts(target=BATCHES)
+    rate = 0.99 * tokens_per_s(plain, 16, teacher_ms)
+    own = artefacts(target=BATCHES, budgets={"tokens_per_s": rate, "params_m": 0.03}).context
+    compile_run(own.config, own.run)
+    chosen = own.run.path("solutions", "batch.json").read_bytes()
+    losses = load_summary(own.run.path("report", "summary.json")).target.batch_losses
+    assert own.batch == 16
+
+    other = artefacts(target=BATCHES, budgets={"params_m": 0.03}).context
+    answer = solve_again(other.config, other.run)
+    judged = solve_and_judge(other.config, other.run, Scrutiny(resamples=5))
+    assert judged.objective == answer.objective
+    assert {s: sure.choice for s, sure in judged.uncertainty.slots.items()} == answer.choice
+
+    for start in (None, "export", "evaluate", "report"):
+        outcome = compile_run(own.config, RunDirectory.open(own.run.root), start=start)
+        assert outcome.nothing_to_do
+    assert own.run.path("solutions", "batch.json").read_bytes() == chosen
+    assert load_summary(own.run.path("report", "summary.json")).target.batch_losses == losses
 
 
 def test_one_batch_is_no_choice(artefacts: Callable[..., Artefacts]) -> None:

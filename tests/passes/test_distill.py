@@ -41,6 +41,21 @@ def test_distillation_lowers_the_divergence(artefacts: Callable[..., Artefacts])
     assert sum(curve["kl"][-5:]) < 0.9 * sum(curve["kl"][:5])
 
 
+def test_how_often_it_is_written_is_no_other_distillation(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    _distill(artefacts())
+    again = artefacts(distill={"checkpoint_every": 3})
+    _distill(again)
+    assert "distill" not in again.context.run.tally.done
+
+
+def test_without_steps_no_batch_is_asked_for(artefacts: Callable[..., Artefacts]) -> None:
+    view = artefacts(distill={"steps": 0, "batch_tokens": 10**6})
+    _distill(view)
+    assert view.context.run.require("distill/student").data["kl"] == []
+
+
 def test_an_interrupted_distillation_ends_with_the_same_weights(
     artefacts: Callable[..., Artefacts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,3 +50,11 @@ def test_a_finished_task_needs_no_package(artefacts: Make, monkeypatch: pytest.M
         with pytest.raises(CapabilityError):
             _ = _run(artefacts, "boolq").tasks
     assert _run(artefacts, "piqa").tasks == rows
+
+
+def test_what_files_are_judged_by_changes_no_held_out_quality(artefacts: Make) -> None:
+    found = artefacts(evaluate={"generations": 0}).quality
+    other = {"pairs": ["a.jsonl"], "images": ["b.npz"], "tasks": ["c.jsonl"], "limit": 3}
+    again = artefacts(evaluate={"generations": 0, **other})
+    assert again.quality == found
+    assert "evaluate" not in again.context.run.tally.done

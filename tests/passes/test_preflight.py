@@ -75,6 +75,31 @@ def test_text_that_is_too_little_is_refused_before_anything_is_measured(
     assert not run.path("units").exists()
 
 
+@pytest.mark.parametrize("sampled", [0, 240])
+def test_a_batch_of_more_windows_than_there_are_is_refused_before_anything_is_measured(
+    small_config: Config, tmp_path: Path, sampled: int
+) -> None:
+    """2400 tokens in windows of 24, and those that the teacher will write."""
+    sources: list[dict[str, Any]] = [{"kind": "python_docs"}]
+    if sampled:
+        sources.append({"kind": "teacher_samples", "tokens": sampled, "prompt_tokens": 4})
+    windows, data = (2400 + sampled) // 24, {"sources": sources}
+    large = {"batch_tokens": 24 * (windows + 1)}
+    error, run = _refused(small_config(data=data, distill=large), tmp_path / "run")
+    assert isinstance(error, ConfigError)
+    assert f"needs {windows + 1} windows a step, the training text has {windows}" in str(error)
+    assert run.record("measure/costs") is None
+    # What there is will do, as it does where nothing is distilled.
+    for distill in ({"batch_tokens": 24 * windows}, {**large, "steps": 0}):
+        context = PassContext(small_config(data=data, distill=distill), run)
+        preflight(context, ["distill"])
+        if distill.get("steps") != 0:
+            assert len(context.text.train) == windows
+    context.text  # noqa: B018 - finished text is not read again
+    with pytest.raises(ConfigError, match="windows a step"):
+        preflight(PassContext(small_config(data=data, distill=large), run), ["distill"])
+
+
 def test_prompts_that_leave_nothing_to_sample_are_refused_before_anything_is_measured(
     small_config: Config, tmp_path: Path
 ) -> None:

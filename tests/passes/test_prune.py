@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nas.compiler import compile_run
 from nas.errors import ArtifactError
 from nas.passes import Artefacts
 from nas.passes.build import load_block
 from nas.passes.draft import Drafts
+from nas.run import RunDirectory
 
 PRUNE = {"keep": 0.5, "trials": 0.3, "calibrate": 6}
 BUILD = {"tokens": 960, "epochs": 2, "learning_rate": 3e-3}
@@ -80,6 +84,31 @@ def test_a_draft_is_the_closed_form_of_the_build(artefacts: Callable[..., Artefa
         assert found.block is not None
         for mine, theirs in zip(found.block.parameters(), stored.parameters(), strict=True):
             np.testing.assert_array_equal(mine.detach(), theirs.detach())
+
+
+@pytest.mark.parametrize("harm", ["lost", "altered"])
+@pytest.mark.parametrize("start", [None, "build"])
+def test_blocks_of_drafts_that_the_disk_harmed_are_made_to_the_same_bytes(
+    harm: str, start: str | None, artefacts: Callable[..., Artefacts], tmp_path: Path
+) -> None:
+    view = artefacts(prune=PRUNE, build={**BUILD, "epochs": 1})
+    config, root = view.context.config, tmp_path / "run"
+    compile_run(config, view.context.run, stop="prune")
+    copy = Path(shutil.copytree(root, tmp_path / "harmed"))
+    compile_run(config, RunDirectory.open(root), stop="build")
+    for path in sorted(copy.joinpath("drafts").rglob("*.safetensors")):
+        whole = path.read_bytes()
+        path.unlink()
+        if harm == "altered":
+            path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 64]))
+
+    compile_run(config, RunDirectory.open(copy), start=start, stop="build")
+
+    weights = sorted(p.relative_to(root) for p in root.glob("library/*/*/block.safetensors"))
+    assert weights
+    for name in weights:
+        assert (copy / name).read_bytes() == (root / name).read_bytes(), name
+    assert any(e["event"] == "damaged" for e in RunDirectory.open(copy).events())
 
 
 def test_a_draft_that_was_run_has_its_replace_one_loss(

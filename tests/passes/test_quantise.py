@@ -143,6 +143,16 @@ def test_what_rounding_costs_is_scored(artefacts: Callable[..., Artefacts], spac
             assert scores.mean() < view.scores[f"{slot.id}/skip"].mean()
 
 
+def test_uniform_widths_lie_between_those_measured_in_float(
+    artefacts: Callable[..., Artefacts], space: str
+) -> None:
+    view = artefacts(space=space, target={"hardware": "apple-m2"})
+    measured = view.costs.entries
+    assert {"ffn/w48", "ffn/w48-int8"} <= measured.keys()
+    assert "ffn/w32" not in measured  # so that its latency is interpolated
+    assert set(view.baselines["uniform_ffn"].choices.values()) == {GatedFeedForward(width=32)}
+
+
 def test_a_run_chooses_eight_bits_and_exports_them_behind_gates(
     artefacts: Callable[..., Artefacts], space: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

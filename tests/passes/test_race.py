@@ -45,6 +45,19 @@ def test_a_second_race_measures_nothing(artefacts: Callable[..., Artefacts]) -> 
         np.testing.assert_array_equal(values, first[name])
 
 
+def test_whole_scores_that_the_disk_lost_are_raced_for(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    whole = artefacts(data=TEXT)
+    lost = whole.context.run.path("scores", f"{whole.space[0].slot.id}.parquet")
+    assert all(len(values) == 12 for values in whole.scores.values())
+    assert artefacts(data=TEXT, score=RACE).solution.choice == whole.solution.choice
+    lost.unlink()
+    again = artefacts(data=TEXT, score=RACE)
+    assert again.solution.choice == whole.solution.choice
+    assert again.context.run.tally.done["race"] == 1
+
+
 def test_an_interrupted_race_goes_on_from_its_heats(
     artefacts: Callable[..., Artefacts], monkeypatch: pytest.MonkeyPatch
 ) -> None:

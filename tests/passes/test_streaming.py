@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from nas.passes import Artefacts
 from nas.passes.draft import Drafts
 from nas.passes.prune import one_backward_of_drafts
 from nas.passes.refine import Moves
+from nas.passes.score import library_network
 from nas.passes.solve import make_problem
+from nas.passes.swaps import Swaps
 from nas.run import RunDirectory
 from nas.streaming import StreamedChain, mapped_like
 from nas.teachers import load_teacher
@@ -148,7 +151,7 @@ def test_a_run_has_the_same_bytes(
     assert all(elsewhere[name] == whole[name] for name in scores)
 
 
-@pytest.mark.parametrize("part", ["prune", "refine"])
+@pytest.mark.parametrize("part", ["prune", "refine", "swaps", "race"])
 def test_states_of_all_slots_lie_in_the_run(
     part: str,
     artefacts: Callable[..., Artefacts],
@@ -167,6 +170,17 @@ def test_states_of_all_slots_lie_in_the_run(
         drafts.make(view.space)
         monkeypatch.setattr("nas.sensitivity._slotwise.mapped_like", noted)
         one_backward_of_drafts(view.context, view.space, drafts)
+    elif part == "swaps":
+        view = artefacts(**sections)
+        network = partial(library_network, view.context)
+        swaps = Swaps(view.context, "block", view.space, view.block_keys, network)
+        monkeypatch.setattr("nas.passes.score.mapped_like", noted)
+        swaps([view.space[0].id])
+    elif part == "race":
+        view = artefacts(**sections, score={"until_certain": True})
+        view.block_keys  # noqa: B018
+        monkeypatch.setattr("nas.passes.score.mapped_like", noted)
+        view.scores  # noqa: B018
     else:
         view = artefacts(**sections, refine={"rounds": 1, "radius": 2, "draws": 1})
         problem = make_problem(view.context, view.costs, view.candidates, view.scores)
