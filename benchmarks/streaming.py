@@ -142,10 +142,11 @@ def _child(root: Path, settings: dict[str, Any], limit_mib: int) -> None:
     over.set()
     sampler.join()
     made = [*root.glob("library/*/*/*.safetensors"), *root.glob("scores/*.parquet")]
+    passes = [event for event in run.events() if event["event"] == "pass"]
     result = {
         "anonymous_mib": peak[0],
         "data_mib": peak[1],
-        "resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "resident_mib": max(event["peak_memory_mib"] for event in passes),
         "build_s": outcome.seconds["build"],
         "score_s": outcome.seconds["score"],
         "digests": {str(p.relative_to(root)): file_digest(p) for p in sorted(made)},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from nas._peak import forget_peak, peak_mib
 from nas.config import RunConfig
 from nas.errors import ConfigError
 from nas.executors import Executor
@@ -214,14 +214,21 @@ def calibrate_target(
 
 
 def _timed(run: RunDirectory, step: Pass, artefacts: Artefacts) -> float:
-    started, before = time.perf_counter(), sum(run.tally.done.values())
+    made, reused = _units(run)
+    forget_peak()
+    started = time.perf_counter()
     step.run(artefacts)
     seconds = time.perf_counter() - started
-    made = sum(run.tally.done.values()) - before
+    made, reused = (now - before for now, before in zip(_units(run), (made, reused), strict=True))
     if made:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        run.event("pass", name=step.name, seconds=seconds, units=made, peak_memory_mib=peak)
+        cost = {"seconds": seconds, "units": made, "reused": reused, "peak_memory_mib": peak_mib()}
+        run.event("pass", name=step.name, **cost)
     return seconds
+
+
+def _units(run: RunDirectory) -> tuple[int, int]:
+    """How many were made and reused so far."""
+    return sum(run.tally.done.values()), sum(run.tally.reused.values())
 
 
 def _index(names: list[str], wanted: str | None, default: int) -> int:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from nas.compiler import PASSES, compile_run, make_plan, solve_again
+from nas.compiler import PASSES, Pass, _timed, compile_run, make_plan, solve_again
 from nas.config import RunConfig, validate_config
 from nas.errors import ArtifactError, ConfigError
+from nas.passes import Artefacts, PassContext
+from nas.passes.report import _passes
 from nas.readers import read_status
 from nas.report import load_summary
 from nas.run import RunDirectory
@@ -142,6 +144,30 @@ def test_events_tell_what_each_pass_took(finished: Path) -> None:
     names = [e["name"] for e in map(json.loads, lines) if e["event"] == "pass"]
     idle = {"prune", "refine"}  # everything is kept here, and there are no rounds
     assert names == [p.name for p in PASSES if p.name not in idle]
+
+
+def test_what_is_told_of_a_pass_is_its_own(tmp_path: Path) -> None:
+    """Units made and read back in it, and the memory that it took."""
+    run = RunDirectory.create(tmp_path / "run")
+
+    def large(_: Artefacts) -> None:
+        run.store("build/a", "k", data=len(b"x" * 2**28))
+
+    def small(_: Artefacts) -> None:
+        assert run.fetch("build/a", "k")
+        assert run.fetch("build/a", "k")
+        run.store("score/a", "k")
+
+    artefacts = Artefacts(PassContext(RunConfig.model_construct(), run))
+    for name, work in (("build", large), ("score", small), ("solve", lambda _: None)):
+        _timed(run, Pass(name, "", work), artefacts)
+    first, second = _passes(artefacts.context)
+    assert [(row.units_done, row.units_reused) for row in (first, second)] == [(1, 0), (1, 2)]
+    assert first.peak_memory_mib is not None
+    assert second.peak_memory_mib is not None
+    assert first.peak_memory_mib > 256
+    if Path("/proc/self/clear_refs").exists():
+        assert second.peak_memory_mib < first.peak_memory_mib - 200
 
 
 def test_the_plan_counts_what_the_run_made(finished: Path, config: RunConfig) -> None:

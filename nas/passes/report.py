@@ -419,6 +419,7 @@ def _passes(context: PassContext) -> Iterable[PassSummary]:
                     name=event.get("name"),
                     seconds=event.get("seconds"),
                     units_done=event.get("units"),
+                    units_reused=event.get("reused", 0),
                     peak_memory_mib=event.get("peak_memory_mib"),
                 )
                 latest[read.name] = read
