@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -32,7 +33,7 @@ def _between(name: str) -> str:
     return found[1]
 
 
-def _work(name: str) -> Work:
+def _work(name: str, **sections: Any) -> Work:
     shapes = _rows(_PAGE[_PAGE.index("| teacher | layers") : _PAGE.index("GPU hours (H100)")])
     layers, hidden, query, kv, width, vocabulary = map(int, shapes[name])
     shape = DecoderShape(
@@ -54,7 +55,13 @@ def _work(name: str) -> Work:
     )
     recipe = yaml.safe_load(_between("recipe").replace("```yaml", "").replace("```", ""))
     teacher = {"source": name, "dtype": "bfloat16"}
-    settings = {"name": "price", "teacher": teacher, "budgets": {"speedup": 2}, **recipe}
+    settings = {
+        "name": "price",
+        "teacher": teacher,
+        "budgets": {"speedup": 2},
+        **recipe,
+        **sections,
+    }
     config = validate_config(settings, "docs/scale.md")
     candidates = load_space(config.space).candidates(shape, _GPU.width_multiple)
     return Work(config, shape, candidates, streams=True)
@@ -98,6 +105,24 @@ def test_the_walk_is_two_operations_a_weight_and_the_keys_in_sight() -> None:
     keys = layers * 4 * 1024 * hidden
     assert work.body == 2 * weights + keys
     assert work.walk.low == pytest.approx(1048576 * (2 * weights + keys) / 1e9)
+
+
+def test_focused_scores_hold_what_both_methods_do_and_move_nothing() -> None:
+    held, moved = dict[str, float](), dict[str, float]()
+    methods = {
+        "replace_one": {"method": "replace_one"},
+        "one_backward": {"method": "one_backward", "draws": 3},
+        "focused": {"method": "focused", "draws": 3},
+        "race": {"until_certain": True},
+    }
+    for name, score in methods.items():
+        work = _work("8B", build={"tokens": 2048}, score=score)
+        held[name], moved[name] = work.scratch_mib, work.score_transfer_mib
+    state = 4 * work.config.data.score_sequences * work.length * 4096 / 2**20
+    assert held["one_backward"] == (64 + 3) * state
+    assert held["replace_one"] == held["race"] == len(work.candidates) / 64 * state
+    assert held["focused"] == max(held["one_backward"], held["replace_one"])
+    assert moved == {"replace_one": 64 * state, "one_backward": 0, "focused": 0, "race": 0}
 
 
 def test_what_stands_in_the_text_follows() -> None:

@@ -108,9 +108,12 @@ class Work:
         if not self.streams:
             return 0.0
         states = 4 * self._score_tokens * self.shape.hidden_size / MIB
-        draws = self.config.score.draws if self.config.score.method == "one_backward" else 0
-        kept = len(self.blocks) if draws else len(self.candidates) / len(self.blocks)
-        return max(3 * self.activations_mib, (kept + draws) * states)
+        score, kept = self.config.score, 0.0
+        if score.method != "replace_one":  # of all slots, and a gradient a draw
+            kept = len(self.blocks) + score.draws
+        if score.method != "one_backward":  # of a slot's candidates, side by side
+            kept = max(kept, len(self.candidates) / len(self.blocks))
+        return max(3 * self.activations_mib, kept * states)
 
     @property
     def build_transfer_mib(self) -> float:
@@ -119,9 +122,16 @@ class Work:
         return each + 4 * sum(self.blocks) / MIB + self.built_mib
 
     @property
+    def scored_by_workers(self) -> bool:
+        """Whether scoring is jobs of slots. What races, or looks where the choice is, waits for
+        scores before it asks for others, and is the work of the run's own process."""
+        score = self.config.score
+        return score.method == "replace_one" and not score.until_certain
+
+    @property
     def score_transfer_mib(self) -> float:
         """To workers: the state before each slot. Each reads teacher and library for itself."""
-        if self.config.score.method == "one_backward":
+        if not self.scored_by_workers:
             return 0.0
         return 4 * self._score_tokens * self.shape.hidden_size * len(self.blocks) / MIB
 

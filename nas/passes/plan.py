@@ -188,11 +188,11 @@ def _rows(work: Work, rates: Rates, requests: int) -> Iterator[PlanRow]:
 
 def _size(device: str, workers: int, work: Work, rates: Rates, rest_s: float) -> PlanSize:
     """The owner of the run walks the teacher while workers do the jobs of slots that it has passed;
-    scores by one backward pass are its own work."""
+    scores that are no such jobs are its own work."""
     walk, jobs = rates.seconds(work.walk), rates.seconds(work.build_jobs)
     build_s = walk + jobs if workers == 1 else max(walk, jobs / workers)
     score_s = rates.seconds(work.score_walk + work.score_jobs)
-    if workers > 1 and work.config.score.method == "replace_one":
+    if workers > 1 and work.scored_by_workers:
         score_s = rates.seconds(work.score_walk) + rates.seconds(work.score_jobs) / workers
     hours = (workers * (build_s + score_s) + rest_s) / 3600
     return PlanSize(

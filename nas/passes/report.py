@@ -396,9 +396,11 @@ def _distillation(context: PassContext, name: str) -> DistillationSummary | None
     config, curve = context.config.distill, record.data
     length = 1 if context.shape.reads_pictures else context.config.data.sequence_length
     step_tokens = max(1, config.batch_tokens // length) * length
+    terms = (curve["kl"], curve["cosine"], _relations(curve))
+    weights = (config.kl_weight, config.cosine_weight, config.relation_weight)
     losses = [
-        config.kl_weight * kl + config.cosine_weight * cos
-        for kl, cos in zip(curve["kl"], curve["cosine"], strict=True)
+        sum(weight * term for weight, term in zip(weights, step, strict=True))
+        for step in zip(*terms, strict=True)
     ]
     return DistillationSummary(
         steps=len(losses),
@@ -407,6 +409,12 @@ def _distillation(context: PassContext, name: str) -> DistillationSummary | None
         curve_steps=tuple(range(1, len(losses) + 1)),
         curve_losses=tuple(losses),
     )
+
+
+def _relations(curve: Mapping[str, Any]) -> list[float]:
+    """Distance of relations in each step; records of earlier versions have none."""
+    found = curve.get("relation") or [0.0] * len(curve["kl"])
+    return [float(value) for value in found]
 
 
 def _passes(context: PassContext) -> Iterable[PassSummary]:

@@ -13,6 +13,7 @@ from nas.ir import Architecture, LinearMap
 from nas.passes import Artefacts, PassContext
 from nas.passes import distill as distill_pass
 from nas.passes.assemble import assemble_students
+from nas.passes.report import _distillation
 from nas.passes.students import distill_students
 from nas.run import RunDirectory
 
@@ -39,6 +40,21 @@ def test_distillation_lowers_the_divergence(artefacts: Callable[..., Artefacts])
     curve = view.context.run.require("distill/student").data
     assert len(curve["kl"]) == 30
     assert sum(curve["kl"][-5:]) < 0.9 * sum(curve["kl"][:5])
+
+
+def test_the_reported_loss_has_all_terms(artefacts: Callable[..., Artefacts]) -> None:
+    weights = {"kl_weight": 1.0, "cosine_weight": 10.0, "relation_weight": 100.0}
+    context = artefacts(distill=weights).context
+    old = {"kl": [1.0, 2.0], "cosine": [0.5, 0.25], "seconds": 3.0}
+    for curve, losses in (
+        ({**old, "relation": [0.5, 0.125]}, (56.0, 17.0)),
+        ({**old, "relation": []}, (6.0, 4.5)),
+        (old, (6.0, 4.5)),
+    ):
+        context.run.store("distill/student", "k", data=curve)
+        told = _distillation(context, "student")
+        assert told is not None
+        assert told.curve_losses == losses
 
 
 def test_how_often_it_is_written_is_no_other_distillation(
