@@ -132,7 +132,7 @@ def test_small_swaps_cost_what_the_expansion_says(classes: int) -> None:
     swaps = {k: [LinearMap()] for k in range(8)}
     found = expand(network, Architecture(), swaps, batch, draws=400, seed=0)
     realise = Realiser(network, batch)
-    assert float(realise(Architecture()).abs().max()) < 1e-7
+    assert float(realise(Architecture()).abs().max()) < 1e-6  # a few roundings of a float32 near 1
     for i, name in enumerate(found.names):
         swapped = Architecture(choices={name.split("/")[0]: LinearMap()})
         assert found.single()[:, i].mean() == pytest.approx(float(realise(swapped).mean()), rel=0.3)
