@@ -1,6 +1,6 @@
 """`nas search` on all 15,625 cells of NAS-Bench-201, judged by their published accuracies.
 
-    python benchmarks/search.py --data DIR                        evolution, 1,000 cells a limit
+    python benchmarks/search.py --data DIR                        evolution, 400 cells a limit
     python benchmarks/search.py --data DIR --strategy exhaustive  every cell within each limit
 
 Regret is the accuracy of the best cell within the limit less that of the cell that was found. The
@@ -25,7 +25,9 @@ from nas.search import SearchAnswer, SearchRequest, search
 from search_spaces import load_student_space
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-LIMITS_M = (0.3, 0.6, 1.0)
+LIMITS_M, TRIALS = (0.3, 0.6, 1.0), 400
+CHOSEN = ("params", "jacov", "synflow", "expressivity", "progressivity")
+"""What `make bench-proxies` chose by CIFAR-10 accuracies of other cells."""
 SETS = ("cifar10", "cifar100")
 
 
@@ -41,10 +43,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the public data")
     parser.add_argument("--output", type=Path, default=Path("runs/search-benchmark"))
-    parser.add_argument("--proxy", action="append", help="default: params, nwot, jacov")
-    parser.add_argument("--combine", default="ranks")
+    parser.add_argument("--proxy", action="append", help=f"default: {', '.join(CHOSEN)}")
+    parser.add_argument("--combine", default="log_ranks")
     parser.add_argument("--strategy", default="evolution")
-    parser.add_argument("--trials", type=int)
+    parser.add_argument("--trials", type=int, help="default: 400, or every cell")
     parser.add_argument("--inits", type=int, default=1)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
@@ -56,12 +58,12 @@ def main() -> None:
         answer = search(
             SearchRequest(
                 "nasbench201",
-                proxies=tuple(arguments.proxy or ("params", "nwot", "jacov")),
+                proxies=tuple(arguments.proxy or CHOSEN),
                 combine=arguments.combine,
                 data=existing(arguments.data / "cifar10" / "train.npz"),
                 limits=(f"params_m={limit}",),
                 strategy=arguments.strategy,
-                trials=arguments.trials,
+                trials=arguments.trials or (None if arguments.strategy == "exhaustive" else TRIALS),
                 journal=arguments.output / f"nasbench201-{arguments.inits}-{arguments.seed}.jsonl",
                 inits=arguments.inits,
                 batch=arguments.batch,
