@@ -8,7 +8,8 @@ by both methods on a part of its scoring text, and asks, on text that neither ha
 1. how one-backward scores follow replace-one scores, by range of KL, and what each costs;
 2. how the exact sum, the one-backward sum and the sum with interactions follow the realised KL of
    architectures at four budgets of block compute, overall and within bands of equal cost;
-3. what the solution of each realises at each budget, and what refining makes of it;
+3. what the solution of each realises at each budget, and what refining makes of it. Refining runs
+   few networks, so it can afford all of the scoring text, as the pass does;
 4. which whole layers to leave out: sums, Block Influence (arXiv 2403.03853), the best contiguous
    cut, and refinement.
 
@@ -66,6 +67,8 @@ ROOT = Path(__file__).parent
 BUDGETS, REMOVED = (0.8, 0.7, 0.6, 0.5), (2, 4, 6, 8)
 EXHAUSTIVE = 2
 """Layers left out of which every set can be run: 435 of 30 layers."""
+JUDGED, FRESH = 3, 12
+"""Windows that candidates are scored on, and windows that nobody has seen."""
 RANGES = ((0.0, 0.01), (0.01, 0.05), (0.05, 0.2), (0.2, np.inf))
 BAND = 0.02
 Choice = dict[str, str]
@@ -115,10 +118,12 @@ class Study:
         train = context.text.train
         used = context.config.build.tokens // train.shape[1]
         device = self.network.teacher.device
-        self.judged = context.text.score[:3].to(device)
-        self.fresh = train[used : used + 4].to(device)
+        self.judged = context.text.score[:JUDGED].to(device)
+        self.refining = (self.judged if quick else context.text.score).to(device)
+        self.fresh = train[used : used + FRESH].to(device)
         self.tokens = train.shape[1]
         self.realise_judged = Realiser(self.network, self.judged)
+        self.realise_refining = Realiser(self.network, self.refining)
         self.realise_fresh = Realiser(self.network, self.fresh)
         self.random = np.random.default_rng(0)
 
@@ -128,6 +133,7 @@ class Study:
         found: dict[str, Any] = {
             "conditions": {
                 "judged_tokens": self.judged.numel(),
+                "refining_tokens": self.refining.numel(),
                 "fresh_tokens": self.fresh.numel(),
                 "threads": torch.get_num_threads(),
             }
@@ -229,7 +235,7 @@ class Study:
         return Quadratic(np.array(losses) - np.diag(model.pair), model.pair)
 
     def refined(self, problem: Problem, start: Solution) -> Choice:
-        """Sequential re-linearisation on the judged text, as the pass refine does it."""
+        """Sequential re-linearisation on the scoring text, as the pass refine does it."""
         prices = problem.prices(start.duals)
 
         def nearest(choice: Mapping[str, str]) -> Problem:
@@ -249,13 +255,13 @@ class Study:
                 for k, s in enumerate(self.slots)
             }
             present = self.architecture(choice)
-            found = expand(self.network, present, swaps, self.judged, draws=8, seed=n)
+            found = expand(self.network, present, swaps, self.refining, draws=8, seed=n)
             return here, found.quadratic([[name] for name in option_names(here)])
 
         steps = refine_choice(
             start.choice,
             expand=about,
-            realise=lambda choice: self.kl(choice, self.realise_judged),
+            realise=lambda choice: self.kl(choice, self.realise_refining),
             rounds=1 if self.quick else 3,
             radius=12,
             swaps=4,
@@ -377,7 +383,7 @@ class Study:
         """1 - cos between a layer's input and output, mean over tokens (ShortGPT)."""
         states = [self.network.teacher.embed_tokens(self.judged)]
         walk = self.network.walk(states[0], Architecture(), self.judged)
-        states += [state for _, state in itertools.islice(walk, 1, None, 2)]
+        states += [state for *_, state in itertools.islice(walk, 1, None, 2)]
         cosine = torch.nn.functional.cosine_similarity
         return [1 - float(cosine(a, b, dim=-1).mean()) for a, b in itertools.pairwise(states)]
 
@@ -490,6 +496,7 @@ def lines(found: Mapping[str, Any]) -> Iterable[str]:
     scores, conditions = found["scores"], found["conditions"]
     yield (
         f"{scores['candidates']} candidates judged on {conditions['judged_tokens']:,} tokens, "
+        f"refined on {conditions['refining_tokens']:,}, "
         f"architectures realised on {conditions['fresh_tokens']:,} fresh tokens; "
         f"{conditions['threads']} threads.\n"
     )

@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,11 +23,11 @@ from pydantic import BaseModel
 from safetensors import SafetensorError
 
 from nas._documents import load_json
+from nas._scratch import is_scratch, remove, scratch_in, sibling
 from nas.errors import ArtifactError, PassError
 
 FORMAT_VERSION = 1
 
-_SCRATCH = re.compile(r"\..+\.\d+\.tmp")
 
 Writer = Callable[[Path], None]
 
@@ -81,7 +80,7 @@ class RunDirectory:
     def create(cls, root: Path) -> RunDirectory:
         """Open `root`, made if absent; a folder that holds something else is refused."""
         marker = root / "run.json"
-        if root.exists() and not marker.exists() and not all(map(_is_scratch, root.iterdir())):
+        if root.exists() and not marker.exists() and not all(map(is_scratch, root.iterdir())):
             raise ArtifactError(f"{root} is not empty and not a run; name another --output folder")
         with _writing(root):
             root.mkdir(parents=True, exist_ok=True)
@@ -122,13 +121,12 @@ class RunDirectory:
 
     def _sweep(self) -> None:
         """Remove what a killed process was writing; nobody else writes under the lock."""
-        for path in [*self.root.rglob(".*.tmp")]:
-            if _is_scratch(path):
-                _remove(path)
+        for path in scratch_in(self.root):
+            remove(path)
 
     def scratch(self, name: str) -> Path:
         """A folder for files in between. Not made yet; swept away if its process is killed."""
-        return self.root / f".{name}.{os.getpid()}.tmp"
+        return sibling(self.root / name)
 
     def path(self, *parts: str) -> Path:
         return self.root.joinpath(*parts)
@@ -266,7 +264,7 @@ def file_digest(path: Path) -> str:
 
 def install(path: Path, writer: Writer) -> None:
     """Let `writer` fill a temporary sibling (a file or a folder), then rename it to `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = sibling(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         writer(temporary)
@@ -278,7 +276,7 @@ def install(path: Path, writer: Writer) -> None:
         reason = getattr(error, "strerror", None) or error
         raise PassError(f"cannot write {path}: {reason}") from error
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def _sealed(record: UnitRecord) -> str:
@@ -312,18 +310,6 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise PassError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _is_scratch(path: Path) -> bool:
-    """Whether `install` made `path`: a dot, a name, the number of a process and .tmp."""
-    return _SCRATCH.fullmatch(path.name) is not None
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _last_byte(handle: BinaryIO) -> bytes:

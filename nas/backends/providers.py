@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nas._imports import require
+from nas._scratch import sibling
 from nas.errors import ArtifactError, CapabilityError, PassError
 
 Provider = Literal["cpu", "cuda", "tensorrt", "tensorrt_rtx"]
@@ -140,7 +141,7 @@ def write_providers(folder: Path, bounds: Bounds) -> Path:
     so a session is to be opened from within the folder, or with `read_providers`. Raises PassError
     where the disk is full."""
     path = folder / FILE
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = sibling(path)
     chains = {name: provider_chain(name, bounds, Path("engine_cache")) for name in PROVIDERS}
     try:
         temporary.write_text(json.dumps(chains, indent=1) + "\n", encoding="utf-8")

@@ -12,6 +12,8 @@ from nas.errors import PassError
 
 _CHUNKS = 8
 """Chunks whose products are added up in the targets' type before they go to float64."""
+_ROWS = 192
+"""Rows of a Gram matrix that are multiplied at once, from the diagonal on: it is symmetric."""
 
 
 class Moments:
@@ -65,12 +67,16 @@ class Moments:
             rows = weight.flatten(0, -2)
             left, weighted = wide * rows, targets * rows
             self.count += float(rows.sum())
+        if self._fresh is None:
+            self._fresh = (
+                torch.zeros_like(self._gram, dtype=targets.dtype),
+                torch.zeros_like(self._cross, dtype=targets.dtype),
+            )
+        gram, cross = self._fresh
         with _rate_of(features if weight is None else wide):
-            if self._fresh is None:
-                self._fresh = (left.T @ wide, left.T @ targets)
-            else:
-                self._fresh[0].addmm_(left.T, wide)
-                self._fresh[1].addmm_(left.T, targets)
+            for i in range(0, len(gram), _ROWS):
+                gram[i : i + _ROWS, i:].addmm_(left[:, i : i + _ROWS].T, wide[:, i:])
+            cross.addmm_(left.T, targets)
         self.feature_sum += left.sum(0)
         self.target_sum += weighted.sum(0)
         self._chunks += 1
@@ -91,6 +97,8 @@ class Moments:
         if self._fresh is not None:
             gram, cross = self._fresh
             self._fresh = None
+            for i in range(_ROWS, len(gram), _ROWS):
+                gram[i:, i - _ROWS : i] = gram[i - _ROWS : i, i:].T
             self._gram += gram
             self._cross += cross
 

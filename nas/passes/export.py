@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from hardware_profiles import load_profile
+from nas._scratch import sibling
 from nas.backends.deci import Fields
 from nas.backends.tensorrt import (
     ENGINE_FORMATS,
@@ -106,8 +107,7 @@ def _unit(
     started = time.perf_counter()
     chain = _chain(context, name, architectures[name])
     final = context.run.path(folder)
-    unchecked = final.with_name(f".{final.name}.unchecked")
-    shutil.rmtree(unchecked, ignore_errors=True)
+    unchecked = sibling(final)
     try:
         record = write(context, chain, unchecked)
         shutil.rmtree(final, ignore_errors=True)

@@ -165,7 +165,9 @@ def _dots(
 ) -> Floats:
     """Gradient times what each block changes [rows, sequences, candidates]."""
     context, normed, now = network.teacher.context(ids), step.normed.detach(), step.update.detach()
-    errors = torch.stack([network.update(k, s, normed, context) - now for s in specs])
+    errors = now.new_empty(len(specs), *now.shape)
+    for error, spec in zip(errors, specs, strict=True):
+        torch.sub(network.update(k, spec, normed, context), now, out=error)
     # [rows, sequences, tokens * hidden] x [candidates, sequences, tokens * hidden]: so few
     # rows are faster in float32, too
     dots = torch.einsum("rsx,csx->rsc", gradients.to(errors.dtype).flatten(2), errors.flatten(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
 import shutil
@@ -135,3 +136,25 @@ def test_a_folder_that_may_only_be_read(
             compile_run(config, RunDirectory.create(root), stop=_STOP)
 
     assert wait(fork(attempt)) == 0
+
+
+@pytest.mark.parametrize("module", ["huggingface._folder", "onnx._files"])
+def test_what_a_killed_export_was_writing_is_swept_away(
+    module: str, small_config: Make, tmp_path: Path
+) -> None:
+    """The process ends between the last byte and the rename."""
+    config, run = (
+        small_config(export={"formats": ["huggingface", "onnx"]}),
+        RunDirectory.create(tmp_path / "run"),
+    )
+    compile_run(config, run, stop="assemble")
+
+    def attempt() -> None:
+        writer = importlib.import_module(f"nas.backends.{module}")
+        writer._flush = lambda path: os._exit(9)
+        compile_run(config, run, stop="export")
+
+    assert wait(fork(attempt)) == 9
+    assert [name for name in scratch(run.root) if not name.startswith("checkpoints/")]
+    compile_run(config, run, stop="export")
+    assert not scratch(run.root)

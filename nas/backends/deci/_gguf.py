@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas._imports import require
+from nas._scratch import sibling
 from nas.backends.deci._layout import DeciLayer, deci_layers, refuse, require_llama_cpp
 from nas.backends.deci._vocabulary import Fields
 from nas.blocks import dequantised
@@ -45,7 +46,7 @@ def export_gguf(
     gguf = require("gguf", extra="gguf")
     chain = dequantised(chain)
     layers = written_layers(chain)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = sibling(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         writer = gguf.GGUFWriter(str(temporary), "deci")

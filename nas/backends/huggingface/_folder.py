@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from nas._scratch import remove, sibling
 from nas.errors import ArtifactError, PassError
 
 MARKERS = (
@@ -30,19 +30,20 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     ours = any((folder / marker).is_file() for marker in MARKERS)
     if folder.exists() and not ours and any(folder.iterdir()):
         raise ArtifactError(f"{folder} is not empty and not an exported student; name another")
+    scratch = sibling(folder)
+    fresh = scratch / "new"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-            fresh = Path(scratch) / "new"
-            fresh.mkdir()
-            yield fresh
-            _flush(fresh)
-            if folder.exists():
-                os.replace(folder, Path(scratch) / "old")
-            os.replace(fresh, folder)
+        fresh.mkdir(parents=True)
+        yield fresh
+        _flush(fresh)
+        if folder.exists():
+            os.replace(folder, scratch / "old")
+        os.replace(fresh, folder)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PassError(f"{folder} cannot be written: {reason}") from error
+    finally:
+        remove(scratch)
 
 
 def _flush(folder: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas._imports import require
+from nas._scratch import remove, sibling
 from nas.errors import PassError
 
 if TYPE_CHECKING:
@@ -24,21 +24,21 @@ def save_model(model: ir.Model, path: Path) -> Path:
     refuses, leaving what was there before.
     """
     onnx_ir = require("onnx_ir", extra="cpu")
-    data = path.with_name(path.name + ".data")
+    data, folder = path.with_name(path.name + ".data"), sibling(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-            written = Path(folder) / path.name
-            onnx_ir.save(
-                model, written, external_data=data.name, size_threshold_bytes=_INLINE_BYTES
-            )
-            for name in (data.name, path.name):
-                if not (Path(folder) / name).exists():
-                    (Path(folder) / name).touch()  # a model of small tensors alone
-                _flush(Path(folder) / name)
-                os.replace(Path(folder) / name, path.parent / name)
+        folder.mkdir()
+        onnx_ir.save(
+            model, folder / path.name, external_data=data.name, size_threshold_bytes=_INLINE_BYTES
+        )
+        for name in (data.name, path.name):
+            (folder / name).touch()  # no data beside a model of small tensors alone
+            _flush(folder / name)
+            os.replace(folder / name, path.parent / name)
     except OSError as error:
         raise PassError(f"{path}: the ONNX file could not be written: {error}") from error
+    finally:
+        remove(folder)
     return data
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nas._scratch import sibling
 from nas.backends.onnx._gate import logits_before
 from nas.backends.onnxruntime import DENORMALS
 from nas.errors import CapabilityError, PassError
@@ -106,7 +107,7 @@ def write_genai_config(
     attention operator. A tokenizer must be saved into the folder beside it.
     """
     path = folder / "genai_config.json"
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = sibling(path)
     folder.mkdir(parents=True, exist_ok=True)
     temporary.write_text(json.dumps(genai_config(shape, model_file), indent=2) + "\n", "utf-8")
     os.replace(temporary, path)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from nas._scratch import sibling
 from nas.backends.tensorrt._base import EngineBackend
 from nas.errors import PassError
 
@@ -83,8 +84,7 @@ def install_folder(target: Path, files: Mapping[str, bytes | memoryview]) -> Non
     Whatever stood at `target` stays until the new folder is whole; raises PassError, and leaves it
     in place, where the disk is full.
     """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    previous = target.with_name(f".{target.name}.{os.getpid()}.old")
+    temporary, previous = sibling(target), sibling(target.with_name(f"{target.name}.old"))
     try:
         temporary.mkdir(parents=True)
         for name, content in files.items():
