@@ -65,8 +65,9 @@ from nas.solvers import (
 
 ROOT = Path(__file__).parent
 BUDGETS, REMOVED = (0.8, 0.7, 0.6, 0.5), (2, 4, 6, 8)
-EXHAUSTIVE = 2
-"""Layers left out of which every set can be run: 435 of 30 layers."""
+EXHAUSTIVE, EXCHANGES = 2, 48
+"""Layers left out of which every set can be run (435 of 30 layers), and exchanges of one layer that
+are run about a refined set, those first that the expansion thinks most of."""
 JUDGED, FRESH = 3, 12
 """Windows that candidates are scored on, and windows that nobody has seen."""
 RANGES = ((0.0, 0.01), (0.01, 0.05), (0.05, 0.2), (0.2, np.inf))
@@ -428,8 +429,7 @@ class Study:
         near = min((refined(start, 12) for start in starts), key=lambda step: step.realised_kl)
         if self.quick:
             return sorted(gone(near.choice))
-        exchanges = removed * (self.layers - removed)  # every one of them is run
-        return sorted(gone(refined(gone(near.choice), exchanges).choice))
+        return sorted(gone(refined(gone(near.choice), EXCHANGES).choice))
 
 
 def range_row(pairs: np.ndarray, low: float, high: float) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nas._numerics import autocast, compute_dtype
 from nas.blocks._module import Block, BlockContext
+from nas.blocks._ridge import Moments, fit_output
 from nas.ir import BlockSpec, ChainShape, ConvShape, SlotKind
 
 
@@ -74,12 +75,33 @@ class SlotData:
         """MSE(teacher, block) / MSE(teacher, 0) on the held-out sequences; 1 for no block."""
         if block is None:
             return 1.0
-        lost = power = 0.0
+        with autocast(self.x.device.type):
+            return self._error(block(self.read(r), self.context) for r in self._held_out())
+
+    @torch.no_grad()
+    def refit(self, block: Block, moments: Moments) -> tuple[float, float]:
+        """Regress the block's output layer anew in place; its error before and after. What the
+        layer reads of the held-out sequences is made once."""
+        with autocast(self.x.device.type):
+            features = [block.features(self.read(r), self.context) for r in self._held_out()]
+
+        def error() -> float:
+            with autocast(self.x.device.type):  # one of its own: it keeps the weights that it casts
+                return self._error(map(block.output_layer, features))
+
+        before = error()
+        fit_output(block.output_layer, moments, self.ridge)
+        return before, error()
+
+    def _held_out(self) -> Iterator[slice]:
         for i in range(len(self.x) - self.held_out, len(self.x), self.chunk):
-            rows = slice(i, i + self.chunk)
-            x, y = self.read(rows), self.y[rows]
-            with autocast(x.device.type):
-                found = block(x, self.context)
+            yield slice(i, i + self.chunk)
+
+    def _error(self, outputs: Iterable[Tensor]) -> float:
+        """Of a block's outputs for the held-out sequences, chunk by chunk."""
+        lost = power = 0.0
+        for rows, found in zip(self._held_out(), outputs, strict=True):
+            y = self.y[rows]
             lost += float(self.squares(found.float() - y, rows).sum())
             power += float(self.squares(y, rows).sum())
         return lost / max(power, 1e-30)

@@ -13,7 +13,7 @@ from nas.blocks._base import BlockKind
 from nas.blocks._channels import elimination_order
 from nas.blocks._data import Built, SlotData
 from nas.blocks._module import Block, unfilled
-from nas.blocks._ridge import Moments, fit_output
+from nas.blocks._ridge import Moments
 from nas.ir import FeedForward, GatedFeedForward, SlotKind, TransformerShape, as_transformer
 
 WidthSpec = TypeVar("WidthSpec", GatedFeedForward, FeedForward)
@@ -56,9 +56,8 @@ class NarrowerKind(BlockKind[TransformerShape, WidthSpec], Generic[WidthSpec]):
         for spec in specs:
             channels = kept[spec.width]
             block = self._sliced(data, teacher, spec, channels)
-            sliced = data.error(block)
-            fit_output(block.output_layer, moments.of(channels), data.ridge)
-            built.append(Built(spec, block, data.error(block), sliced))
+            sliced, error = data.refit(block, moments.of(channels))
+            built.append(Built(spec, block, error, sliced))
         return built
 
     def _sliced(self, data: SlotData, teacher: Block, spec: WidthSpec, channels: Tensor) -> Block:

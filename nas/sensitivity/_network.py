@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
@@ -16,6 +17,7 @@ from nas.streaming import StreamedChain
 
 Loader = Callable[[Slot, BlockSpec], Block | None]
 _KEPT_BYTES = 2**28
+_STATES_BYTES = 2**29
 
 
 class MixedNetwork:
@@ -58,12 +60,14 @@ class MixedNetwork:
         return update.float()
 
     def walk(
-        self, state: Tensor, architecture: Architecture, ids: Tensor
+        self, state: Tensor, architecture: Architecture, ids: Tensor, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(normed input, residual stream with the update, what the next slot sees) of each slot in
-        turn; `state`: before slot 0."""
-        context = self.teacher.context(ids)
-        for k, (_, spec) in enumerate(architecture.items(self.teacher.shape)):
+        turn; `state`: before slot `start`."""
+        context, specs = self.teacher.context(ids), architecture.items(self.teacher.shape)
+        for k, (_, spec) in enumerate(specs):
+            if k < start:
+                continue
             slot = self.teacher.slot(k)
             normed = slot.normed(state)
             summed = state + self.update(k, spec, normed, context).to(state.dtype)
@@ -84,11 +88,20 @@ def _bytes(block: Block | None) -> int:
 
 class Realiser:
     """How far an architecture is from the teacher as it is, on text `ids` [sequences, tokens]:
-    the KL of a language model."""
+    the KL of a language model.
+
+    The residual streams of the last run are kept where they take no more than half a GiB: the next
+    architecture runs from the first slot that differs.
+    """
 
     @torch.no_grad()
     def __init__(self, network: MixedNetwork, ids: Tensor, batch_sequences: int = 8) -> None:
         self._network, self._pieces = network, ids.split(batch_sequences)
+        self._states = [[network.teacher.embed_tokens(piece)] for piece in self._pieces]
+        states = len(network.teacher.slot_ids) * sum(known[0].nbytes for known in self._states)
+        streamed = isinstance(network.teacher, StreamedChain)
+        self._keeps = not streamed and states <= _STATES_BYTES
+        self._specs: list[BlockSpec] = []
         self._divergence = network.objective.divergence(self._hidden(Architecture()))
 
     @torch.no_grad()
@@ -97,4 +110,25 @@ class Realiser:
         return self._divergence(self._hidden(architecture))
 
     def _hidden(self, architecture: Architecture) -> Tensor:
-        return torch.cat([self._network.hidden(architecture, piece) for piece in self._pieces])
+        specs = [spec for _, spec in architecture.items(self._network.teacher.shape)]
+        both = zip(specs, self._specs, strict=bool(self._specs))
+        start = sum(1 for _ in itertools.takewhile(lambda two: two[0] == two[1], both))
+        self._specs = specs if self._keeps else []
+        return torch.cat(
+            [
+                self._last_state(architecture, piece, known, start)
+                for piece, known in zip(self._pieces, self._states, strict=True)
+            ]
+        )
+
+    def _last_state(
+        self, architecture: Architecture, piece: Tensor, known: list[Tensor], start: int
+    ) -> Tensor:
+        """`known`: the state before each slot of the last run, up to `start` as in this one."""
+        del known[start + 1 :]
+        state = known[start]
+        for _, _, after in self._network.walk(state, architecture, piece, start):
+            state = after
+            if self._keeps:
+                known.append(state)
+        return self._network.teacher.exact_hidden(state)

@@ -156,8 +156,11 @@ def test_the_refit_beats_the_slice_on_text_it_has_not_seen() -> None:
     for width in (40, 32, 16):
         built = _one(data, GatedFeedForward(width=width))
         assert built.error < built.sliced_error
-    pooled = _one(_data("attention", sequences=120), GroupedQueryAttention(kv_heads=1))
+        assert built.error == data.error(built.block)
+    data = _data("attention", sequences=120)
+    pooled = _one(data, GroupedQueryAttention(kv_heads=1))
     assert pooled.error < pooled.sliced_error
+    assert pooled.error == data.error(pooled.block)
 
 
 def test_wider_is_better_and_skip_loses_everything() -> None:

@@ -52,6 +52,26 @@ def test_a_realised_kl_is_that_of_the_logits(network: MixedNetwork) -> None:
     torch.testing.assert_close(Realiser(network, ids, 2)(mixed), expected, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 2**29])
+def test_a_run_after_others_is_a_run_of_its_own(
+    network: MixedNetwork, kept_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.sensitivity._network._STATES_BYTES", kept_bytes)
+    ids, swaps = tiny_ids(3, 9), {"layers.1.ffn": MOVED, "layers.2.attention": Skip()}
+    architectures = [
+        Architecture(choices=swaps),
+        Architecture(choices=swaps | {"layers.3.ffn": NUDGED}),
+        Architecture(choices=swaps | {"layers.0.ffn": NUDGED}),
+        Architecture(),
+        Architecture(),
+        Architecture(choices=swaps),
+    ]
+    realise = Realiser(network, ids, 2)
+    for architecture in architectures:
+        alone = Realiser(network, ids, 2)(architecture)
+        assert torch.equal(realise(architecture), alone)
+
+
 def test_small_swaps_cost_what_the_expansion_says(network: MixedNetwork) -> None:
     ids = tiny_ids(4, 12)
     found = expand(network, Architecture(), {k: [NUDGED] for k in range(8)}, ids, draws=400, seed=0)

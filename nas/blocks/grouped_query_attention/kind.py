@@ -9,7 +9,7 @@ from nas._numerics import autocast
 from nas.blocks._base import BlockKind
 from nas.blocks._data import Built, SlotData
 from nas.blocks._module import unfilled
-from nas.blocks._ridge import Moments, fit_output
+from nas.blocks._ridge import Moments
 from nas.blocks.grouped_query_attention.module import GroupedQueryAttentionBlock
 from nas.blocks.grouped_query_attention.selection import columns, kept_heads
 from nas.ir import GroupedQueryAttention, SlotKind, TransformerShape, as_transformer
@@ -62,7 +62,6 @@ class GroupedQueryAttentionKind(BlockKind[TransformerShape, GroupedQueryAttentio
         for spec in specs:
             if spec.query_heads is None or features is None:
                 block = _pooled(as_transformer(data.shape), teacher, spec.kv_heads)
-                sliced = data.error(block)
                 moments = _head_moments(data, block)
             else:
                 heads = kept_heads(
@@ -73,10 +72,9 @@ class GroupedQueryAttentionKind(BlockKind[TransformerShape, GroupedQueryAttentio
                     data.ridge,
                 )
                 block = _with_heads(as_transformer(data.shape), teacher, heads)
-                sliced = data.error(block)
                 moments = features.of(columns(heads.flatten(), as_transformer(data.shape).head_dim))
-            fit_output(block.o_proj, moments, data.ridge)
-            built.append(Built(spec, block, data.error(block), sliced))
+            sliced, error = data.refit(block, moments)
+            built.append(Built(spec, block, error, sliced))
         return built
 
 
