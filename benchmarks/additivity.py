@@ -195,7 +195,7 @@ class Study:
                 row = self.row(share, choice, exact, fast, model, local)
                 solutions.append({"method": name, **row})
                 print(name, row, flush=True)
-            count = 4 if self.quick else 12
+            count = 4 if self.quick else 9
             for choice in self.neighbours(fast, list(choices.values()), count):
                 rows.append(self.row(share, choice, exact, fast, model, local))
             distinct = {json.dumps(c, sort_keys=True): i for i, c in enumerate(choices.values())}

@@ -1,4 +1,4 @@
-"""The backward pass of short causal attention, against torch's own in float32."""
+"""Causal attention of our own, against torch's in float32."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nas.blocks.grouped_query_attention.attention import causal_attention, pays
+from nas.blocks.grouped_query_attention.attention import (
+    _backward_pays,
+    _by_rows,
+    causal_attention,
+)
 
 
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (6, 2), (3, 1)])
@@ -16,7 +20,7 @@ def test_gradients_are_those_of_torch(heads: int, kv_heads: int) -> None:
     wide = [torch.randn(size, generator=generator) for size in sizes]
     low = [x.bfloat16().requires_grad_() for x in wide]
     wide = [x.detach().float().requires_grad_() for x in low]
-    assert pays(low[0])
+    assert _backward_pays(low[0])
     found = causal_attention(*low)
     expected = F.scaled_dot_product_attention(*wide, is_causal=True, enable_gqa=True)
     torch.testing.assert_close(found.float(), expected, rtol=2e-2, atol=1e-2)
@@ -30,11 +34,22 @@ def test_gradients_are_those_of_torch(heads: int, kv_heads: int) -> None:
 
 def test_what_it_is_for() -> None:
     query = torch.zeros(1, 2, 64, 8, dtype=torch.bfloat16, requires_grad=True)
-    assert pays(query)
-    with torch.no_grad():
-        assert not pays(query)
-    assert not pays(query.float())
-    assert not pays(query.detach())
+    assert _backward_pays(query)
+    assert not _backward_pays(query.float())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not pays(query)
-    assert not pays(query.expand(2048, 2, 64, 8))
+        assert not _backward_pays(query)
+    assert not _backward_pays(query.expand(2048, 2, 64, 8))
+
+
+@pytest.mark.parametrize("tokens", [1, 63, 64, 65, 200])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (6, 2), (3, 1)])
+def test_attention_by_rows_is_torch_s(tokens: int, heads: int, kv_heads: int) -> None:
+    generator = torch.Generator().manual_seed(tokens)
+    sizes = [(2, tokens, n, 8) for n in (heads, kv_heads, kv_heads)]
+    low = [torch.randn(s, generator=generator).bfloat16().transpose(1, 2) for s in sizes]
+    wide = [x.float() for x in low]
+    expected = F.scaled_dot_product_attention(*wide, is_causal=True, enable_gqa=True)
+    found = _by_rows(*low)
+    torch.testing.assert_close(found.float(), expected, rtol=2e-2, atol=1e-2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(_by_rows(*low), found)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from nas.blocks._module import BlockContext, CachedBlock, KeyValue
 from nas.blocks._norm import RMSNorm
-from nas.blocks.grouped_query_attention.attention import causal_attention, pays
+from nas.blocks.grouped_query_attention.attention import causal_attention
 from nas.ir import TransformerShape
 
 
@@ -55,8 +55,7 @@ class GroupedQueryAttentionBlock(CachedBlock):
         if past is not None:
             key = torch.cat((past.key, key), dim=2)
             value = torch.cat((past.value, value), dim=2)
-        fresh = past is None and context.mask is None
-        if fresh and context.causal and pays(query):
+        if past is None and context.mask is None and context.causal:
             mixed = causal_attention(query, key, value)
         else:
             mixed = F.scaled_dot_product_attention(
