@@ -242,5 +242,5 @@ def _index(names: list[str], wanted: str | None, default: int) -> int:
 def _write_config(run: RunDirectory, config: RunConfig) -> None:
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     path = run.path("config.resolved.yaml")
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    if not path.exists() or path.read_bytes() != text.encode():
         write_atomically(path, text)

@@ -78,27 +78,33 @@ class RunDirectory:
 
     @classmethod
     def create(cls, root: Path) -> RunDirectory:
-        """Open `root`, made if absent; a folder that holds something else is refused."""
-        marker = root / "run.json"
-        if root.exists() and not marker.exists() and not all(map(is_scratch, root.iterdir())):
+        """Open `root`, made if absent; a folder that holds something else is refused. A run whose
+        run.json is lost or torn gets a new one: each unit says for itself what it is."""
+        run, marker = cls(root), root / "run.json"
+        used = root.exists() and not all(map(is_scratch, root.iterdir()))
+        lost = _marked(marker) is None
+        if used and lost and not run.path("units").is_dir():
             raise ArtifactError(f"{root} is not empty and not a run; name another --output folder")
         with _writing(root):
             root.mkdir(parents=True, exist_ok=True)
-        run = cls(root)
-        if not marker.exists():
+        if lost:
             write_atomically(marker, json.dumps({"format": FORMAT_VERSION, "created": time.time()}))
-        return cls.open(root) if marker.exists() else run
+            if used:
+                run.event("damaged", unit="run", file=str(marker), error="lost or torn")
+        return cls.open(root)
 
     @classmethod
     def open(cls, root: Path) -> RunDirectory:
         """Open an existing run."""
         marker = root / "run.json"
-        try:
-            version = load_json(marker.read_text(encoding="utf-8"))["format"]
-        except FileNotFoundError:
-            raise ArtifactError(f"{root} is not a run (it has no run.json)") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{marker} is torn: {error}; delete it to start anew") from error
+        if not marker.exists():
+            raise ArtifactError(f"{root} is not a run (it has no run.json)")
+        version = _marked(marker)
+        if version is None:
+            raise ArtifactError(
+                f"{marker} is torn; `nas run CONFIG --output {root}` writes it anew and keeps what "
+                "is finished"
+            )
         if version != FORMAT_VERSION:
             raise ArtifactError(
                 f"{root} has format {version}, this nas reads format {FORMAT_VERSION}; "
@@ -170,7 +176,7 @@ class RunDirectory:
             return None
         damaged = [file for file, digest in record.files.items() if not self._holds(file, digest)]
         for file in damaged:
-            self.event("damaged", unit=name, file=file)
+            self._say_damaged(unit=name, file=file)
         return None if damaged else record
 
     def _holds(self, file: str, digest: str) -> bool:
@@ -191,9 +197,17 @@ class RunDirectory:
             return _unsealed(load_json(text), name)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as error:
-            self.event("damaged", unit=name, file=str(self._record_path(name)), error=str(error))
+        except (ValueError, TypeError, IsADirectoryError, NotADirectoryError) as error:
+            self._say_damaged(unit=name, file=str(self._record_path(name)), error=str(error))
             return None
+        except OSError as error:
+            path = self._record_path(name)
+            raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
+
+    def _say_damaged(self, **fields: str) -> None:
+        """In the events, where this process may write: those who only read may not."""
+        with contextlib.suppress(PassError):
+            self.event("damaged", **fields)
 
     def require(self, name: str) -> UnitRecord:
         """The record of a unit that an earlier pass must have written."""
@@ -277,6 +291,14 @@ def install(path: Path, writer: Writer) -> None:
         raise PassError(f"cannot write {path}: {reason}") from error
     finally:
         remove(temporary)
+
+
+def _marked(marker: Path) -> Any:
+    """The format that a run.json names; None where it is lost or torn."""
+    try:
+        return load_json(marker.read_text(encoding="utf-8"))["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _sealed(record: UnitRecord) -> str:

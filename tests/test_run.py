@@ -105,6 +105,45 @@ def test_a_foreign_folder_and_a_foreign_format_are_refused(tmp_path: Path) -> No
         RunDirectory.open(tmp_path / "other")
 
 
+@pytest.mark.parametrize("marker", [None, b"", b'{"form', b"\xff", b"[]"])
+def test_a_lost_or_torn_marker_is_written_anew(run: RunDirectory, marker: bytes | None) -> None:
+    _store(run)
+    path = run.path("run.json")
+    path.unlink()
+    if marker is not None:
+        path.write_bytes(marker)
+    with pytest.raises(ArtifactError, match=r"run\.json"):
+        RunDirectory.open(run.root)
+    again = RunDirectory.create(run.root)
+    assert again.fetch("build/a", "k") is not None
+    assert {"event": "damaged", "file": str(path)}.items() <= [*again.events()][-1].items()
+
+
+def test_a_torn_run_json_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("mine")
+    with pytest.raises(ArtifactError, match="not a run"):
+        RunDirectory.create(tmp_path)
+    assert (tmp_path / "run.json").read_text() == "mine"
+
+
+def test_a_reader_who_may_not_write_is_told_all_the_same(run: RunDirectory) -> None:
+    _store(run)
+    run.path("units", "build", "a.json").write_text("{")
+    run.path("events.jsonl").unlink()
+    run.path("events.jsonl").mkdir()  # nobody writes there
+    assert run.record("build/a") is None
+
+
+def test_a_folder_in_the_place_of_a_record_counts_as_not_done(run: RunDirectory) -> None:
+    _store(run)
+    path = run.path("units", "build", "a.json")
+    path.unlink()
+    path.mkdir()
+    assert run.fetch("build/a", "k") is None
+    _store(run)
+    assert run.fetch("build/a", "k") is not None
+
+
 def test_a_torn_event_stays_alone(run: RunDirectory) -> None:
     run.event("first")
     with run.path("events.jsonl").open("a") as handle:

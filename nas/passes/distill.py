@@ -363,10 +363,11 @@ def _restore(
         saved = checkpoint.load()
         if saved is None or any(saved.facts["keys"].get(n) != key for n, key in keys.items()):
             return 0
+        curves = {name: Curve(**saved.facts["curves"][name]) for name in learners}
         for name, learner in learners.items():
             for index, parameter in enumerate(_trained(learner)):
                 _restore_parameter(saved, f"{name}/{index}/", learner, parameter)
-            learner.curve = Curve(**saved.facts["curves"][name])
+            learner.curve = curves[name]
     except (KeyError, TypeError, ValueError) as error:
         if context.ranks.first:
             file = str(checkpoint.index)

@@ -1,7 +1,8 @@
 """A checkpoint of which each rank writes its part.
 
-`FOLDER/STEP/RANK-of-SIZE.safetensors`, and `FOLDER/checkpoint.json`, written last: the step, and
-the hash of each part. torch's own sharded checkpoints keep their index as a pickle.
+`FOLDER/STEP/RANK-of-SIZE.safetensors`, and `FOLDER/checkpoint.json`, written last: the step, the
+hash of each part, what else is known, and a seal over all of it. torch's own sharded checkpoints
+keep their index as a pickle.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nas._documents import load_json
-from nas.run import file_digest, install, write_atomically
+from nas.run import content_key, file_digest, install, write_atomically
 from nas.sharding._base import Ranks
 
 _DAMAGE = (OSError, SafetensorError, KeyError, ValueError, TypeError)
@@ -63,7 +64,7 @@ class ShardedCheckpoint:
         digests = self.ranks.gather(file_digest(mine))
         if self.ranks.first:
             index = {"step": step, "digests": digests, "facts": facts}
-            write_atomically(self.index, json.dumps(index))
+            write_atomically(self.index, json.dumps({**index, "seal": content_key(index)}))
             self._sweep(step)
         self.ranks.gather("")  # nobody writes the next step before this one counts
 
@@ -88,7 +89,9 @@ class ShardedCheckpoint:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _read(self) -> Saved:
-        index = load_json(self.index.read_text(encoding="utf-8"))
+        index = dict(load_json(self.index.read_text(encoding="utf-8")))
+        if index.pop("seal") != content_key(index):
+            raise ValueError(f"{self.index} was altered")
         step, digests = int(index["step"]), list(index["digests"])
         if not 0 < len(digests) <= _MOST_RANKS:
             raise ValueError(f"{self.index} names {len(digests)} parts")

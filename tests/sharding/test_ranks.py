@@ -107,7 +107,13 @@ def test_a_part_that_was_altered_is_named_on_every_rank(tmp_path: Path) -> None:
 def test_an_index_that_is_torn_or_makes_no_sense_is_refused(tmp_path: Path) -> None:
     alone = Alone()
     assert ShardedCheckpoint(tmp_path, alone).load() is None
-    for index in ("{", "[]", json.dumps({"step": 1, "digests": [], "facts": {}})):
+    on_ranks(
+        1, lambda ranks: ShardedCheckpoint(tmp_path, ranks).save(3, TENSORS, {"curve": [1.25]})
+    )
+    whole = (tmp_path / "checkpoint.json").read_text(encoding="utf-8")
+    assert "1.25" in whole
+    unsealed = json.dumps({"step": 1, "digests": [], "facts": {}})
+    for index in ("{", "[]", unsealed, whole.replace("1.25", "9.25"), whole.replace("3", "4", 1)):
         (tmp_path / "checkpoint.json").write_text(index, encoding="utf-8")
         with pytest.raises(ValueError, match="checkpoint"):
             ShardedCheckpoint(tmp_path, alone).load()
