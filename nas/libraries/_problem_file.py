@@ -5,6 +5,7 @@ A `nas.ir.Problem`, and optionally `scores`: the losses of single sequences by `
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,27 @@ from nas.libraries._json import Node
 from nas.libraries._library import BlockLibrary, Row, finite
 
 LOSS = "loss"
+_KEYS = ("slots", "budgets", "scores")
+_OPTIONS = '[{"variant": ..., "loss": ..., "costs": {...}}, ...]'
 
 
 def is_problem(data: Node) -> bool:
-    """Whether `data` is a problem and no library with a layer called slots."""
+    """Whether `data` is meant as a problem, with mistakes or without.
+
+    A library with a layer called slots is none: the Puzzle layout has no list where ours has them.
+    """
     slots = data.get("slots")
-    listed = isinstance(slots, Node) and all(isinstance(v, list) for v in slots.values())
-    return listed and data.keys() <= {"slots", "budgets", "scores"}
+    if isinstance(slots, list) or isinstance(data.get("budgets"), list):
+        return True
+    if not isinstance(slots, Node):
+        return False
+    listed = any(isinstance(options, list) for options in slots.values())
+    return listed or (not slots and data.keys() <= set(_KEYS))
 
 
 def from_problem(data: Node, path: Path) -> BlockLibrary:
     """Columns are `loss`, which is the objective, and the names of the costs."""
-    slots = data["slots"]
-    repeated = data.repeated or slots.repeated
-    if repeated is not None:
-        raise ArtifactError(f"{path}: {repeated} stands there twice; keep one of them")
-    if not slots:
-        raise ArtifactError(f"{path}: the problem is empty; give at least one slot")
-    rows = {slot: _slot(slot, options, path) for slot, options in slots.items()}
+    rows = {slot: _slot(slot, options, path) for slot, options in _slots(data, path).items()}
     return BlockLibrary(
         path,
         rows,
@@ -43,7 +47,28 @@ def from_problem(data: Node, path: Path) -> BlockLibrary:
     )
 
 
-def _slot(slot: str, options: list[Any], path: Path) -> dict[str, Row]:
+def _slots(data: Node, path: Path) -> Node:
+    if data.repeated is not None:
+        raise ArtifactError(f"{path}: {data.repeated} stands there twice; keep one of them")
+    unknown = next((key for key in data if key not in _KEYS), None)
+    if unknown is not None:
+        close = difflib.get_close_matches(unknown, _KEYS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"it holds {', '.join(_KEYS)}"
+        raise ArtifactError(f"{path}: {unknown} is no part of a problem; {hint}")
+    slots = data.get("slots")
+    if not isinstance(slots, Node):
+        what = "is no object" if "slots" in data else "is missing"
+        raise ArtifactError(f"{path}: slots {what}; write slot: {_OPTIONS}")
+    if slots.repeated is not None:
+        raise ArtifactError(f"{path}: slot {slots.repeated} stands there twice; keep one of them")
+    if not slots:
+        raise ArtifactError(f"{path}: the problem is empty; give at least one slot")
+    return slots
+
+
+def _slot(slot: str, options: Any, path: Path) -> dict[str, Row]:
+    if not isinstance(options, list):
+        raise ArtifactError(f"{path}: slot {slot} is no list; write {_OPTIONS}")
     if not options:
         raise ArtifactError(f"{path}: slot {slot} has no variant; give it one or leave it out")
     rows: dict[str, Row] = {}

@@ -197,6 +197,13 @@ def problem_file(**changes: Any) -> dict[str, Any]:
     [
         (problem_file(slots={}), "the problem is empty"),
         (problem_file(slots={"s": []}), "slot s has no variant"),
+        (problem_file(slots=[{"variant": "a"}]), "slots is no object"),
+        (problem_file(slots={"s": problem_file()["slots"]["s"], "t": {}}), "slot t is no list"),
+        (problem_file(slots={"s": {"a": {"loss": 1}}}), "slot s is no list"),
+        (problem_file(budget=[]), "budget is no part of a problem; did you mean budgets?"),
+        (problem_file(comment="x"), "comment is no part of a problem; it holds slots, budgets"),
+        ({"slot": problem_file()["slots"], "budgets": []}, "slot is no part of a problem; did you"),
+        ({"budgets": []}, "slots is missing"),
         (problem_file(slots={"s": [{"loss": 1}]}), "slot s: option 0 names no variant"),
         (problem_file(slots={"s": [{"variant": "a", "loss": 1}]}), "variant a: has variant, loss;"),
         (problem_file(slots={"s": problem_file()["slots"]["s"] * 2}), "variant a stands there twi"),
@@ -210,6 +217,13 @@ def problem_file(**changes: Any) -> dict[str, Any]:
 )
 def test_a_damaged_problem_is_refused(tmp_path: Path, data: object, words: str) -> None:
     assert words in refusal(write_json(tmp_path / "problem.json", data), Query())
+
+
+def test_layers_may_be_called_as_the_parts_of_a_problem(tmp_path: Path) -> None:
+    names = dict(zip(GOOD, ("slots", "budgets", "scores"), strict=True))
+    path = write_json(tmp_path / "a.json", {names[layer]: GOOD[layer] for layer in GOOD})
+
+    assert tuple(read_library(path).rows) == ("slots", "budgets", "scores")
 
 
 def test_a_path_that_is_no_file_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
