@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
@@ -15,6 +15,7 @@ from nas.errors import ArtifactError
 from nas.ir.problem import Budget
 from nas.libraries._json import Node
 from nas.libraries._library import BlockLibrary, Row, finite
+from nas.uncertainty import fault_in_scores
 
 LOSS = "loss"
 _KEYS = ("slots", "budgets", "scores")
@@ -109,6 +110,10 @@ def _budgets(listed: Any, path: Path) -> tuple[Budget, ...]:
             first = error.errors()[0]
             where = ".".join(map(str, (i, *first["loc"])))
             raise ArtifactError(f"{path}: budgets.{where}: {first['msg']}") from error
+        if any(budgets[-1].name == earlier.name for earlier in budgets[:-1]):
+            raise ArtifactError(
+                f"{path}: budgets.{i}: {budgets[-1].name} stands there twice; keep one of them"
+            )
     return tuple(budgets)
 
 
@@ -122,10 +127,24 @@ def _scores(data: Any, rows: dict[str, dict[str, Row]], path: Path) -> dict[str,
     for name, values in data.items():
         if name not in known:
             raise ArtifactError(f"{path}: scores of {name}: there is no such slot/variant")
-        numbers = isinstance(values, list) and all(
-            isinstance(v, (int, float)) and not isinstance(v, bool) and finite(v) for v in values
-        )
-        if not numbers:
+        if not (isinstance(values, list) and values and all(map(_is_number, values))):
             raise ArtifactError(f"{path}: scores of {name}: give a list of finite numbers")
         scores[name] = tuple(map(float, values))
+    fault = fault_in_scores(scores, _losses(rows))
+    if fault is not None:
+        raise ArtifactError(f"{path}: {fault}")
     return scores
+
+
+def _losses(rows: dict[str, dict[str, Row]]) -> dict[str, float]:
+    """Of `slot/variant`; a loss that is no number is an error once it is asked for."""
+    return {
+        f"{slot}/{variant}": value
+        for slot, variants in rows.items()
+        for variant, row in variants.items()
+        if _is_number(value := row[LOSS])
+    }
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and finite(value)

@@ -212,11 +212,30 @@ def problem_file(**changes: Any) -> dict[str, Any]:
         (problem_file(scores={"s/z": [0.1, 0.2]}), "scores of s/z: there is no such slot/variant"),
         (problem_file(scores={"s/a": [0.1, None]}), "scores of s/a: give a list of finite numbers"),
         (problem_file(scores={"s/a": [0.1, math.inf]}), "scores of s/a: give a list of finite"),
+        (problem_file(scores={"s/a": []}), "scores of s/a: give a list of finite numbers"),
+        (problem_file(scores={"s/a": [0.1, 0.2]}), "scores of s/a: their mean is 0.15, its loss 0"),
+        (problem_file(scores={"s/a": [1e308] * 3}), "scores of s/a: their mean is inf, its loss 0"),
         (problem_file(budgets=[{"name": "ms", "cost": "ms"}]), "budgets.0.limit"),
+        (
+            problem_file(budgets=[{"name": "b", "cost": "ms", "limit": 1.0}] * 2),
+            "budgets.1: b stands there twice",
+        ),
     ],
 )
 def test_a_damaged_problem_is_refused(tmp_path: Path, data: object, words: str) -> None:
     assert words in refusal(write_json(tmp_path / "problem.json", data), Query())
+
+
+def test_scores_of_other_sequences_than_most_have_are_named(tmp_path: Path) -> None:
+    slots = {
+        slot: [{"variant": v, "loss": 0.5, "costs": {}} for v in ("a", "b")] for slot in ("s", "t")
+    }
+    scores = {"s/a": [0.5, 0.5], "t/a": [0.5], "s/b": [0.5, 0.5], "t/b": [0.5, 0.5]}
+    path = write_json(tmp_path / "problem.json", {"slots": slots, "scores": scores})
+
+    message = refusal(path, Query())
+
+    assert message.startswith(f"{path}: scores of t/a: length 1, of others 2")
 
 
 def test_layers_may_be_called_as_the_parts_of_a_problem(tmp_path: Path) -> None:
