@@ -34,7 +34,7 @@ def solve_library(library: BlockLibrary, query: Query, progress: Progress | None
         PassError: nothing was found in time, or an answer fails its certificate.
     """
     problem, solver = make_problem(library, query), create_solver(query.solver)
-    notes = tuple(
+    notes = library.notes + tuple(
         f"{library.path} does not state what {cost} amounts to outside the slots: "
         "only the slots are counted"
         for cost in uncounted(library, problem)

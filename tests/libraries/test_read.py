@@ -169,6 +169,11 @@ HEAD = "slot,variant,stats.memory_mib,metrics.kl_div\n"
         (HEAD, "the library is empty"),
         ("a,b\n1,2\n", "it must name the columns"),
         ("slot,variant,x,x\n", "column x stands there twice"),
+        (
+            HEAD.replace(",", ";") + "0;a;1;2\n",
+            "separated by semicolons; separate the cells by com",
+        ),
+        (HEAD.replace(",", "\t") + "0\ta\t1\t2\n", "separated by tabs; separate the cells by com"),
         (HEAD + "0,a,1,2\n0,a,1,2\n", "line 3 (slot 0, variant a): the variant stands there twice"),
         (HEAD + "0,a,1,2\n0,b,1\n", "line 3 (slot 0, variant b): 3 cells, 4 columns"),
         (HEAD + "0,a,1,2,3\n", "5 cells, 4 columns"),
@@ -185,6 +190,27 @@ def test_damaged_csv_is_refused(tmp_path: Path, text: str, words: str) -> None:
     path.write_text(text)
 
     assert words in refusal(path)
+
+
+@pytest.mark.parametrize("query", [QUERY, Query(objective="kl_div", solutions=2)])
+def test_a_last_line_that_is_not_ended_may_be_torn(tmp_path: Path, query: Query) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(HEAD + "0,a,1,2\n1,a,1,2\n0,b,1,0.")
+
+    answers = solve_library(read_library(path), query)
+
+    assert answers.notes[0] == (
+        f"{path}: the last line (slot 0, variant b) is not ended; if the file is torn, its last "
+        "value is too"
+    )
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", "\n  "])
+def test_a_last_line_that_is_ended_is_whole(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes((HEAD + "0,a,1,2" + end).encode())
+
+    assert read_library(path).notes == ()
 
 
 def problem_file(**changes: Any) -> dict[str, Any]:
