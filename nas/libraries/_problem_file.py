@@ -6,6 +6,7 @@ A `nas.ir.Problem`, and optionally `scores`: the losses of single sequences by `
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -37,14 +38,22 @@ def is_problem(data: Node) -> bool:
 
 
 def from_problem(data: Node, path: Path) -> BlockLibrary:
-    """Columns are `loss`, which is the objective, and the names of the costs."""
+    """Columns are `loss`, which is the objective, and the names of the costs.
+
+    Raises ArtifactError for a file that is no problem, ConfigError for a budget on no column.
+    """
     rows = {slot: _slot(slot, options, path) for slot, options in _slots(data, path).items()}
-    return BlockLibrary(
-        path,
-        rows,
-        _budgets(data.get("budgets", []), path),
-        objective=LOSS,
-        scores=_scores(data.get("scores", Node()), rows, path),
+    library = BlockLibrary(
+        path, rows, objective=LOSS, scores=_scores(data.get("scores", Node()), rows, path)
+    )
+    return replace(library, budgets=_whole(library, _budgets(data.get("budgets", []), path)))
+
+
+def _whole(library: BlockLibrary, budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
+    """With costs by their whole names, so that a limit on the same column takes their place."""
+    return tuple(
+        b.model_copy(update={"cost": library.column(b.cost, f"budget {b.name} of the file:")})
+        for b in budgets
     )
 
 

@@ -252,6 +252,18 @@ def test_a_damaged_problem_is_refused(tmp_path: Path, data: object, words: str) 
     assert words in refusal(write_json(tmp_path / "problem.json", data), Query())
 
 
+def test_a_budget_on_the_end_of_a_name_gives_way_to_a_limit_on_all_of_it(tmp_path: Path) -> None:
+    slots = {"s": [{"variant": "a", "loss": 0.0, "costs": {"stats.ms": 3.0}}]}
+    budgets = [{"name": "b", "cost": "ms", "limit": 9.0, "fixed": 1.0}]
+    path = write_json(tmp_path / "problem.json", {"slots": slots, "budgets": budgets})
+
+    answer = solve_library(read_library(path), Query.parse(most=["stats.ms=4"])).found
+
+    assert not isinstance(answer, list)
+    assert [b.name for b in answer.budgets] == ["stats.ms"]
+    assert answer.costs == {"stats.ms": 4.0}
+
+
 def test_scores_of_other_sequences_than_most_have_are_named(tmp_path: Path) -> None:
     slots = {
         slot: [{"variant": v, "loss": 0.5, "costs": {}} for v in ("a", "b")] for slot in ("s", "t")
