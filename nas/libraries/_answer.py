@@ -126,6 +126,13 @@ class Answers:
     plane: Plane | None = None
 
     @property
+    def every(self) -> tuple[Answer, ...]:
+        """All answers, in whichever form they were asked for."""
+        if isinstance(self.found, JointAnswer):
+            return self.found.solutions
+        return tuple(self.found) if isinstance(self.found, list) else (self.found,)
+
+    @property
     def infeasible(self) -> Diagnosis | None:
         """Why there is no answer, None where there is one."""
         first = self.found[0] if isinstance(self.found, list) else self.found

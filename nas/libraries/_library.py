@@ -21,7 +21,7 @@ class BlockLibrary:
 
     Values are checked when a column is asked for: the file may hold text beside numbers. `budgets`,
     `objective` and `scores` (losses of single sequences by `slot/variant`) are set where the file
-    states them.
+    states them. `notes` is what a reader of any answer should know of the file.
     """
 
     path: Path
@@ -29,6 +29,7 @@ class BlockLibrary:
     budgets: tuple[Budget, ...] = ()
     objective: str | None = None
     scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from nas.solvers import unit_of
 from nas.uncertainty import uncertainty_tables
 
 _BAR = 24
+_DIFFERS = "differs: slots with another variant than the first"
 _LAYER = re.compile(r"\d+")
 
 
@@ -67,7 +68,27 @@ def _joint(joint: JointAnswer) -> Iterable[RenderableType]:
         yield "found greedily: fewer solutions"
     else:
         yield f"found greedily: sum {_exact(joint.greedy_objective)}"
-    yield _overview(joint.solutions)
+    yield _together(joint.solutions)
+
+
+def _together(answers: Sequence[Answer]) -> RenderableType:
+    """A line an answer of several found jointly: only their sum is claimed to be optimal, so none
+    has a status, and its gap says how far it is from the best one alone."""
+    costs = list(answers[0].costs)
+    columns = ("#", *costs, "objective", "from the best single one", "differs", "loss")
+    most = max((answer.objective or 0.0) for answer in answers)
+    rows = [
+        (
+            i + 1,
+            *(number(answer.costs[cost]) for cost in costs),
+            _exact(answer.objective),
+            _gap(answer),
+            _differing(answers[0], answer) if i else "",
+            _bar(answer.objective, most),
+        )
+        for i, answer in enumerate(answers)
+    ]
+    return table(_DIFFERS, columns, rows, right=columns[:-1], whole=columns)
 
 
 def _verdict(answer: Answer) -> str:
@@ -113,8 +134,7 @@ def _overview(answers: Sequence[Answer]) -> RenderableType:
         )
         for i, answer in enumerate(answers)
     ]
-    title = "differs: slots with another variant than the first"
-    return table(title, columns, rows, right=columns[:-1], whole=columns)
+    return table(_DIFFERS, columns, rows, right=columns[:-1], whole=columns)
 
 
 def _differing(first: Answer, other: Answer) -> int:

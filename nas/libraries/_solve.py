@@ -13,6 +13,7 @@ from nas.libraries._library import BlockLibrary
 from nas.libraries._plane import Axis
 from nas.libraries._problem import make_problem, uncounted
 from nas.libraries._query import Query, Sweep
+from nas.libraries._recount import check_rows
 from nas.progress import Progress
 from nas.solvers import (
     Difference,
@@ -26,15 +27,22 @@ from nas.solvers import (
 
 
 def solve_library(library: BlockLibrary, query: Query, progress: Progress | None = None) -> Answers:
-    """Answer `query`; every solution is summed again from the library by `verify`.
+    """Answer `query`; every solution is verified, and every answer counted again from the rows.
 
     Raises:
         ConfigError: a path, a limit or the solver is unknown or makes no sense.
         ArtifactError: the library lacks a value that is needed.
         PassError: nothing was found in time, or an answer fails its certificate.
     """
+    answers = _answers(library, query, progress)
+    for answer in answers.every:
+        check_rows(library, query, answer)
+    return answers
+
+
+def _answers(library: BlockLibrary, query: Query, progress: Progress | None) -> Answers:
     problem, solver = make_problem(library, query), create_solver(query.solver)
-    notes = tuple(
+    notes = library.notes + tuple(
         f"{library.path} does not state what {cost} amounts to outside the slots: "
         "only the slots are counted"
         for cost in uncounted(library, problem)

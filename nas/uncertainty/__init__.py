@@ -13,7 +13,7 @@ from nas.uncertainty._judge import (
 from nas.uncertainty._open import open_options
 from nas.uncertainty._relative import RelativeNoise
 from nas.uncertainty._replicates import Replicates, replicate
-from nas.uncertainty._sequences import SequenceNoise
+from nas.uncertainty._sequences import SequenceNoise, fault_in_scores
 from nas.uncertainty._show import uncertainty_tables
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "SlotCertainty",
     "Spread",
     "Uncertainty",
+    "fault_in_scores",
     "judge",
     "objective_intervals",
     "open_options",

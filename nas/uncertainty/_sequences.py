@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -48,29 +49,45 @@ class SequenceNoise(Noise):
         return Spread(error, self._count - 1)
 
 
+def fault_in_scores(scores: Scores, losses: Mapping[str, float]) -> str | None:
+    """The first of `scores` that has not as many sequences as most, or not the mean that `losses`
+    (by the same `slot/variant`) has; None where they agree."""
+    lengths = {name: len(values) for name, values in scores.items()}
+    usual = max(Counter(lengths.values()).items(), key=lambda item: item[1], default=(0, 0))[0]
+    for name, length in lengths.items():
+        if length != usual:
+            return (
+                f"scores of {name}: length {length}, of others {usual}; every candidate needs one "
+                "value for each of the same sequences"
+            )
+    for name in (name for name in scores if usual and name in losses):
+        values, loss = np.asarray(scores[name], dtype=np.float64), losses[name]
+        with np.errstate(over="ignore"):  # an infinite mean is no loss, either
+            mean = float(values.mean())
+        if not abs(mean - loss) <= _ROUNDING * np.abs(values).max():
+            return (
+                f"scores of {name}: their mean is {mean:g}, its loss {loss:g}; "
+                "write both from one measurement"
+            )
+    return None
+
+
 def _side_by_side(problem: Problem, scores: Scores) -> Floats:
     """[sequences, options]"""
-    counts = {len(values) for values in scores.values()}
-    if len(counts) != 1:
-        raise ArtifactError(
-            f"scores: {' and '.join(map(str, sorted(counts))) or 'no'} sequences; every candidate "
-            "needs one value for each of the same sequences"
-        )
-    count = counts.pop()
+    options = {
+        f"{slot}/{o.variant}": o.loss for slot, group in problem.slots.items() for o in group
+    }
+    fault = fault_in_scores(scores, options) if scores else "scores: no candidate has any"
+    if fault is not None:
+        raise ArtifactError(fault)
+    count = len(next(iter(scores.values())))
     if count < 2:
         raise ConfigError(
             f"{count} scoring sequence says nothing about spread; score on more "
             "(data.score_sequences), or state the noise of a library with --noise"
         )
-    columns = []
-    for slot, options in problem.slots.items():
-        for option in options:
-            name = f"{slot}/{option.variant}"
-            values = np.asarray(scores.get(name, np.full(count, option.loss)), dtype=np.float64)
-            if not abs(values.mean() - option.loss) <= _ROUNDING * np.abs(values).max():
-                raise ArtifactError(
-                    f"scores of {name}: their mean is {values.mean():g}, its loss {option.loss:g}; "
-                    "write both from one measurement"
-                )
-            columns.append(values)
+    columns = [
+        np.asarray(scores.get(name, np.full(count, loss)), dtype=np.float64)
+        for name, loss in options.items()
+    ]
     return np.stack(columns, axis=1)

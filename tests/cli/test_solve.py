@@ -86,6 +86,8 @@ def test_joint_solutions_say_what_their_sum_is(nas: Nas, asked: list[object]) ->
     assert [answer.keys() for answer in joint["solutions"]] == [FIELDS, FIELDS]
     assert as_table.stdout.startswith("proven: sum ")
     assert "found greedily: sum " in as_table.stdout
+    assert "from the best single one" in as_table.stdout
+    assert "incumbent" not in as_table.stdout
 
 
 def test_a_sweep_is_a_list_and_a_table_with_bars(nas: Nas, asked: list[object]) -> None:

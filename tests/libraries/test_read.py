@@ -169,6 +169,11 @@ HEAD = "slot,variant,stats.memory_mib,metrics.kl_div\n"
         (HEAD, "the library is empty"),
         ("a,b\n1,2\n", "it must name the columns"),
         ("slot,variant,x,x\n", "column x stands there twice"),
+        (
+            HEAD.replace(",", ";") + "0;a;1;2\n",
+            "separated by semicolons; separate the cells by com",
+        ),
+        (HEAD.replace(",", "\t") + "0\ta\t1\t2\n", "separated by tabs; separate the cells by com"),
         (HEAD + "0,a,1,2\n0,a,1,2\n", "line 3 (slot 0, variant a): the variant stands there twice"),
         (HEAD + "0,a,1,2\n0,b,1\n", "line 3 (slot 0, variant b): 3 cells, 4 columns"),
         (HEAD + "0,a,1,2,3\n", "5 cells, 4 columns"),
@@ -187,6 +192,27 @@ def test_damaged_csv_is_refused(tmp_path: Path, text: str, words: str) -> None:
     assert words in refusal(path)
 
 
+@pytest.mark.parametrize("query", [QUERY, Query(objective="kl_div", solutions=2)])
+def test_a_last_line_that_is_not_ended_may_be_torn(tmp_path: Path, query: Query) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(HEAD + "0,a,1,2\n1,a,1,2\n0,b,1,0.")
+
+    answers = solve_library(read_library(path), query)
+
+    assert answers.notes[0] == (
+        f"{path}: the last line (slot 0, variant b) is not ended; if the file is torn, its last "
+        "value is too"
+    )
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", "\n  "])
+def test_a_last_line_that_is_ended_is_whole(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes((HEAD + "0,a,1,2" + end).encode())
+
+    assert read_library(path).notes == ()
+
+
 def problem_file(**changes: Any) -> dict[str, Any]:
     option = {"variant": "a", "loss": 0.0, "costs": {"ms": 1.0}}
     return {"slots": {"s": [option]}, "budgets": [], **changes}
@@ -197,6 +223,13 @@ def problem_file(**changes: Any) -> dict[str, Any]:
     [
         (problem_file(slots={}), "the problem is empty"),
         (problem_file(slots={"s": []}), "slot s has no variant"),
+        (problem_file(slots=[{"variant": "a"}]), "slots is no object"),
+        (problem_file(slots={"s": problem_file()["slots"]["s"], "t": {}}), "slot t is no list"),
+        (problem_file(slots={"s": {"a": {"loss": 1}}}), "slot s is no list"),
+        (problem_file(budget=[]), "budget is no part of a problem; did you mean budgets?"),
+        (problem_file(comment="x"), "comment is no part of a problem; it holds slots, budgets"),
+        ({"slot": problem_file()["slots"], "budgets": []}, "slot is no part of a problem; did you"),
+        ({"budgets": []}, "slots is missing"),
         (problem_file(slots={"s": [{"loss": 1}]}), "slot s: option 0 names no variant"),
         (problem_file(slots={"s": [{"variant": "a", "loss": 1}]}), "variant a: has variant, loss;"),
         (problem_file(slots={"s": problem_file()["slots"]["s"] * 2}), "variant a stands there twi"),
@@ -205,11 +238,49 @@ def problem_file(**changes: Any) -> dict[str, Any]:
         (problem_file(scores={"s/z": [0.1, 0.2]}), "scores of s/z: there is no such slot/variant"),
         (problem_file(scores={"s/a": [0.1, None]}), "scores of s/a: give a list of finite numbers"),
         (problem_file(scores={"s/a": [0.1, math.inf]}), "scores of s/a: give a list of finite"),
+        (problem_file(scores={"s/a": []}), "scores of s/a: give a list of finite numbers"),
+        (problem_file(scores={"s/a": [0.1, 0.2]}), "scores of s/a: their mean is 0.15, its loss 0"),
+        (problem_file(scores={"s/a": [1e308] * 3}), "scores of s/a: their mean is inf, its loss 0"),
         (problem_file(budgets=[{"name": "ms", "cost": "ms"}]), "budgets.0.limit"),
+        (
+            problem_file(budgets=[{"name": "b", "cost": "ms", "limit": 1.0}] * 2),
+            "budgets.1: b stands there twice",
+        ),
     ],
 )
 def test_a_damaged_problem_is_refused(tmp_path: Path, data: object, words: str) -> None:
     assert words in refusal(write_json(tmp_path / "problem.json", data), Query())
+
+
+def test_a_budget_on_the_end_of_a_name_gives_way_to_a_limit_on_all_of_it(tmp_path: Path) -> None:
+    slots = {"s": [{"variant": "a", "loss": 0.0, "costs": {"stats.ms": 3.0}}]}
+    budgets = [{"name": "b", "cost": "ms", "limit": 9.0, "fixed": 1.0}]
+    path = write_json(tmp_path / "problem.json", {"slots": slots, "budgets": budgets})
+
+    answer = solve_library(read_library(path), Query.parse(most=["stats.ms=4"])).found
+
+    assert not isinstance(answer, list)
+    assert [b.name for b in answer.budgets] == ["stats.ms"]
+    assert answer.costs == {"stats.ms": 4.0}
+
+
+def test_scores_of_other_sequences_than_most_have_are_named(tmp_path: Path) -> None:
+    slots = {
+        slot: [{"variant": v, "loss": 0.5, "costs": {}} for v in ("a", "b")] for slot in ("s", "t")
+    }
+    scores = {"s/a": [0.5, 0.5], "t/a": [0.5], "s/b": [0.5, 0.5], "t/b": [0.5, 0.5]}
+    path = write_json(tmp_path / "problem.json", {"slots": slots, "scores": scores})
+
+    message = refusal(path, Query())
+
+    assert message.startswith(f"{path}: scores of t/a: length 1, of others 2")
+
+
+def test_layers_may_be_called_as_the_parts_of_a_problem(tmp_path: Path) -> None:
+    names = dict(zip(GOOD, ("slots", "budgets", "scores"), strict=True))
+    path = write_json(tmp_path / "a.json", {names[layer]: GOOD[layer] for layer in GOOD})
+
+    assert tuple(read_library(path).rows) == ("slots", "budgets", "scores")
 
 
 def test_a_path_that_is_no_file_is_a_mistake_of_the_caller(tmp_path: Path) -> None:

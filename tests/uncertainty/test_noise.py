@@ -75,9 +75,10 @@ def test_one_sequence_is_refused() -> None:
 
 def test_candidates_with_other_sequences_are_refused() -> None:
     problem, scores = scored(4)
-    scores[names_of(problem)[1]] = np.zeros(3)
+    odd = names_of(problem)[1]
+    scores[odd] = np.zeros(3)
 
-    with pytest.raises(ArtifactError, match="3 and 4 sequences"):
+    with pytest.raises(ArtifactError, match=f"scores of {odd}: length 3, of others 4"):
         SequenceNoise(problem, scores)
 
 
@@ -88,6 +89,11 @@ def test_scores_that_are_not_of_the_loss_are_refused_by_name() -> None:
 
     with pytest.raises(ArtifactError, match=f"scores of {name}"):
         SequenceNoise(problem, scores)
+
+
+def test_no_scores_at_all_are_refused() -> None:
+    with pytest.raises(ArtifactError, match="no candidate has any"):
+        SequenceNoise(scored(4)[0], {})
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.0, float("nan")])
