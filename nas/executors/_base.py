@@ -42,7 +42,8 @@ class Job:
     """One unit of work. `function`, as `module:name`, takes (tensors, facts, resident) and returns
     (tensors, facts); facts survive JSON. It is pure: done twice, it gives the same bytes.
 
-    `name` is for messages. `device` is where a worker puts the tensors.
+    `name` is for messages. `device` is where a worker puts the tensors. `memory_mib` is what it
+    takes at most, by the plan; 0 where nobody knows.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Job:
     tensors: Tensors
     facts: Facts
     device: str = "cpu"
+    memory_mib: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ class RayCluster(Executor):
     a time.
 
     A worker that is lost, or takes longer than `unit_seconds` for a job, is replaced and its job
-    done once more by another.
+    done once more by another. On a cluster that is there, each asks for the memory of its first
+    job. Where a cluster has had room for no worker after `unit_seconds`, it is a PassError.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class RayCluster(Executor):
         if first is None:
             return  # a cluster is not started for nothing
         ray = self.connect()
-        crew = _Crew(self, ray, gpu=first.device.startswith("cuda"))
+        crew = _Crew(self, ray, first)
         try:
             yield from crew.work(_tasks(first, waiting, ray, resident))
         finally:
@@ -126,16 +127,19 @@ class _Busy:
 class _Crew:
     """The actors of one call and what they are at."""
 
-    def __init__(self, cluster: RayCluster, ray: Any, *, gpu: bool) -> None:
+    def __init__(self, cluster: RayCluster, ray: Any, first: Job) -> None:
         self.cluster, self.ray = cluster, ray
         self.idle: list[Any] = []
         self.busy: dict[Any, _Busy] = {}
         self.failed_starts = 0
+        self.needs: dict[str, float] = {
+            "num_cpus": cluster.threads,
+            "num_gpus": 1 if first.device.startswith("cuda") else 0,
+        }
+        if cluster.address is not None:
+            self.needs["memory"] = int(first.memory_mib * 2**20)
         self.actor = ray.remote(RayWorker).options(
-            num_cpus=cluster.threads,
-            num_gpus=1 if gpu else 0,
-            max_restarts=0,
-            runtime_env={"env_vars": _environment(cluster)},
+            **self.needs, max_restarts=0, runtime_env={"env_vars": _environment(cluster)}
         )
 
     def work(self, tasks: Iterator[_Task]) -> Iterator[Outcome]:
@@ -168,7 +172,8 @@ class _Crew:
         starting = sum(busy.task is None for busy in self.busy.values())
         if len(waiting) > starting and len(self.busy) < self.cluster.workers:
             actor = self.actor.remote(self.cluster.threads)
-            self.busy[actor.ready.remote()] = _Busy(actor, None, float("inf"))
+            limit = time.monotonic() + self.cluster.unit_seconds
+            self.busy[actor.ready.remote()] = _Busy(actor, None, limit)
 
     def _ready(self) -> list[Any]:
         """What has come to an end, or is overdue."""
@@ -181,9 +186,12 @@ class _Crew:
     def _settle(self, ref: Any, ended: _Busy, waiting: deque[_Task]) -> Iterator[Outcome]:
         task = ended.task
         overdue = ended.deadline <= time.monotonic()
-        if overdue and task is not None and not self.ray.wait([ref], timeout=0)[0]:
+        if overdue and not self.ray.wait([ref], timeout=0)[0]:
             self.ray.kill(ended.actor)
             limit = self.cluster.unit_seconds
+            if task is None:
+                self._no_room(limit)
+                return
             yield from self._again(task, f"its worker gave no answer in {limit:g} s", waiting)
             return
         try:
@@ -211,6 +219,16 @@ class _Crew:
             yield Outcome(task.name, error=facts["error"])
         else:
             yield Outcome(task.name, unpacked(arrays), facts["facts"], facts["seconds"])
+
+    def _no_room(self, seconds: float) -> None:
+        """The others go on without a worker that found no place; PassError where there are none."""
+        if self.idle or any(busy.task for busy in self.busy.values()):
+            return
+        needs = ", ".join(f"{name} {value:g}" for name, value in self.needs.items() if value)
+        raise PassError(
+            f"the Ray cluster had no room for a worker in {seconds:g} s; each asks for {needs} "
+            "(--unit-timeout waits longer)"
+        )
 
     def _again(self, task: _Task, why: str, waiting: deque[_Task]) -> Iterator[Outcome]:
         if task.tries < _TRIES:

@@ -10,12 +10,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from nas.blocks import KINDS
 from nas.config import RunConfig
 from nas.ir import (
     BlockSpec,
     Candidate,
+    ChainShape,
     GatedFeedForward,
     GroupedQueryAttention,
     KeepTeacher,
@@ -92,6 +94,12 @@ class Work:
         the Gram matrix of a feed-forward in float64 with what eliminating takes."""
         activations = 0.0 if self.streams else 3 * self.activations_mib
         return self.resident_mib + activations + 32 * self.shape.ffn_width**2 / MIB
+
+    @property
+    def build_job_mib(self) -> float:
+        """What the job of a slot holds, for whoever does it."""
+        held = 2 * self.activations_mib + 4 * _WORKING_SLOTS * max(self.blocks) / MIB
+        return held + 32 * self.shape.ffn_width**2 / MIB
 
     @property
     def activations_mib(self) -> float:
@@ -320,3 +328,18 @@ def _moments(width: int, targets: int) -> float:
 def _solved(width: int, targets: int) -> float:
     """A Cholesky factorisation and its solve."""
     return width**3 / 3 + 2.0 * width**2 * targets
+
+
+class JobMemory(NamedTuple):
+    """What the job of a slot takes, for whoever does it, in MiB; 0 where nobody has counted."""
+
+    build_mib: float
+    score_mib: float
+
+
+def job_memory(config: RunConfig, shape: ChainShape, *, streams: bool = False) -> JobMemory:
+    """Of the jobs of a run."""
+    if not isinstance(shape, TransformerShape):
+        return JobMemory(0.0, 0.0)
+    work = Work(config, shape, (), streams=streams)
+    return JobMemory(work.build_job_mib, work.score_mib)

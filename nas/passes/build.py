@@ -35,6 +35,7 @@ from nas.ir import (
     parse_shape,
 )
 from nas.passes._context import PassContext
+from nas.passes._work import job_memory
 from nas.passes.activations import slot_activations
 from nas.passes.distill_blocks import Stop, Trained, train_blocks
 from nas.passes.quantise import (
@@ -243,6 +244,7 @@ def _jobs(
     rungs: _Rungs,
 ) -> Iterator[Job]:
     """A job a slot, drawn while the teacher is walked: it runs once, whoever does the jobs."""
+    memory = job_memory(context.config, context.shape).build_mib
     for slot, data in slot_activations(context, missing):
         tensors, found, finished = _arrays(data), dict[str, Any](), dict[str, Any]()
         sources = float_sources(context.shape, missing[slot])
@@ -271,7 +273,7 @@ def _jobs(
         }
         device = str(data.x.device)
         del data  # the activations go with the job
-        yield Job(slot.id, f"{__name__}:build_slot", tensors, facts, device)
+        yield Job(slot.id, f"{__name__}:build_slot", tensors, facts, device, memory)
         del tensors
 
 

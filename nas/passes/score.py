@@ -29,6 +29,7 @@ from nas.executors import Job, Resident
 from nas.ir import Architecture, BlockSpec, Candidate, Slot, parse_spec
 from nas.objectives import objective_of
 from nas.passes._context import PassContext
+from nas.passes._work import job_memory
 from nas.passes.build import load_block
 from nas.run import content_key
 from nas.sensitivity import MixedNetwork, expand
@@ -147,7 +148,9 @@ def _replace_one(
     )
     by_name, lost = {slot.id: slot for slot in wanted}, set[Slot]()
     total = sum(map(len, wanted.values()))
-    work = context.work(_jobs(scorer, wanted), _resident(context, scorer))
+    streams = isinstance(context.teacher.chain, StreamedChain)
+    memory = job_memory(context.config, context.shape, streams=streams).score_mib
+    work = context.work(_jobs(scorer, wanted, memory), _resident(context, scorer))
     with context.progress.task("score", total) as advance, contextlib.closing(work):
         for done in work:
             slot = by_name[done.name]
@@ -255,12 +258,14 @@ def replace_one(
         yield slot, columns
 
 
-def _jobs(scorer: SlotScorer, wanted: Mapping[Slot, list[Candidate]]) -> Iterator[Job]:
+def _jobs(
+    scorer: SlotScorer, wanted: Mapping[Slot, list[Candidate]], memory_mib: float
+) -> Iterator[Job]:
     """A job a slot, drawn while the teacher is walked."""
     device = str(scorer.ids.device)
     for k, slot, state in scorer.states(wanted):
         facts = {"k": k, "specs": [c.spec.model_dump(mode="json") for c in wanted[slot]]}
-        yield Job(slot.id, f"{__name__}:score_slot", {"state": state}, facts, device)
+        yield Job(slot.id, f"{__name__}:score_slot", {"state": state}, facts, device, memory_mib)
 
 
 def score_slot(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -317,6 +318,31 @@ def test_a_worker_of_ray_that_is_lost_while_it_starts_is_replaced_once(
         with pytest.raises(PassError, match=r"no worker could be started .*the actor died"):
             list(outcomes)
     assert ray.started == 2
+
+
+def test_a_cluster_without_room_says_what_a_worker_asks_for(scratch: Path) -> None:
+    pytest.importorskip("ray", reason="needs Ray")
+    job = replace(_job("a"), device="cuda")  # on a machine that has told Ray of no GPU
+    cluster = RayCluster(1, threads=1, unit_seconds=3)
+    with pytest.raises(PassError, match=r"no room for a worker in 3 s; .*num_gpus 1"):
+        list(cluster.run([job], scratch))
+
+
+def test_on_a_cluster_that_is_there_a_worker_asks_for_memory(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Recording(_DeadOnArrival):
+        def options(self, **named: Any) -> Any:
+            asked.append(named)
+            return super().options(**named)
+
+    for address in (None, "head:6379"):
+        cluster, ray = RayCluster(1, address=address, threads=1), Recording(0)
+        monkeypatch.setattr(cluster, "connect", lambda ray=ray: ray)
+        list(cluster.run([replace(_job("a"), memory_mib=5.0)], scratch))
+    assert [named.get("memory") for named in asked] == [None, 5 * 2**20]
 
 
 def test_an_answer_of_ray_that_waited_for_a_busy_parent_is_not_overdue(
