@@ -11,6 +11,7 @@ from nas.libraries._front import solve_front
 from nas.libraries._judge import judged
 from nas.libraries._library import BlockLibrary
 from nas.libraries._plane import Axis
+from nas.libraries._prices import priced
 from nas.libraries._problem import make_problem, uncounted
 from nas.libraries._query import Query, Sweep
 from nas.progress import Progress
@@ -51,6 +52,8 @@ def solve_library(library: BlockLibrary, query: Query, progress: Progress | None
         return Answers(answers, (*notes, *more))
     solution = solver.solve(problem, time_limit_s=query.time_limit_s)
     answer = certified(problem, solution, query.time_limit_s)
+    if answer.infeasibility is None:
+        answer = priced(problem, solution, answer, query.time_limit_s)
     return Answers(judged(library, problem, query, answer, progress), notes)
 
 

@@ -16,6 +16,7 @@ from nas.solvers._infeasible import (
 )
 from nas.solvers._joint import JointSolution, diverse_jointly
 from nas.solvers._mip import MipSolver
+from nas.solvers._prices import without_unpriced
 from nas.solvers._quadratic import Quadratic, best_swaps, improve, option_names
 from nas.solvers._random import RandomSolver
 from nas.solvers._refine import last_kept, refine_choice
@@ -62,4 +63,5 @@ __all__ = [
     "verify_joint",
     "with_choice",
     "with_limit",
+    "without_unpriced",
 ]

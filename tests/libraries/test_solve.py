@@ -75,6 +75,17 @@ def test_eighty_layers_of_54_variants_are_proven_optimal(tmp_path: Path) -> None
     assert "would lower the loss by" in " ".join(answer.prices)
 
 
+def test_a_limit_of_price_0_is_said_to_cost_what_it_costs(tmp_path: Path) -> None:
+    rows = {"x": (0, 3, 0), "y": (1, 0, 3), "z": (5, 0, 0)}
+    slot = {v: dict(zip(("kl", "mem", "ms"), row, strict=True)) for v, row in rows.items()}
+    library = read_library(write_json(tmp_path / "a.json", {"a": slot, "b": slot}))
+
+    answer = one(solve_library(library, Query.parse(objective="kl", most=["mem=5", "ms=2"])).found)
+
+    assert (answer.objective, answer.duals["ms"]) == (5.0, 0.0)
+    assert answer.prices[1].endswith("without this limit the loss would be 1")
+
+
 def test_a_lower_and_an_upper_limit_of_a_column_hold_together(tmp_path: Path) -> None:
     path = write_json(tmp_path / "a.json", puzzle_data(4, 4))
 
