@@ -108,7 +108,7 @@ class JointAnswer(BaseModel):
     @classmethod
     def of(cls, problem: Problem, found: JointSolution, why: Diagnosis | None = None) -> Self:
         return cls(
-            **found.model_dump(exclude={"solutions"}),
+            **found.model_dump(exclude={"solutions", "exhausted"}),
             solutions=tuple(Answer.of(problem, solution) for solution in found.solutions),
             infeasibility=why,
         )

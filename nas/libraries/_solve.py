@@ -19,8 +19,8 @@ from nas.solvers import (
     Difference,
     Solver,
     create_solver,
-    diverse,
     diverse_jointly,
+    select_diverse,
     verify,
     verify_joint,
 )
@@ -61,7 +61,8 @@ def _several(
     problem: Problem, query: Query, solver: Solver
 ) -> tuple[list[Answer], tuple[str, ...]]:
     wanted, differ, limit_s = query.solutions or 1, query.differ or 1, query.time_limit_s
-    solutions = diverse(problem, wanted, differ, solver=solver, time_limit_s=limit_s)
+    found = select_diverse(problem, wanted, differ, solver=solver, time_limit_s=limit_s)
+    solutions = found.solutions
     if not solutions:
         return [_refused(problem, solver, limit_s)], ()
     answers = []
@@ -69,7 +70,7 @@ def _several(
         earlier = [Difference(choice=s.choice, at_least=differ) for s in solutions[:i]]
         verify(problem, solution, forbid=earlier)
         answers.append(Answer.of(problem, solution))
-    return answers, _short(len(answers), wanted, differ)
+    return answers, _short(len(answers), wanted, differ, found.failure is None)
 
 
 def _jointly(problem: Problem, query: Query, solver: Solver) -> tuple[JointAnswer, tuple[str, ...]]:
@@ -78,13 +79,19 @@ def _jointly(problem: Problem, query: Query, solver: Solver) -> tuple[JointAnswe
     verify_joint(problem, found)
     if not found.solutions:
         return JointAnswer.of(problem, found, _refused(problem, solver, limit_s).infeasibility), ()
-    return JointAnswer.of(problem, found), _short(len(found.solutions), wanted, differ)
+    short = _short(len(found.solutions), wanted, differ, found.exhausted)
+    return JointAnswer.of(problem, found), short
 
 
-def _short(count: int, wanted: int, differ: int) -> tuple[str, ...]:
+def _short(count: int, wanted: int, differ: int, exhausted: bool) -> tuple[str, ...]:
     if count == wanted:
         return ()
-    return (f"{count} of {wanted} solutions: no further one differs in {differ} slots",)
+    if exhausted:
+        return (f"{count} of {wanted} solutions: no further one differs in {differ} slots",)
+    return (
+        f"{count} of {wanted} solutions: the search for a further one ended without an answer; "
+        "that none differs enough is not proven",
+    )
 
 
 def _axis(asked: Sweep) -> Axis:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from nas.errors import ConfigError
+from nas.errors import ConfigError, PassError
 from nas.ir.problem import Problem, Solution
 from nas.solvers import (
     Difference,
     GreedySolver,
     MipSolver,
     diverse,
+    select_diverse,
     verify,
 )
 from tests.solvers.instances import hard_problem, make_problem, random_problem
@@ -65,3 +66,29 @@ def test_diverse_takes_any_solver() -> None:
 def test_diverse_refuses_requests_without_sense(k: int, differ: int) -> None:
     with pytest.raises(ConfigError, match="slots"):
         diverse(random_problem(1), k, differ)
+
+
+class Failing(MipSolver):
+    """Finds nothing once it has given `answers` answers."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__()
+        self.left = answers
+
+    def solve(self, problem: Problem, **options: Any) -> Solution:
+        self.left -= 1
+        if self.left < 0:
+            raise PassError("no time")
+        return super().solve(problem, **options)
+
+
+def test_what_was_found_outlives_a_search_that_finds_nothing() -> None:
+    found = select_diverse(random_problem(1, share=0.6), 4, 5, solver=Failing(2))
+    assert (len(found.solutions), found.failure) == (2, "no time")
+    with pytest.raises(PassError, match="no time"):
+        diverse(random_problem(1), 4, 5, solver=Failing(0))
+
+
+def test_that_no_further_solution_exists_is_no_failure() -> None:
+    problem = make_problem({"s": {"a": (0.0,), "b": (1.0,)}})
+    assert select_diverse(problem, 5, 1).failure is None
