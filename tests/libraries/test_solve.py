@@ -275,6 +275,19 @@ def test_an_infeasible_query_names_the_conflict_and_a_way_out(tmp_path: Path) ->
     assert one(ask(path, most=[relaxed, limits[1]])).status == "proven"
 
 
+def test_two_limits_out_of_reach_get_a_way_out_together(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", puzzle_data(4, 4))
+
+    why = one(ask(path, most=[f"{MEMORY}=10", f"{RUNTIME}=10"])).infeasibility
+
+    assert why is not None
+    assert why.relaxation is None
+    assert why.impossible == (MEMORY, RUNTIME)
+    assert why.least
+    relaxed = [f"{moved.budget}={moved.limit!r}" for moved in why.together]
+    assert one(ask(path, most=relaxed)).status == "proven"
+
+
 @pytest.mark.parametrize(
     "options",
     [{"solutions": 3, "most": [f"{MEMORY}=1"]}, {"sweeps": [f"{MEMORY}=1:2:3"]}],
