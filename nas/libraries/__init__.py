@@ -4,6 +4,7 @@ from nas.libraries._answer import Answer, Answers, Diagnosis, JointAnswer, Relax
 from nas.libraries._front import solve_front, solve_fronts
 from nas.libraries._library import BlockLibrary
 from nas.libraries._plane import Axis, Plane
+from nas.libraries._prices import priced
 from nas.libraries._query import Diverse, Query, Sweep, check_sweeps
 from nas.libraries._read import read_library
 from nas.libraries._show import answer_tables
@@ -23,6 +24,7 @@ __all__ = [
     "Sweep",
     "answer_tables",
     "check_sweeps",
+    "priced",
     "read_library",
     "solve_front",
     "solve_fronts",

@@ -14,7 +14,7 @@ from nas.uncertainty import Uncertainty
 
 
 class Relaxation(BaseModel):
-    """The one limit that has to change least, relatively, when all others stay."""
+    """A limit that makes way: alone with the least relative change, or together with others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,7 +27,9 @@ class Diagnosis(BaseModel):
 
     `conflict` is a smallest set of budgets that cannot hold together, empty where the search for it
     was cut short. `tightest` is the tightest feasible value of each budget alone. `relaxation` is
-    None where no single limit is enough. `explanation` says it in words.
+    None where no single limit is enough; then `together` holds limits that one choice meets, of the
+    budgets that have to move, with the least sum of relative excess (`least`: proven). `impossible`
+    are the budgets that no choice meets, each alone. `explanation` says it in words.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +37,9 @@ class Diagnosis(BaseModel):
     conflict: tuple[str, ...]
     tightest: dict[str, float]
     relaxation: Relaxation | None
+    together: tuple[Relaxation, ...] = ()
+    least: bool = False
+    impossible: tuple[str, ...] = ()
     budgets: tuple[BudgetDiagnosis, ...]
     explanation: str
 
@@ -48,6 +53,9 @@ class Diagnosis(BaseModel):
             relaxation=None
             if found.relaxation is None or limit is None
             else Relaxation(budget=found.relaxation, limit=limit),
+            together=tuple(Relaxation(budget=b, limit=v) for b, v in found.together.items()),
+            least=found.least,
+            impossible=found.impossible,
             budgets=found.budgets,
             explanation=found.explain(),
         )
@@ -108,7 +116,7 @@ class JointAnswer(BaseModel):
     @classmethod
     def of(cls, problem: Problem, found: JointSolution, why: Diagnosis | None = None) -> Self:
         return cls(
-            **found.model_dump(exclude={"solutions"}),
+            **found.model_dump(exclude={"solutions", "exhausted"}),
             solutions=tuple(Answer.of(problem, solution) for solution in found.solutions),
             infeasibility=why,
         )

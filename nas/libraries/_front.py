@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from nas.errors import PassError
 from nas.ir.problem import Problem
 from nas.libraries._answer import Answer, Answers
 from nas.libraries._certify import certified
@@ -20,13 +21,14 @@ def solve_front(
 
     The answers are the undominated ones, from the tightest on; every point is verified, the others
     too. Where nothing is feasible under the loosest
-    limits the answer is their diagnosis. Raises PassError as `solver` and `verify` do.
+    limits the answer is their diagnosis. Points at which the solver found nothing are left out with
+    a note. Raises PassError as `verify` does, and where no point has an answer, as `solver` does.
     """
     points = _verified(problem, axes, solver, time_limit_s)
     kept = front(points)
     if not kept:
         return _none(points, time_limit_s)
-    answers = [Answer.of(point.problem, point.solution) for point in kept]
+    answers = [_answer(point) for point in kept]
     return Answers(answers, _notes(len(points), len(kept), points), _plane(axes, points))
 
 
@@ -46,13 +48,13 @@ def solve_fronts(
             known = best.get(point.place)
             if point.feasible and (known is None or here.loss < known.loss):
                 best[point.place] = here
+    searches = [point for points in every.values() for point in points]
     if not best:
-        return _none(every[first], time_limit_s)
+        return _none(searches, time_limit_s)
     kept: list[_AtBatch] = []
     for choice in sorted(best.values(), key=lambda c: (c.spent, c.loss, c.batch, c.point.place)):
         if not any(other.no_worse_than(choice) for other in kept):
             kept.append(choice)
-    searches = [point for points in every.values() for point in points]
     points = [best[p.place].point if p.place in best else p for p in every[first]]
     notes = _notes(len(points), len(kept), searches)
     return Answers([choice.answer() for choice in kept], notes, _plane(batches[first][1], points))
@@ -68,6 +70,7 @@ class _AtBatch:
 
     @property
     def loss(self) -> float:
+        assert self.point.solution is not None
         assert self.point.solution.objective is not None
         return self.point.solution.objective
 
@@ -76,6 +79,7 @@ class _AtBatch:
         """The swept costs over what the first value of each axis allows at this batch: less is
         nearer to the tight end of what the user asked for, whatever the batch."""
         costs = {budget.name: budget.cost for budget in self.point.problem.budgets}
+        assert self.point.solution is not None
         totals = self.point.solution.costs
         return tuple(totals[costs[axis.budget]] / axis.limits[0] for axis in self.axes)
 
@@ -84,8 +88,12 @@ class _AtBatch:
         return less and self.loss <= other.loss
 
     def answer(self) -> Answer:
-        found = Answer.of(self.point.problem, self.point.solution)
-        return found.model_copy(update={"batch": self.batch})
+        return _answer(self.point).model_copy(update={"batch": self.batch})
+
+
+def _answer(point: SweepPoint) -> Answer:
+    assert point.solution is not None
+    return Answer.of(point.problem, point.solution)
 
 
 def _verified(
@@ -94,20 +102,32 @@ def _verified(
     limits = {axis.budget: axis.limits for axis in axes}
     points = sweep(problem, limits, solver=solver, time_limit_s=time_limit_s)
     for point in points:
-        verify(point.problem, point.solution)
+        if point.solution is not None:
+            verify(point.problem, point.solution)
     return points
 
 
 def _none(points: Sequence[SweepPoint], time_limit_s: float | None) -> Answers:
+    unknown = [point.failure for point in points if not point.settled]
+    if unknown:
+        raise PassError(
+            f"no point of the sweep has an answer ({len(unknown)} unknown): {unknown[0]}"
+        )
     loosest = next(point for point in points if point.searched)
+    assert loosest.solution is not None
     return Answers([certified(loosest.problem, loosest.solution, time_limit_s)])
 
 
 def _notes(count: int, kept: int, searches: Sequence[SweepPoint]) -> tuple[str, ...]:
     searched, notes = sum(point.searched for point in searches), []
+    unknown = sum(not point.settled for point in searches)
     if kept < count:
+        why = "infeasible, unknown," if unknown else "infeasible,"
+        notes.append(f"{count - kept} of {count} points left out: {why} or no better than another")
+    if unknown:
         notes.append(
-            f"{count - kept} of {count} points left out: infeasible, or no better than another"
+            f"{unknown} of {len(searches)} points unknown: the solver found nothing there, and did "
+            "not prove that nothing is"
         )
     if searched < len(searches):
         left = len(searches) - searched
@@ -118,7 +138,7 @@ def _notes(count: int, kept: int, searches: Sequence[SweepPoint]) -> tuple[str, 
 def _plane(axes: Sequence[Axis], points: Sequence[SweepPoint]) -> Plane | None:
     if len(axes) != 2:
         return None
-    losses = {point.place: point.solution.objective for point in points}
+    losses = {p.place: p.solution.objective if p.solution else None for p in points}
     first, second = axes
     grid = tuple(
         tuple(losses[i, j] for j in range(len(second.values))) for i in range(len(first.values))

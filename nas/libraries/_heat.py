@@ -53,4 +53,4 @@ def _shade(loss: float | None, edges: Sequence[float]) -> str:
 def _legend(edges: Sequence[float], losses: Iterable[float]) -> str:
     used = {_shade(loss, edges) for loss in losses}
     words = [f"{s} {e:.3g}" for s, e in zip(_SHADES, edges, strict=True) if s in used]
-    return f"{', '.join(words)}; blank: infeasible"
+    return f"{', '.join(words)}; blank: nothing feasible found"

@@ -19,7 +19,7 @@ class Axis:
 @dataclass(frozen=True)
 class Plane:
     """The least loss for each pair of limits, `losses[i][j]` for the i-th value of `down` and the
-    j-th of `across`; None where nothing is feasible."""
+    j-th of `across`; None where nothing is feasible, or nothing was found."""
 
     down: Axis
     across: Axis

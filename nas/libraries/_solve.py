@@ -11,6 +11,7 @@ from nas.libraries._front import solve_front
 from nas.libraries._judge import judged
 from nas.libraries._library import BlockLibrary
 from nas.libraries._plane import Axis
+from nas.libraries._prices import priced
 from nas.libraries._problem import make_problem, uncounted
 from nas.libraries._query import Query, Sweep
 from nas.libraries._recount import check_rows
@@ -19,8 +20,8 @@ from nas.solvers import (
     Difference,
     Solver,
     create_solver,
-    diverse,
     diverse_jointly,
+    select_diverse,
     verify,
     verify_joint,
 )
@@ -59,6 +60,8 @@ def _answers(library: BlockLibrary, query: Query, progress: Progress | None) -> 
         return Answers(answers, (*notes, *more))
     solution = solver.solve(problem, time_limit_s=query.time_limit_s)
     answer = certified(problem, solution, query.time_limit_s)
+    if answer.infeasibility is None:
+        answer = priced(problem, solution, answer, query.time_limit_s)
     return Answers(judged(library, problem, query, answer, progress), notes)
 
 
@@ -66,7 +69,8 @@ def _several(
     problem: Problem, query: Query, solver: Solver
 ) -> tuple[list[Answer], tuple[str, ...]]:
     wanted, differ, limit_s = query.solutions or 1, query.differ or 1, query.time_limit_s
-    solutions = diverse(problem, wanted, differ, solver=solver, time_limit_s=limit_s)
+    found = select_diverse(problem, wanted, differ, solver=solver, time_limit_s=limit_s)
+    solutions = found.solutions
     if not solutions:
         return [_refused(problem, solver, limit_s)], ()
     answers = []
@@ -74,7 +78,7 @@ def _several(
         earlier = [Difference(choice=s.choice, at_least=differ) for s in solutions[:i]]
         verify(problem, solution, forbid=earlier)
         answers.append(Answer.of(problem, solution))
-    return answers, _short(len(answers), wanted, differ)
+    return answers, _short(len(answers), wanted, differ, found.failure is None)
 
 
 def _jointly(problem: Problem, query: Query, solver: Solver) -> tuple[JointAnswer, tuple[str, ...]]:
@@ -83,13 +87,19 @@ def _jointly(problem: Problem, query: Query, solver: Solver) -> tuple[JointAnswe
     verify_joint(problem, found)
     if not found.solutions:
         return JointAnswer.of(problem, found, _refused(problem, solver, limit_s).infeasibility), ()
-    return JointAnswer.of(problem, found), _short(len(found.solutions), wanted, differ)
+    short = _short(len(found.solutions), wanted, differ, found.exhausted)
+    return JointAnswer.of(problem, found), short
 
 
-def _short(count: int, wanted: int, differ: int) -> tuple[str, ...]:
+def _short(count: int, wanted: int, differ: int, exhausted: bool) -> tuple[str, ...]:
     if count == wanted:
         return ()
-    return (f"{count} of {wanted} solutions: no further one differs in {differ} slots",)
+    if exhausted:
+        return (f"{count} of {wanted} solutions: no further one differs in {differ} slots",)
+    return (
+        f"{count} of {wanted} solutions: the search for a further one ended without an answer; "
+        "that none differs enough is not proven",
+    )
 
 
 def _axis(asked: Sweep) -> Axis:

@@ -285,7 +285,7 @@ def dual_in_words(budget: Budget, dual: float | None) -> str:
     if dual is None:
         return "No price known: the relaxation gave none."
     if dual <= 0:
-        return "Not binding: a looser limit would change nothing."
+        return "Price 0: does not bind in the LP relaxation."
     step = abs(budget.limit) / 100
     direction = "more" if budget.sense == "max" else "less"
     return (

@@ -4,7 +4,7 @@ from nas.solvers._answer import with_choice
 from nas.solvers._base import PROVEN_GAP, Difference, Known, Solver
 from nas.solvers._certificate import verify, verify_joint
 from nas.solvers._depth_cut import DepthCutSolver
-from nas.solvers._diverse import diverse
+from nas.solvers._diverse import Selected, diverse, select_diverse
 from nas.solvers._evolution import EvolutionSolver
 from nas.solvers._greedy import EqualSplitSolver, GreedySolver
 from nas.solvers._infeasible import (
@@ -16,6 +16,7 @@ from nas.solvers._infeasible import (
 )
 from nas.solvers._joint import JointSolution, diverse_jointly
 from nas.solvers._mip import MipSolver
+from nas.solvers._prices import without_unpriced
 from nas.solvers._quadratic import Quadratic, best_swaps, improve, option_names
 from nas.solvers._random import RandomSolver
 from nas.solvers._refine import last_kept, refine_choice
@@ -41,6 +42,7 @@ __all__ = [
     "RandomSolver",
     "Resolved",
     "Resolver",
+    "Selected",
     "Solver",
     "SweepPoint",
     "best_swaps",
@@ -55,6 +57,7 @@ __all__ = [
     "option_names",
     "raise_infeasible",
     "refine_choice",
+    "select_diverse",
     "solver_names",
     "sweep",
     "unit_of",
@@ -62,4 +65,5 @@ __all__ = [
     "verify_joint",
     "with_choice",
     "with_limit",
+    "without_unpriced",
 ]

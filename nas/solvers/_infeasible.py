@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import NoReturn, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from nas.errors import ConfigError, InfeasibleError
 from nas.ir.problem import Budget, Option, Problem, Solution
 from nas.solvers._answer import tightest_alone
 from nas.solvers._base import Solver
+from nas.solvers._loosen import loosen_together
 from nas.solvers._mip import MipSolver
 from nas.solvers._words import unit_of
 
@@ -70,7 +71,9 @@ class Infeasibility(BaseModel):
     """Every budget and how it fails.
 
     `conflict` is a smallest set of budgets that cannot be met together; `relaxation` the single
-    budget whose limit needs the least relative change, None when no single one is enough.
+    budget whose limit needs the least relative change, None when no single one is enough. Then
+    `together` holds limits that one choice meets, of the budgets that have to move; `least`: their
+    summed relative excess is proven to be the least. `impossible`: what no choice meets alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +81,9 @@ class Infeasibility(BaseModel):
     budgets: tuple[BudgetDiagnosis, ...]
     conflict: tuple[str, ...]
     relaxation: str | None
+    together: dict[str, float] = Field(default_factory=dict)
+    least: bool = False
+    impossible: tuple[str, ...] = ()
 
     @property
     def tightest(self) -> dict[str, float]:
@@ -98,24 +104,44 @@ class Infeasibility(BaseModel):
             budget.written_as(quotients[budget.name]) if budget.name in quotients else budget
             for budget in self.budgets
         ]
-        return self.of(budgets, self.conflict)
+        together = {
+            name: quotients[name].numerator / limit if name in quotients else limit
+            for name, limit in self.together.items()
+        }
+        # The least excess of a cost is not quite the least shortfall of its quotient.
+        least = self.least and quotients.keys().isdisjoint(together)
+        update = {"together": together, "least": least, "impossible": self.impossible}
+        return self.of(budgets, self.conflict).model_copy(update=update)
 
     def explain(self) -> str:
         """The diagnosis in words, several lines."""
-        if len(self.conflict) == 1:
+        if len(self.impossible) > 1:
+            lines = [
+                f"no choice meets any of these budgets, each alone: {', '.join(self.impossible)}"
+            ]
+        elif len(self.conflict) == 1:
             lines = [f"no choice meets the budget {self.conflict[0]}"]
         else:
             lines = [f"no choice meets these budgets together: {', '.join(self.conflict)}"]
         lines += [f"  {_describe(budget)}" for budget in self.budgets]
+        return "\n".join([*lines, self._way_out()])
+
+    def _way_out(self) -> str:
         relaxed = next((b for b in self.budgets if b.name == self.relaxation), None)
-        if relaxed is None:
-            lines.append("no single budget is enough to relax: relax several, or drop one")
-        else:
-            lines.append(
+        if relaxed is not None:
+            return (
                 f"cheapest way out: {relaxed.name} = {_number(relaxed, relaxed.with_others)} "
                 f"{relaxed.unit} ({100 * relaxed.shift:.2g} % away), all others kept"
             )
-        return "\n".join(lines)
+        moved = [
+            f"{budget.name} = {_number(budget, self.together[budget.name])} {budget.unit}"
+            for budget in self.budgets
+            if budget.name in self.together
+        ]
+        if not moved:
+            return "no single budget is enough to relax: relax several, or drop one"
+        which = "cheapest" if self.least else "one"
+        return f"no single budget is enough to relax; {which} way out: {', '.join(moved)} together"
 
 
 def diagnose(
@@ -130,7 +156,13 @@ def diagnose(
     if conflict is None:
         raise ConfigError("the problem is feasible: there is nothing to diagnose")
     budgets = [_diagnose_budget(problem, b, exact, time_limit_s) for b in problem.budgets]
-    return Infeasibility.of(budgets, conflict)
+    found = Infeasibility.of(budgets, conflict)
+    update: dict[str, object] = {"impossible": _impossible(problem, exact, time_limit_s)}
+    if found.relaxation is None:
+        loosened = loosen_together(problem, time_limit_s=time_limit_s)
+        if loosened is not None:
+            update |= {"together": loosened.limits, "least": loosened.least}
+    return found.model_copy(update=update)
 
 
 def raise_infeasible(
@@ -150,6 +182,15 @@ def _smallest_conflict(
             if _tightened(problem, None, subset, solver, time_limit_s).status == "infeasible":
                 return tuple(budget.name for budget in subset)
     return None
+
+
+def _impossible(problem: Problem, solver: Solver, time_limit_s: float | None) -> tuple[str, ...]:
+    """The budgets that no choice meets, each alone."""
+    return tuple(
+        budget.name
+        for budget in problem.budgets
+        if _tightened(problem, None, [budget], solver, time_limit_s).status == "infeasible"
+    )
 
 
 def _diagnose_budget(

@@ -29,7 +29,8 @@ class JointSolution(BaseModel):
     `bound` <= the sum of any as many choices that differ pairwise in `differ` slots; `lp_bound` is
     the part that the dual prices of the solutions prove. The bound of each single solution is that
     of the problem alone. `greedy_objective` is the sum that greedy selection reached, None where it
-    found fewer solutions. Infeasible: no solution, no figures.
+    found fewer solutions. `exhausted`: one more solution that differs so is proven not to exist.
+    Infeasible: no solution, no figures.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,7 @@ class JointSolution(BaseModel):
     lp_bound: float | None = None
     gap: float | None = None
     greedy_objective: float | None = None
+    exhausted: bool = False
     seconds: float
 
 
@@ -76,19 +78,23 @@ def diverse_jointly(
         return JointSolution(status="infeasible", differ=differ, seconds=began.seconds)
     search = _Search(table, relaxation, differ, max(relaxation.bound, _bound(greedy[0])))
     clock = Clock(time_limit_s)
+    exhausted = False
     for count in range(k, len(greedy), -1):
         found = search.run(count, None, clock, gap, backend)
         if found.picks is not None:
             break
+        exhausted = math.isinf(found.bound)
     else:
         known = [table.pick(solution.choice) for solution in greedy]
         found = search.run(len(greedy), known, clock, gap, backend)
-    return _joint(problem, table, greedy, found, differ, began.seconds)
+    joint = _joint(problem, table, greedy, found, differ, began.seconds)
+    return joint.model_copy(update={"exhausted": exhausted})
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Picks [slots] by loss, None without any, and a proven bound of their summed loss."""
+    """Picks [slots] by loss, None without any, and a proven bound of their summed loss: infinite
+    where there are none."""
 
     picks: list[Ints] | None
     bound: float

@@ -22,7 +22,7 @@ class Program:
     """Minimise `loss @ x + offset` in units of `unit`: one x a group, `rows @ x <= caps`.
 
     `loss`, `group` [columns], `caps` [rows]. True loss is `unit * (loss @ x) + offset`; row k was
-    divided by `row_units[k]`.
+    divided by `row_units[k]`. With `slack` [rows] a cap may be exceeded, at this loss a unit.
     """
 
     loss: Floats
@@ -32,6 +32,7 @@ class Program:
     unit: float
     offset: float
     row_units: Floats
+    slack: Floats | None = None
 
     @property
     def groups(self) -> int:

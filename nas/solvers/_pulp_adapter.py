@@ -117,13 +117,17 @@ def _model(pulp: Any, program: Program, *, integer: bool) -> tuple[Any, list[Any
         model.add_variable(f"x{i:06d}", lowBound=0, upBound=upper, cat=category)
         for i in range(len(program.loss))
     ]
-    model += _sum(pulp, program.loss, columns, columns[0])
+    prices = [] if program.slack is None else program.slack.tolist()
+    excess = [model.add_variable(f"s{k:06d}", lowBound=0) for k in range(len(prices))]
+    paid = [price * slack for price, slack in zip(prices, excess, strict=True)]
+    model += _sum(pulp, program.loss, columns, columns[0]) + pulp.lpSum(paid)
     for members in np.split(np.arange(len(columns)), np.flatnonzero(np.diff(program.group)) + 1):
         model += pulp.lpSum([columns[i] for i in members]) == 1
     rows = []
-    for weighted, cap in zip(program.rows, program.caps, strict=True):
+    for k, (weighted, cap) in enumerate(zip(program.rows, program.caps, strict=True)):
         held = [columns[i] for i in weighted.columns]
-        row = _sum(pulp, weighted.weights, held, columns[0]) <= float(cap)
+        spent = _sum(pulp, weighted.weights, held, columns[0]) - pulp.lpSum(excess[k : k + 1])
+        row = spent <= float(cap)
         model += row
         rows.append(row)
     return model, columns, rows

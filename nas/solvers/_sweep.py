@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from nas.errors import ConfigError
+from nas.errors import ConfigError, PassError
 from nas.ir.problem import Problem, Solution
 from nas.solvers._answer import answer, infeasible, relative_gap
 from nas.solvers._base import PROVEN_GAP, Known, Solver
@@ -25,14 +25,16 @@ class SweepPoint:
     """The answer under one combination of limits.
 
     `place` holds the position on each axis. `searched` is False where the answer followed from
-    those of other limits.
+    those of other limits. `solution` is None where the search ended with neither an answer nor a
+    proof; `failure` says why.
     """
 
     place: tuple[int, ...]
     problem: Problem
     swept: tuple[str, ...]
-    solution: Solution
+    solution: Solution | None
     searched: bool
+    failure: str | None = None
 
     @cached_property
     def _tightness(self) -> tuple[float, ...]:
@@ -43,15 +45,24 @@ class SweepPoint:
     @cached_property
     def _spent(self) -> tuple[float, ...]:
         """The total of each swept budget, in the same sense."""
-        by_name = {budget.name: budget for budget in self.problem.budgets}
+        assert self.solution is not None
+        by_name, costs = (
+            {budget.name: budget for budget in self.problem.budgets},
+            self.solution.costs,
+        )
         return tuple(
-            self.solution.costs[by_name[name].cost] * (1 if by_name[name].sense == "max" else -1)
+            costs[by_name[name].cost] * (1 if by_name[name].sense == "max" else -1)
             for name in self.swept
         )
 
     @property
+    def settled(self) -> bool:
+        """Whether there is an answer, be it that nothing is feasible."""
+        return self.solution is not None
+
+    @property
     def feasible(self) -> bool:
-        return self.solution.objective is not None
+        return self.solution is not None and self.solution.objective is not None
 
     def looser_than(self, limits: tuple[float, ...]) -> bool:
         """Whether no limit of this point is tighter than the one of `limits`."""
@@ -97,11 +108,10 @@ def sweep(
 
     `axes` maps names of budgets to limits; the points come in the order of their places, the last
     axis fastest. A point is searched only where the points before it do not settle it, and then
-    starts from what they prove. `time_limit_s` and `gap` hold for each search.
+    starts from what they prove. `time_limit_s` and `gap` hold for each search; one that ends with
+    neither an answer nor a proof leaves its point without a solution, and the others go on.
 
-    Raises:
-        ConfigError: a budget is unknown.
-        PassError: a search ended with neither an answer nor a proof.
+    Raises ConfigError for an unknown budget.
     """
     chosen = solver or MipSolver()
     names = tuple(axes)
@@ -111,13 +121,16 @@ def sweep(
         for name, i in zip(names, place, strict=True):
             limited = with_limit(limited, name, axes[name][i])
         known = _Known.of(limited, names, points)
-        solution = known.answer(limited, chosen.name, gap)
+        solution, failure = known.answer(limited, chosen.name, gap), None
         searched = solution is None
         if solution is None:
-            solution = chosen.solve(
-                limited, time_limit_s=time_limit_s, gap=gap, known=known.for_search()
-            )
-        points.append(SweepPoint(place, limited, names, solution, searched))
+            try:
+                solution = chosen.solve(
+                    limited, time_limit_s=time_limit_s, gap=gap, known=known.for_search()
+                )
+            except PassError as error:
+                failure = str(error)
+        points.append(SweepPoint(place, limited, names, solution, searched, failure))
     return sorted(points, key=lambda point: point.place)
 
 
@@ -125,7 +138,7 @@ def front(points: Sequence[SweepPoint]) -> list[SweepPoint]:
     """The undominated points, from the tightest on; of equal ones the one that was searched.
 
     A point is dominated when another has no more loss and no more of any swept budget's cost (no
-    less, for `min`). Points where nothing is feasible are left out.
+    less, for `min`). Points where nothing is feasible, or nothing was found, are left out.
     """
     kept: list[SweepPoint] = []
     for point in sorted((p for p in points if p.feasible), key=lambda p: p.rank):
@@ -147,7 +160,9 @@ class _Known:
         here = {b.name: b.limit if b.sense == "max" else -b.limit for b in limited.budgets}
         limits = tuple(here[name] for name in names)
         return cls(
-            max((p for p in points if p.looser_than(limits)), key=_bound, default=None),
+            max(
+                (p for p in points if p.settled and p.looser_than(limits)), key=_bound, default=None
+            ),
             min((p for p in points if p.fits(limits)), key=_loss, default=None),
         )
 
@@ -157,19 +172,19 @@ class _Known:
             return None
         if not self.looser.feasible:
             return infeasible(problem, solver=solver, seconds=0.0)
-        proof, fitting = self.looser.solution, self.fitting
-        if fitting is None or proof.lp_bound is None:
+        if self.fitting is None or relative_gap(_loss(self.fitting), _bound(self.looser)) > gap:
             return None
-        if relative_gap(_loss(fitting), _bound(self.looser)) > gap:
+        proof, fitting = _solution(self.looser), _solution(self.fitting)
+        if proof.lp_bound is None:
             return None
         # The prices prove at least as much here: limits that shrink only raise that bound.
         return answer(
             problem,
-            fitting.solution.choice,
+            fitting.choice,
             bound=_bound(self.looser),
             lp_bound=proof.lp_bound,
             duals=proof.duals,
-            exact=proof.proven or fitting.solution.proven,
+            exact=proof.proven or fitting.proven,
             solver=solver,
             seconds=0.0,
         )
@@ -180,11 +195,11 @@ class _Known:
         if start is None:
             return None
         if self.looser is None:
-            return Known(choice=start.solution.choice)
-        near, lp_gap = self.looser.solution, None
+            return Known(choice=_solution(start).choice)
+        near, lp_gap = _solution(self.looser), None
         if near.proven and near.lp_bound is not None:
             lp_gap = max(0.0, _loss(self.looser) - near.lp_bound)
-        return Known(choice=start.solution.choice, bound=near.bound, lp_gap=lp_gap)
+        return Known(choice=_solution(start).choice, bound=near.bound, lp_gap=lp_gap)
 
 
 def _loosest_first(problem: Problem, axes: Mapping[str, Sequence[float]]) -> list[tuple[int, ...]]:
@@ -197,10 +212,17 @@ def _loosest_first(problem: Problem, axes: Mapping[str, Sequence[float]]) -> lis
     return list(itertools.product(*orders))
 
 
+def _solution(point: SweepPoint) -> Solution:
+    assert point.solution is not None
+    return point.solution
+
+
 def _loss(point: SweepPoint) -> float:
-    return math.inf if point.solution.objective is None else point.solution.objective
+    objective = _solution(point).objective
+    return math.inf if objective is None else objective
 
 
 def _bound(point: SweepPoint) -> float:
     """Infinite where nothing is feasible: neither is anything under tighter limits."""
-    return math.inf if point.solution.bound is None else point.solution.bound
+    bound = _solution(point).bound
+    return math.inf if bound is None else bound

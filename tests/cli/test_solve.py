@@ -113,7 +113,7 @@ def test_two_sweeps_are_a_list_and_a_heat_map(nas: Nas, asked: list[object]) -> 
     assert "of 24 points left out" in as_json.stderr
     assert "limit of runtime_ms" in as_table.stdout
     assert f"loss by {MEMORY} (down) and runtime_ms (across)" in as_table.stdout
-    assert "blank: infeasible" in as_table.stdout
+    assert "blank: nothing feasible found" in as_table.stdout
 
 
 @pytest.mark.parametrize("several", [(), ("--solutions", 2)])

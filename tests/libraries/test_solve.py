@@ -19,6 +19,7 @@ from nas.libraries import (
 )
 from nas.libraries._heat import heat_map
 from nas.libraries._show import places
+from nas.solvers._joint import _Found
 from nas.uncertainty import Scrutiny
 from tests.libraries.files import best_by_hand, heaviest, puzzle_data, total, write_json
 
@@ -73,6 +74,17 @@ def test_eighty_layers_of_54_variants_are_proven_optimal(tmp_path: Path) -> None
     assert all(slack >= 0 for slack in answer.slack.values())
     assert max(answer.duals.values()) > 0
     assert "would lower the loss by" in " ".join(answer.prices)
+
+
+def test_a_limit_of_price_0_is_said_to_cost_what_it_costs(tmp_path: Path) -> None:
+    rows = {"x": (0, 3, 0), "y": (1, 0, 3), "z": (5, 0, 0)}
+    slot = {v: dict(zip(("kl", "mem", "ms"), row, strict=True)) for v, row in rows.items()}
+    library = read_library(write_json(tmp_path / "a.json", {"a": slot, "b": slot}))
+
+    answer = one(solve_library(library, Query.parse(objective="kl", most=["mem=5", "ms=2"])).found)
+
+    assert (answer.objective, answer.duals["ms"]) == (5.0, 0.0)
+    assert answer.prices[1].endswith("without this limit the loss would be 1")
 
 
 def test_a_lower_and_an_upper_limit_of_a_column_hold_together(tmp_path: Path) -> None:
@@ -186,8 +198,61 @@ def test_a_heat_map_is_darker_where_more_is_lost() -> None:
         "  2 |@@..|",
         "  1 |    |",
         "speedup from 2 (left) to 1 (right)",
-        "loss up to: . 0.215, # 21.5, @ 100; blank: infeasible",
+        "loss up to: . 0.215, # 21.5, @ 100; blank: nothing feasible found",
     ]
+
+
+def give_up(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Every solve after the first few finds nothing."""
+    from nas.solvers import MipSolver
+
+    honest, calls = MipSolver.solve, iter(range(10**6))
+
+    def tired(self: MipSolver, *args: object, **options: object) -> object:
+        if next(calls) >= after:
+            raise PassError("no time")
+        return honest(self, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MipSolver, "solve", tired)
+
+
+@pytest.mark.parametrize("diverse", ["greedily", "jointly"])
+def test_solutions_that_were_found_are_given_though_a_search_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diverse: str
+) -> None:
+    library = read_library(write_json(tmp_path / "a.json", puzzle_data(4, 4)))
+    give_up(monkeypatch, after=2)
+    if diverse == "jointly":
+        search = "nas.solvers._joint._Search.run"
+        monkeypatch.setattr(search, lambda self, count, known, *_: _Found(known, self.least))
+
+    answers = solve_library(
+        library,
+        Query.parse(objective=KL, most=[f"{MEMORY}=2500"], solutions=4, diverse=diverse),  # type: ignore[arg-type]
+    )
+
+    found = answers.found
+    assert len(found.solutions if isinstance(found, JointAnswer) else many(found)) == 2
+    assert answers.notes == (
+        "2 of 4 solutions: the search for a further one ended without an answer; "
+        "that none differs enough is not proven",
+    )
+
+
+def test_a_sweep_counts_the_points_that_stay_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = read_library(write_json(tmp_path / "a.json", puzzle_data(4, 4)))
+    query = Query.parse(objective=KL, sweeps=[f"{MEMORY}=900:3500:6"])
+    give_up(monkeypatch, after=2)
+
+    answers = solve_library(library, query)
+
+    assert len(many(answers.found)) == 2
+    assert answers.notes[0].endswith("infeasible, unknown, or no better than another")
+    assert "points unknown: the solver found nothing there" in answers.notes[1]
+    with pytest.raises(PassError, match="no point of the sweep has an answer"):
+        solve_library(library, query)
 
 
 def test_an_infeasible_query_names_the_conflict_and_a_way_out(tmp_path: Path) -> None:
@@ -208,6 +273,19 @@ def test_an_infeasible_query_names_the_conflict_and_a_way_out(tmp_path: Path) ->
     assert why.relaxation.limit == pytest.approx(least)
     relaxed = f"{MEMORY}={why.relaxation.limit!r}"
     assert one(ask(path, most=[relaxed, limits[1]])).status == "proven"
+
+
+def test_two_limits_out_of_reach_get_a_way_out_together(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", puzzle_data(4, 4))
+
+    why = one(ask(path, most=[f"{MEMORY}=10", f"{RUNTIME}=10"])).infeasibility
+
+    assert why is not None
+    assert why.relaxation is None
+    assert why.impossible == (MEMORY, RUNTIME)
+    assert why.least
+    relaxed = [f"{moved.budget}={moved.limit!r}" for moved in why.together]
+    assert one(ask(path, most=relaxed)).status == "proven"
 
 
 @pytest.mark.parametrize(

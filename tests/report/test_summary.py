@@ -181,7 +181,7 @@ def test_phase_latency_derives_from_the_samples() -> None:
     [
         ("max", 0.5, "1 % more (0.2 ms) would save about 0.1 nats."),
         ("min", 0.5, "1 % less (0.2 ms) would save about 0.1 nats."),
-        ("max", 0.0, "Not binding: a looser limit would change nothing."),
+        ("max", 0.0, "Price 0: does not bind in the LP relaxation."),
         ("max", None, "No price known: the relaxation gave none."),
     ],
 )

@@ -1,4 +1,4 @@
-"""Diverse answers and prices in words."""
+"""Diverse answers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
-from nas.errors import ConfigError
-from nas.ir.problem import Budget, Problem, Solution
+from nas.errors import ConfigError, PassError
+from nas.ir.problem import Problem, Solution
 from nas.solvers import (
     Difference,
     GreedySolver,
     MipSolver,
     diverse,
-    duals_in_words,
-    unit_of,
+    select_diverse,
     verify,
 )
 from tests.solvers.instances import hard_problem, make_problem, random_problem
@@ -69,43 +68,27 @@ def test_diverse_refuses_requests_without_sense(k: int, differ: int) -> None:
         diverse(random_problem(1), k, differ)
 
 
-def test_prices_in_words_match_what_one_more_unit_saves() -> None:
-    """Many equal slots: one more unit of memory removes one unit of loss in a hundred."""
-    problem = make_problem(
-        {f"s{i}": {"full": (0.0, 100.0, 1.0), "none": (1.0, 0.0, 1.0)} for i in range(10)},
-        Budget(name="memory_mib", cost="memory_mib", limit=500.0),
-        Budget(name="speedup", cost="prefill_ms", limit=500.0),
-        costs="memory_mib prefill_ms",
-    )
-    solution = MipSolver().solve(problem)
-    assert solution.duals == pytest.approx({"memory_mib": 0.01, "speedup": 0.0})
-    assert duals_in_words(problem, solution) == [
-        "1 MiB more of memory_mib would lower the loss by 0.01",
-        "speedup (prefill_ms) does not bind: more of it would not lower the loss",
-    ]
+class Failing(MipSolver):
+    """Finds nothing once it has given `answers` answers."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__()
+        self.left = answers
+
+    def solve(self, problem: Problem, **options: Any) -> Solution:
+        self.left -= 1
+        if self.left < 0:
+            raise PassError("no time")
+        return super().solve(problem, **options)
 
 
-def test_prices_of_a_min_budget() -> None:
-    problem = make_problem(
-        {f"s{i}": {"low": (0.0, 0.0), "high": (1.0, 4.0)} for i in range(4)},
-        Budget(name="rate", cost="tokens_per_s", limit=8.0, sense="min"),
-        costs="tokens_per_s",
-    )
-    assert duals_in_words(problem, MipSolver().solve(problem)) == [
-        "1 token/s less asked of rate (tokens_per_s) would lower the loss by 0.25"
-    ]
+def test_what_was_found_outlives_a_search_that_finds_nothing() -> None:
+    found = select_diverse(random_problem(1, share=0.6), 4, 5, solver=Failing(2))
+    assert (len(found.solutions), found.failure) == (2, "no time")
+    with pytest.raises(PassError, match="no time"):
+        diverse(random_problem(1), 4, 5, solver=Failing(0))
 
 
-@pytest.mark.parametrize(
-    ("cost", "unit"),
-    [
-        ("stats.memory_mib", "MiB"),
-        ("prefill_ms", "ms"),
-        ("kv_mib_per_sequence", "MiB per sequence"),
-        ("throughput_tokens_per_s", "token/s"),
-        ("params_m", "million parameters"),
-        ("cost", "unit"),
-    ],
-)
-def test_units_are_read_from_names(cost: str, unit: str) -> None:
-    assert unit_of(cost) == unit
+def test_that_no_further_solution_exists_is_no_failure() -> None:
+    problem = make_problem({"s": {"a": (0.0,), "b": (1.0,)}})
+    assert select_diverse(problem, 5, 1).failure is None

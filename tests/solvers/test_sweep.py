@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nas.solvers._labels as labels
-from nas.errors import ConfigError
+from nas.errors import ConfigError, PassError
 from nas.ir.problem import Budget, Problem, Solution
 from nas.solvers import (
     GreedySolver,
@@ -218,3 +218,21 @@ def test_a_heuristic_sweep_stays_a_heuristic() -> None:
         assert best.objective is not None
         assert point.solution.bound <= best.objective * (1 + 1e-9)
         assert best.objective <= point.solution.objective * (1 + 2e-6)
+
+
+def test_a_search_that_finds_nothing_leaves_its_point_unknown(small: Problem) -> None:
+    class Failing(MipSolver):
+        """Gives up at one limit of the latency."""
+
+        def solve(self, problem: Problem, **options: Any) -> Solution:
+            if problem.budgets[0].limit in (10.0, 40.0):
+                raise PassError("no time")
+            return super().solve(problem, **options)
+
+    points = sweep(small, {"latency_ms": LATENCIES}, solver=Failing())
+
+    unknown = [limit_of(point, "latency_ms") for point in points if not point.settled]
+    assert 40.0 in unknown
+    assert all(point.failure == "no time" for point in points if not point.settled)
+    check([point for point in points if point.settled])
+    assert {limit_of(p, "latency_ms") for p in front(points)}.isdisjoint(unknown)
