@@ -179,14 +179,13 @@ def _sweep_run(
 
 
 def _show_answers(session: Session, answers: Answers, form: Form) -> None:
-    from nas.errors import InfeasibleError
     from nas.libraries import answer_tables
 
     session.emit(answers.found, form, partial(answer_tables, plane=answers.plane))
     for note in answers.notes:
         session.note(f"note: {note}")
-    if answers.infeasible is not None:
-        raise InfeasibleError(answers.infeasible.explanation)
+    if answers.refusal is not None:
+        raise answers.refusal
 
 
 def _solve_run(
@@ -196,15 +195,10 @@ def _solve_run(
     scrutiny: Scrutiny | None,
     form: Form,
 ) -> None:
-    from nas.compiler import solve_again, solve_and_judge
-    from nas.console import judged_lines, solution_lines
+    from nas.compiler import answer_again
     from nas.readers import open_run, read_config
 
     directory = open_run(run)
     config = read_config(directory, overrides)
     session.works_on(run, resumable=True)
-    if scrutiny is None:
-        session.emit(solve_again(config, directory, session.progress), form, solution_lines)
-        return
-    judged = solve_and_judge(config, directory, scrutiny, session.progress)
-    session.emit(judged, form, judged_lines)
+    _show_answers(session, answer_again(config, directory, scrutiny, session.progress), form)

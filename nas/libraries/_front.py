@@ -26,7 +26,7 @@ def solve_front(
     kept = front(points)
     if not kept:
         return _none(points, time_limit_s)
-    answers = [Answer.of(point.problem, point.solution) for point in kept]
+    answers = [_answer(point, axes) for point in kept]
     return Answers(answers, _notes(len(points), len(kept), points), _plane(axes, points))
 
 
@@ -84,8 +84,12 @@ class _AtBatch:
         return less and self.loss <= other.loss
 
     def answer(self) -> Answer:
-        found = Answer.of(self.point.problem, self.point.solution)
-        return found.model_copy(update={"batch": self.batch})
+        return _answer(self.point, self.axes).model_copy(update={"batch": self.batch})
+
+
+def _answer(point: SweepPoint, axes: Sequence[Axis]) -> Answer:
+    asked = {axis.name: axis.values[i] for axis, i in zip(axes, point.place, strict=True)}
+    return Answer.of(point.problem, point.solution).model_copy(update={"asked": asked})
 
 
 def _verified(

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from nas._tables import table
 from nas._words import duration, number
 from nas.ir.problem import Budget
-from nas.libraries._answer import Answer, JointAnswer
+from nas.libraries._answer import Answer, JointAnswer, RunAnswer
 from nas.libraries._heat import heat_map
 from nas.libraries._plane import Plane
 from nas.solvers import unit_of
@@ -45,6 +45,10 @@ def answer_tables(
 
 def _answer(answer: Answer) -> Iterable[RenderableType]:
     yield _verdict(answer)
+    if answer.batch is not None:
+        yield f"batch {answer.batch}, chosen from those of the target"
+    if isinstance(answer, RunAnswer) and answer.realised_kl is not None:
+        yield f"realised KL of the whole network: {number(answer.realised_kl)} nats a token"
     if answer.budgets:
         rows = [_budget(answer, budget) for budget in answer.budgets]
         figures = ("limit", "total", "slack")
@@ -73,7 +77,8 @@ def _joint(joint: JointAnswer) -> Iterable[RenderableType]:
 def _verdict(answer: Answer) -> str:
     took = f"{answer.solver} in {duration(answer.seconds)}"
     objective, bound = _exact(answer.objective), _exact(answer.bound)
-    return f"{answer.status}: {objective}, bound {bound}, gap {_gap(answer)}; {took}"
+    what = "summed loss " if isinstance(answer, RunAnswer) else ""
+    return f"{answer.status}: {what}{objective}, bound {bound}, gap {_gap(answer)}; {took}"
 
 
 def _budget(answer: Answer, budget: Budget) -> tuple[object, ...]:
@@ -89,20 +94,19 @@ def _budget(answer: Answer, budget: Budget) -> tuple[object, ...]:
 
 
 def _overview(answers: Sequence[Answer]) -> RenderableType:
-    """A line an answer: limits that vary, totals, objective, gap, and the objective as a bar."""
-    limits = [{budget.name: budget.limit for budget in answer.budgets} for answer in answers]
-    varying = [name for name in limits[0] if len({each[name] for each in limits}) > 1]
+    """A line an answer: what a sweep asked, totals, objective, gap, and the objective as a bar."""
+    swept = list(answers[0].asked)
     costs = list(answers[0].costs)
     batch = ["batch"] if any(answer.batch is not None for answer in answers) else []
     columns = (
-        *("#", *(f"limit of {name}" for name in varying), *batch, *costs),
+        *("#", *(f"limit of {name}" for name in swept), *batch, *costs),
         *("objective", "gap", "status", "differs", "loss"),
     )
     most = max((answer.objective or 0.0) for answer in answers)
     rows = [
         (
             i + 1,
-            *(number(limits[i][name]) for name in varying),
+            *(number(answer.asked[name]) for name in swept),
             *(str(answer.batch) for _ in batch),
             *(number(answer.costs[cost]) for cost in costs),
             _exact(answer.objective),

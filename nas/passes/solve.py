@@ -172,7 +172,7 @@ def _refuse(
     found = found.written_as(quotients)
     others = ", ".join(map(str, every[1:]))
     at = f" (at batch {batch}; no student meets the budgets at {others} either)" if others else ""
-    raise InfeasibleError(found.explain() + at, tightest=found.tightest)
+    raise InfeasibleError(found.explain() + at, found.tightest, problem, found)
 
 
 def make_problem(

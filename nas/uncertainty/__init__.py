@@ -3,7 +3,6 @@
 from nas.uncertainty._base import Noise, Spread
 from nas.uncertainty._interval import Interval, student_quantile
 from nas.uncertainty._judge import (
-    JudgedSolution,
     Scrutiny,
     SlotCertainty,
     Uncertainty,
@@ -18,7 +17,6 @@ from nas.uncertainty._show import uncertainty_tables
 
 __all__ = [
     "Interval",
-    "JudgedSolution",
     "Noise",
     "RelativeNoise",
     "Replicates",

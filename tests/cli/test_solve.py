@@ -14,7 +14,7 @@ from tests.libraries.files import puzzle_data, write_csv, write_json
 MEMORY = "stats.memory_mib"
 FIELDS = {
     *("status", "objective", "bound", "lp_bound", "gap", "costs", "budgets", "slack", "duals"),
-    *("prices", "choice", "solver", "seconds", "infeasibility", "uncertainty", "batch"),
+    *("prices", "choice", "solver", "seconds", "infeasibility", "uncertainty", "batch", "asked"),
 }
 
 JOINT_FIELDS = {
