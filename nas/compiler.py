@@ -182,14 +182,16 @@ def sweep_again(
     run: RunDirectory,
     sweeps: Sequence[Sweep],
     progress: Progress | None = None,
+    scrutiny: Scrutiny | None = None,
 ) -> Answers:
     """The front over one or two budgets of a run, or why nothing meets the loosest; nothing is
-    written."""
+    written. With `scrutiny` every point gets an interval."""
     from nas.passes.sweep import loosened, sweep
 
     with run.locked():
         run.closed = _BEFORE_SOLVING
-        return sweep(Artefacts(PassContext(loosened(config, sweeps), run, progress)), sweeps)
+        artefacts = Artefacts(PassContext(loosened(config, sweeps), run, progress))
+        return sweep(artefacts, sweeps, scrutiny)
 
 
 def pack_blocks(

@@ -11,7 +11,7 @@ from nas.errors import InfeasibleError
 from nas.ir.problem import Budget, Problem, Solution, Status
 from nas.libraries._plane import Plane
 from nas.solvers import BudgetDiagnosis, Infeasibility, JointSolution, duals_in_words
-from nas.uncertainty import Uncertainty
+from nas.uncertainty import Interval, Uncertainty
 
 
 class Relaxation(BaseModel):
@@ -60,6 +60,8 @@ class Answer(BaseModel):
     With status `infeasible` there are no numbers and no choice, and `infeasibility` is set.
     `uncertainty` is set where it was asked for, `batch` where the target lets it be chosen, `asked`
     of a sweep's point: what each swept budget was, as the user wrote it.
+    `measured` (the objective's interval) and `difference` (of the objective from that of the first)
+    are set on answers in a list.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,6 +83,8 @@ class Answer(BaseModel):
     uncertainty: Uncertainty | None = None
     batch: int | None = None
     asked: dict[str, float] = Field(default_factory=dict)
+    measured: Interval | None = None
+    difference: Interval | None = None
 
     @classmethod
     def of(cls, problem: Problem, solution: Solution, why: Diagnosis | None = None) -> Self:

@@ -14,7 +14,7 @@ from nas.libraries._answer import Answer, JointAnswer, RunAnswer
 from nas.libraries._heat import heat_map
 from nas.libraries._plane import Plane
 from nas.solvers import unit_of
-from nas.uncertainty import uncertainty_tables
+from nas.uncertainty import Interval, uncertainty_tables
 
 _BAR = 24
 _LAYER = re.compile(r"\d+")
@@ -98,9 +98,10 @@ def _overview(answers: Sequence[Answer]) -> RenderableType:
     swept = list(answers[0].asked)
     costs = list(answers[0].costs)
     batch = ["batch"] if any(answer.batch is not None for answer in answers) else []
+    sure = ["interval", "beyond the first"] if answers[0].measured is not None else []
     columns = (
         *("#", *(f"limit of {name}" for name in swept), *batch, *costs),
-        *("objective", "gap", "status", "differs", "loss"),
+        *("objective", *sure, "gap", "status", "differs", "loss"),
     )
     most = max((answer.objective or 0.0) for answer in answers)
     rows = [
@@ -110,6 +111,7 @@ def _overview(answers: Sequence[Answer]) -> RenderableType:
             *(str(answer.batch) for _ in batch),
             *(number(answer.costs[cost]) for cost in costs),
             _exact(answer.objective),
+            *((_ends(answer.measured), _ends(answer.difference)) if sure else ()),
             _gap(answer),
             answer.status,
             _differing(answers[0], answer) if i else "",
@@ -119,6 +121,10 @@ def _overview(answers: Sequence[Answer]) -> RenderableType:
     ]
     title = "differs: slots with another variant than the first"
     return table(title, columns, rows, right=columns[:-1], whole=columns)
+
+
+def _ends(interval: Interval | None) -> str:
+    return "" if interval is None else f"{number(interval.low)} to {number(interval.high)}"
 
 
 def _differing(first: Answer, other: Answer) -> int:

@@ -10,6 +10,7 @@ from nas.uncertainty._judge import (
     objective_intervals,
 )
 from nas.uncertainty._open import open_options
+from nas.uncertainty._paired import compare
 from nas.uncertainty._relative import RelativeNoise
 from nas.uncertainty._replicates import Replicates, replicate
 from nas.uncertainty._sequences import SequenceNoise
@@ -25,6 +26,7 @@ __all__ = [
     "SlotCertainty",
     "Spread",
     "Uncertainty",
+    "compare",
     "judge",
     "objective_intervals",
     "open_options",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from nas.compiler import sweep_again
@@ -11,6 +12,7 @@ from nas.errors import ArtifactError, ConfigError
 from nas.libraries import Answers, Sweep
 from nas.passes import Artefacts
 from nas.passes.sweep import loosened
+from nas.uncertainty import Scrutiny, student_quantile
 
 
 @pytest.fixture
@@ -65,6 +67,30 @@ def test_every_point_says_what_was_asked_in_the_words_of_the_user(
     assert set(asked) <= {1.0, 1.2, 1.4}
     assert asked == sorted(asked, reverse=True)
     assert all(answer.asked.keys() == {"speedup"} for answer in answers.found)
+
+
+def test_every_point_has_an_interval_by_the_scores_of_the_run(
+    scored: Callable[..., Artefacts],
+) -> None:
+    view = scored(budgets={"params_m": 0.027})
+    asked = [Sweep.parse("params_m=0.02:0.03:6")]
+    answers = sweep_again(
+        view.context.config, view.context.run, asked, scrutiny=Scrutiny(confidence=0.8)
+    )
+    assert isinstance(answers.found, list)
+    sums = [
+        sum(view.scores.get(f"{s}/{v}", np.zeros(3)) for s, v in answer.choice.items())
+        for answer in answers.found
+    ]
+    for answer, total in zip(answers.found, sums, strict=True):
+        assert answer.measured is not None
+        reach = student_quantile(0.8, 2) * np.std(total, ddof=1) / 3**0.5
+        assert answer.measured.high == pytest.approx(np.mean(total) + reach)
+    last = answers.found[-1].difference
+    assert last is not None
+    reach = student_quantile(0.8, 2) * np.std(sums[-1] - sums[0], ddof=1) / 3**0.5
+    assert last.low == pytest.approx(np.mean(sums[-1] - sums[0]) - reach)
+    assert any("80 % confidence, by 3 scoring sequences" in note for note in answers.notes)
 
 
 def test_other_budgets_hold_and_nothing_is_written(scored: Callable[..., Artefacts]) -> None:
