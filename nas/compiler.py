@@ -21,12 +21,12 @@ from nas.passes.preflight import preflight
 from nas.progress import Progress
 from nas.run import RunDirectory, write_atomically
 from nas.sharding import Ranks
-from nas.uncertainty import JudgedSolution, Scrutiny
 
 if TYPE_CHECKING:
     from nas.libraries import Answers, Sweep
     from nas.meters import Calibration
     from nas.meters.pack import Pack
+    from nas.uncertainty import Scrutiny
 
 __all__ = [
     "PASSES",
@@ -34,13 +34,13 @@ __all__ = [
     "Pass",
     "Plan",
     "PlanRow",
+    "answer_again",
     "calibrate_target",
     "compile_run",
     "join_run",
     "make_plan",
     "pack_blocks",
     "solve_again",
-    "solve_and_judge",
     "sweep_again",
 ]
 
@@ -162,19 +162,19 @@ def solve_again(config: RunConfig, run: RunDirectory, progress: Progress | None 
         return Artefacts(PassContext(config, run, progress, what_if=True)).solution
 
 
-def solve_and_judge(
-    config: RunConfig, run: RunDirectory, scrutiny: Scrutiny, progress: Progress | None = None
-) -> JudgedSolution:
-    """As `solve_again`, and how sure the answer is."""
-    from nas.passes.solve import judge_solution
+def answer_again(
+    config: RunConfig,
+    run: RunDirectory,
+    scrutiny: Scrutiny | None = None,
+    progress: Progress | None = None,
+) -> Answers:
+    """As `solve_again`, in full: the limits and their prices, or why nothing meets them; with
+    `scrutiny`, how sure the answer is."""
+    from nas.passes.answer import answer
 
     with run.locked():
         run.closed = _BEFORE_SOLVING
-        found = Artefacts(PassContext(config, run, progress, what_if=True))
-        uncertainty = judge_solution(
-            found.context, found.costs, found.usable, found.scores, found.solution, scrutiny
-        )
-        return JudgedSolution(**found.solution.model_dump(), uncertainty=uncertainty)
+        return answer(Artefacts(PassContext(config, run, progress, what_if=True)), scrutiny)
 
 
 def sweep_again(
@@ -182,15 +182,16 @@ def sweep_again(
     run: RunDirectory,
     sweeps: Sequence[Sweep],
     progress: Progress | None = None,
+    scrutiny: Scrutiny | None = None,
 ) -> Answers:
-    """The front over one or two budgets of a run; nothing is written."""
+    """The front over one or two budgets of a run, or why nothing meets the loosest; nothing is
+    written. With `scrutiny` every point gets an interval."""
     from nas.passes.sweep import loosened, sweep
 
     with run.locked():
         run.closed = _BEFORE_SOLVING
         artefacts = Artefacts(PassContext(loosened(config, sweeps), run, progress))
-        parts = artefacts.costs, artefacts.usable, artefacts.scores
-        return sweep(artefacts.context, *parts, sweeps)
+        return sweep(artefacts, sweeps, scrutiny)
 
 
 def pack_blocks(

@@ -14,6 +14,11 @@ the command line turns an error into text and an exit code.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nas.ir import Problem
+    from nas.solvers import Infeasibility
 
 
 class NasError(Exception):
@@ -31,14 +36,22 @@ class ConfigError(NasError):
 class InfeasibleError(NasError):
     """No architecture of the space meets all budgets.
 
-    `tightest` holds, per budget, the tightest value that is feasible alone.
+    `tightest` holds, per budget, the tightest value that is feasible alone; `problem` and `found`,
+    where a solver says so, what was to be solved and its diagnosis.
     """
 
     exit_code = 3
 
-    def __init__(self, message: str, tightest: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        tightest: Mapping[str, float] | None = None,
+        problem: Problem | None = None,
+        found: Infeasibility | None = None,
+    ) -> None:
         super().__init__(message)
         self.tightest = dict(tightest or {})
+        self.problem, self.found = problem, found
 
 
 class CapabilityError(NasError):

@@ -78,7 +78,8 @@ LIBRARY_OPTIONS = (
     "--confidence",
     metavar="SHARE",
     type=float,
-    help="Also say what is certain at this confidence, such as 0.9, and what loss to expect.",
+    help="Also say what is certain at this confidence, such as 0.9, and what loss to expect; of "
+    "several answers, the interval of each and of what it loses more than the first.",
 )
 @click.option(
     "--noise",
@@ -121,6 +122,8 @@ def solve(
     """
     one_source(context, run=("overrides",), library=LIBRARY_OPTIONS)
     session: Session = context.obj
+    if resamples is not None and (sweeps or solutions is not None):
+        raise click.UsageError("--resamples judges one answer; leave --solutions and --sweep out")
     scrutiny = _scrutiny(confidence, resamples)
     if library is not None:
         from nas.libraries import Query
@@ -140,9 +143,7 @@ def solve(
         )
         _solve_library(session, library, query, form)
     elif run is not None and sweeps:
-        if scrutiny is not None:
-            raise click.UsageError("--confidence judges one answer; leave --sweep out")
-        _sweep_run(session, run, overrides, sweeps, form)
+        _sweep_run(session, run, overrides, sweeps, scrutiny, form)
     elif run is not None:
         _solve_run(session, run, overrides, scrutiny, form)
 
@@ -165,7 +166,12 @@ def _solve_library(session: Session, path: Path, query: Query, form: Form) -> No
 
 
 def _sweep_run(
-    session: Session, run: Path, overrides: tuple[str, ...], sweeps: tuple[str, ...], form: Form
+    session: Session,
+    run: Path,
+    overrides: tuple[str, ...],
+    sweeps: tuple[str, ...],
+    scrutiny: Scrutiny | None,
+    form: Form,
 ) -> None:
     from nas.compiler import sweep_again
     from nas.libraries import Sweep
@@ -175,18 +181,18 @@ def _sweep_run(
     directory = open_run(run)
     config = read_config(directory, overrides)
     session.works_on(run, resumable=True)
-    _show_answers(session, sweep_again(config, directory, asked, session.progress), form)
+    answers = sweep_again(config, directory, asked, session.progress, scrutiny)
+    _show_answers(session, answers, form)
 
 
 def _show_answers(session: Session, answers: Answers, form: Form) -> None:
-    from nas.errors import InfeasibleError
     from nas.libraries import answer_tables
 
     session.emit(answers.found, form, partial(answer_tables, plane=answers.plane))
     for note in answers.notes:
         session.note(f"note: {note}")
-    if answers.infeasible is not None:
-        raise InfeasibleError(answers.infeasible.explanation)
+    if answers.refusal is not None:
+        raise answers.refusal
 
 
 def _solve_run(
@@ -196,15 +202,10 @@ def _solve_run(
     scrutiny: Scrutiny | None,
     form: Form,
 ) -> None:
-    from nas.compiler import solve_again, solve_and_judge
-    from nas.console import judged_lines, solution_lines
+    from nas.compiler import answer_again
     from nas.readers import open_run, read_config
 
     directory = open_run(run)
     config = read_config(directory, overrides)
     session.works_on(run, resumable=True)
-    if scrutiny is None:
-        session.emit(solve_again(config, directory, session.progress), form, solution_lines)
-        return
-    judged = solve_and_judge(config, directory, scrutiny, session.progress)
-    session.emit(judged, form, judged_lines)
+    _show_answers(session, answer_again(config, directory, scrutiny, session.progress), form)

@@ -2,7 +2,7 @@
 
 from nas.console._group import NasGroup, known_pass
 from nas.console._plain import PlainProgress
-from nas.console._results import judged_lines, print_outcome, solution_lines
+from nas.console._results import print_outcome
 from nas.console._session import Form, Session
 from nas.console._sources import one_source
 
@@ -11,9 +11,7 @@ __all__ = [
     "NasGroup",
     "PlainProgress",
     "Session",
-    "judged_lines",
     "known_pass",
     "one_source",
     "print_outcome",
-    "solution_lines",
 ]

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas._words import duration, number
+from nas._words import duration
 from nas.console._session import Session
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from nas.compiler import Outcome
-    from nas.ir import Solution
-    from nas.uncertainty import JudgedSolution
 
 
 def print_outcome(session: Session, root: Path, outcome: Outcome) -> None:
@@ -39,26 +34,6 @@ def print_outcome(session: Session, root: Path, outcome: Outcome) -> None:
     session.show(result_tables(load_summary(outcome.summary_path)))
     if outcome.report_path is not None:
         session.say(f"report: {outcome.report_path}")
-
-
-def solution_lines(solution: Solution) -> Iterable[str]:
-    """Certificate, costs and slack, and how much of the teacher is kept."""
-    gap = "" if solution.gap is None else f", gap {number(100 * solution.gap)} %"
-    loss = "unknown" if solution.objective is None else f"{number(solution.objective)} nats"
-    took = f"{solution.solver} in {duration(solution.seconds)}"
-    yield f"{solution.status}: summed loss {loss}{gap}; {took}"
-    yield from (f"  {name}: {number(value)}" for name, value in solution.costs.items())
-    yield from (f"  slack of {name}: {number(value)}" for name, value in solution.slack.items())
-    kept = sum(variant == "teacher" for variant in solution.choice.values())
-    yield f"  {kept} of {len(solution.choice)} slots keep the teacher's block"
-
-
-def judged_lines(solution: JudgedSolution) -> Iterable[RenderableType]:
-    """The solution, and what is certain in it."""
-    from nas.uncertainty import uncertainty_tables
-
-    yield from solution_lines(solution)
-    yield from uncertainty_tables(solution.uncertainty)
 
 
 def _units(count: int) -> str:

@@ -1,6 +1,7 @@
 """Block libraries that no run made: read a file, ask for a choice, get certified answers."""
 
-from nas.libraries._answer import Answer, Answers, Diagnosis, JointAnswer, Relaxation
+from nas.libraries._answer import Answer, Answers, Diagnosis, JointAnswer, Relaxation, RunAnswer
+from nas.libraries._compare import compared
 from nas.libraries._front import solve_front, solve_fronts
 from nas.libraries._library import BlockLibrary
 from nas.libraries._plane import Axis, Plane
@@ -21,9 +22,11 @@ __all__ = [
     "Plane",
     "Query",
     "Relaxation",
+    "RunAnswer",
     "Sweep",
     "answer_tables",
     "check_sweeps",
+    "compared",
     "priced",
     "read_library",
     "solve_front",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from nas.errors import InfeasibleError
 from nas.ir.problem import Budget, Problem, Solution, Status
 from nas.libraries._plane import Plane
 from nas.solvers import BudgetDiagnosis, Infeasibility, JointSolution, duals_in_words
-from nas.uncertainty import Uncertainty
+from nas.uncertainty import Interval, Uncertainty
 
 
 class Relaxation(BaseModel):
@@ -65,7 +66,10 @@ class Answer(BaseModel):
     """A verified solution (see `nas.ir.Solution`), the budgets it meets, and their prices in words.
 
     With status `infeasible` there are no numbers and no choice, and `infeasibility` is set.
-    `uncertainty` is set where it was asked for, `batch` where the target lets it be chosen.
+    `uncertainty` is set where it was asked for, `batch` where the target lets it be chosen, `asked`
+    of a sweep's point: what each swept budget was, as the user wrote it.
+    `measured` (the objective's interval) and `difference` (of the objective from that of the first)
+    are set on answers in a list.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +90,9 @@ class Answer(BaseModel):
     infeasibility: Diagnosis | None = None
     uncertainty: Uncertainty | None = None
     batch: int | None = None
+    asked: dict[str, float] = Field(default_factory=dict)
+    measured: Interval | None = None
+    difference: Interval | None = None
 
     @classmethod
     def of(cls, problem: Problem, solution: Solution, why: Diagnosis | None = None) -> Self:
@@ -95,6 +102,24 @@ class Answer(BaseModel):
             prices=() if why else tuple(duals_in_words(problem, solution)),
             infeasibility=why,
         )
+
+
+class RunAnswer(Answer):
+    """An answer for a run. `realised_kl`: the KL of the whole network with this choice, in nats a
+    token, where `nas refine` ran it. `tightest`: of each budget alone, where nothing is feasible.
+    """
+
+    tightest: dict[str, float] = Field(default_factory=dict)
+    realised_kl: float | None = None
+
+    @classmethod
+    def refused(cls, error: InfeasibleError, solver: str, seconds: float) -> Self:
+        """What a solver's error says; raises it anew where it holds no diagnosis."""
+        if error.problem is None or error.found is None:
+            raise error
+        why = Diagnosis.of(error.found).model_copy(update={"explanation": str(error)})
+        found = Solution(status="infeasible", solver=solver, seconds=seconds)
+        return cls.of(error.problem, found, why).model_copy(update={"tightest": error.tightest})
 
 
 class JointAnswer(BaseModel):
@@ -143,5 +168,16 @@ class Answers:
     @property
     def infeasible(self) -> Diagnosis | None:
         """Why there is no answer, None where there is one."""
-        first = self.found[0] if isinstance(self.found, list) else self.found
-        return first.infeasibility
+        return self._first.infeasibility
+
+    @property
+    def refusal(self) -> InfeasibleError | None:
+        """The same as the error to end with once it is written out."""
+        if self.infeasible is None:
+            return None
+        tightest = self._first.tightest if isinstance(self._first, RunAnswer) else None
+        return InfeasibleError(self.infeasible.explanation, tightest)
+
+    @property
+    def _first(self) -> Answer | JointAnswer:
+        return self.found[0] if isinstance(self.found, list) else self.found

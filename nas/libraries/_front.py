@@ -28,7 +28,7 @@ def solve_front(
     kept = front(points)
     if not kept:
         return _none(points, time_limit_s)
-    answers = [_answer(point) for point in kept]
+    answers = [_answer(point, axes) for point in kept]
     return Answers(answers, _notes(len(points), len(kept), points), _plane(axes, points))
 
 
@@ -88,12 +88,13 @@ class _AtBatch:
         return less and self.loss <= other.loss
 
     def answer(self) -> Answer:
-        return _answer(self.point).model_copy(update={"batch": self.batch})
+        return _answer(self.point, self.axes).model_copy(update={"batch": self.batch})
 
 
-def _answer(point: SweepPoint) -> Answer:
+def _answer(point: SweepPoint, axes: Sequence[Axis]) -> Answer:
     assert point.solution is not None
-    return Answer.of(point.problem, point.solution)
+    asked = {axis.name: axis.values[i] for axis, i in zip(axes, point.place, strict=True)}
+    return Answer.of(point.problem, point.solution).model_copy(update={"asked": asked})
 
 
 def _verified(

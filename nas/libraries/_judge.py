@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from nas.errors import ConfigError
 from nas.ir.problem import Problem
-from nas.libraries._answer import Answer
+from nas.libraries._answer import Answer, Answers
+from nas.libraries._compare import compared
 from nas.libraries._library import BlockLibrary
 from nas.libraries._query import Query
 from nas.progress import Progress
@@ -30,6 +31,16 @@ def judged(
         time_limit_s=query.time_limit_s,
     )
     return answer.model_copy(update={"uncertainty": found})
+
+
+def all_compared(
+    library: BlockLibrary, problem: Problem, query: Query, answers: Answers
+) -> Answers:
+    """`answers` with an interval each where the query asks for them."""
+    if query.scrutiny is None or answers.infeasible is not None:
+        return answers
+    noise = _noise(library, problem, query)
+    return compared(answers, problem, noise, query.scrutiny.confidence)
 
 
 def _noise(library: BlockLibrary, problem: Problem, query: Query) -> Noise:

@@ -77,7 +77,8 @@ class Query:
     """One question. `differ` is the number of slots in which any two of `solutions` differ, and
     `diverse` how they are found, by default greedily.
 
-    With `scrutiny` the one answer is judged; `noise` is the relative standard deviation of losses.
+    With `scrutiny` the one answer is judged, and several get intervals; `noise` is
+    the relative standard deviation of losses.
     """
 
     objective: str | None = None
@@ -107,14 +108,17 @@ class Query:
             raise ConfigError(f"--time-limit {limit_s:g}: give a positive number of seconds")
         self._refuse_repeats()
 
+    @property
+    def several(self) -> bool:
+        """Whether a list of answers is asked for."""
+        return self.solutions is not None or bool(self.sweeps)
+
     def _refuse_blind_scrutiny(self) -> None:
         if self.scrutiny is None:
             if self.noise is not None:
                 raise ConfigError("--noise says how sure losses are; give --confidence, too")
             return
-        if self.solutions is not None or self.sweeps:
-            raise ConfigError("--confidence judges one answer; leave --solutions and --sweep out")
-        if self.solver != "mip":
+        if self.solver != "mip" and not self.several:
             raise ConfigError(f"--confidence judges an optimum; --solver {self.solver} finds none")
 
     def _refuse_repeats(self) -> None:

@@ -10,11 +10,11 @@ from rich.console import RenderableType
 from nas._tables import table
 from nas._words import duration, number
 from nas.ir.problem import Budget
-from nas.libraries._answer import Answer, JointAnswer
+from nas.libraries._answer import Answer, JointAnswer, RunAnswer
 from nas.libraries._heat import heat_map
 from nas.libraries._plane import Plane
 from nas.solvers import unit_of
-from nas.uncertainty import uncertainty_tables
+from nas.uncertainty import Interval, uncertainty_tables
 
 _BAR = 24
 _DIFFERS = "differs: slots with another variant than the first"
@@ -46,6 +46,10 @@ def answer_tables(
 
 def _answer(answer: Answer) -> Iterable[RenderableType]:
     yield _verdict(answer)
+    if answer.batch is not None:
+        yield f"batch {answer.batch}, chosen from those of the target"
+    if isinstance(answer, RunAnswer) and answer.realised_kl is not None:
+        yield f"realised KL of the whole network: {number(answer.realised_kl)} nats a token"
     if answer.budgets:
         rows = [_budget(answer, budget) for budget in answer.budgets]
         figures = ("limit", "total", "slack")
@@ -94,7 +98,8 @@ def _together(answers: Sequence[Answer]) -> RenderableType:
 def _verdict(answer: Answer) -> str:
     took = f"{answer.solver} in {duration(answer.seconds)}"
     objective, bound = _exact(answer.objective), _exact(answer.bound)
-    return f"{answer.status}: {objective}, bound {bound}, gap {_gap(answer)}; {took}"
+    what = "summed loss " if isinstance(answer, RunAnswer) else ""
+    return f"{answer.status}: {what}{objective}, bound {bound}, gap {_gap(answer)}; {took}"
 
 
 def _budget(answer: Answer, budget: Budget) -> tuple[object, ...]:
@@ -110,23 +115,24 @@ def _budget(answer: Answer, budget: Budget) -> tuple[object, ...]:
 
 
 def _overview(answers: Sequence[Answer]) -> RenderableType:
-    """A line an answer: limits that vary, totals, objective, gap, and the objective as a bar."""
-    limits = [{budget.name: budget.limit for budget in answer.budgets} for answer in answers]
-    varying = [name for name in limits[0] if len({each[name] for each in limits}) > 1]
+    """A line an answer: what a sweep asked, totals, objective, gap, and the objective as a bar."""
+    swept = list(answers[0].asked)
     costs = list(answers[0].costs)
     batch = ["batch"] if any(answer.batch is not None for answer in answers) else []
+    sure = ["interval", "beyond the first"] if answers[0].measured is not None else []
     columns = (
-        *("#", *(f"limit of {name}" for name in varying), *batch, *costs),
-        *("objective", "gap", "status", "differs", "loss"),
+        *("#", *(f"limit of {name}" for name in swept), *batch, *costs),
+        *("objective", *sure, "gap", "status", "differs", "loss"),
     )
     most = max((answer.objective or 0.0) for answer in answers)
     rows = [
         (
             i + 1,
-            *(number(limits[i][name]) for name in varying),
+            *(number(answer.asked[name]) for name in swept),
             *(str(answer.batch) for _ in batch),
             *(number(answer.costs[cost]) for cost in costs),
             _exact(answer.objective),
+            *((_ends(answer.measured), _ends(answer.difference)) if sure else ()),
             _gap(answer),
             answer.status,
             _differing(answers[0], answer) if i else "",
@@ -135,6 +141,10 @@ def _overview(answers: Sequence[Answer]) -> RenderableType:
         for i, answer in enumerate(answers)
     ]
     return table(_DIFFERS, columns, rows, right=columns[:-1], whole=columns)
+
+
+def _ends(interval: Interval | None) -> str:
+    return "" if interval is None else f"{number(interval.low)} to {number(interval.high)}"
 
 
 def _differing(first: Answer, other: Answer) -> int:

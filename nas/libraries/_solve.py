@@ -8,7 +8,7 @@ from nas.ir.problem import Problem
 from nas.libraries._answer import Answer, Answers, JointAnswer
 from nas.libraries._certify import certified
 from nas.libraries._front import solve_front
-from nas.libraries._judge import judged
+from nas.libraries._judge import all_compared, judged
 from nas.libraries._library import BlockLibrary
 from nas.libraries._plane import Axis
 from nas.libraries._prices import priced
@@ -51,13 +51,12 @@ def _answers(library: BlockLibrary, query: Query, progress: Progress | None) -> 
     if query.sweeps:
         axes = [_axis(asked) for asked in query.sweeps]
         front = solve_front(problem, axes, solver, query.time_limit_s)
-        return replace(front, notes=(*notes, *front.notes))
-    if query.solutions is not None and query.diverse == "jointly":
-        joint, more = _jointly(problem, query, solver)
-        return Answers(joint, (*notes, *more))
+        front = replace(front, notes=(*notes, *front.notes))
+        return all_compared(library, problem, query, front)
     if query.solutions is not None:
-        answers, more = _several(problem, query, solver)
-        return Answers(answers, (*notes, *more))
+        several = _jointly if query.diverse == "jointly" else _several
+        found, more = several(problem, query, solver)
+        return all_compared(library, problem, query, Answers(found, (*notes, *more)))
     solution = solver.solve(problem, time_limit_s=query.time_limit_s)
     answer = certified(problem, solution, query.time_limit_s)
     if answer.infeasibility is None:

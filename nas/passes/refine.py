@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from nas.ir import Architecture, BlockSpec, Candidate, KeepTeacher, Problem, RefineStep, Solution
 from nas.passes._context import PassContext
@@ -35,11 +36,8 @@ def refine(
     solution: Solution,
 ) -> Solution:
     """The solution moved to where the realised KL is lowest."""
-    config = context.config.refine
     candidates = tuple(candidates)
-    keys = sorted(block_keys[c.id] for c in candidates)
-    shared = (context.goal_key, context.config.seed, keys)
-    key = content_key("refine", problem, solution.choice, solution.duals, config, *shared)
+    key = _key(context, problem, candidates, block_keys, solution)
     record = context.run.fetch("refine", key)
     if record is None:
         started = time.perf_counter()
@@ -47,10 +45,38 @@ def refine(
         seconds = time.perf_counter() - started
         files = {"solutions/refined.json": json_writer({"rounds": rounds})}
         record = context.run.store("refine", key, files, {"rounds": rounds}, seconds)
-    end = last_kept([RefineStep.model_validate(step) for step in record.data["rounds"]])
+    end = last_kept(_steps(record.data))
     refined = with_choice(problem, solution, end.choice, end.realised_kl)
     verify(problem, refined)
     return refined
+
+
+def known_steps(
+    context: PassContext,
+    problem: Problem,
+    candidates: Iterable[Candidate],
+    block_keys: Mapping[str, str],
+    solution: Solution,
+) -> list[RefineStep]:
+    """Those of the refinement that began at this solution, none where none is kept."""
+    record = context.run.intact("refine", _key(context, problem, candidates, block_keys, solution))
+    return [] if record is None else _steps(record.data)
+
+
+def _key(
+    context: PassContext,
+    problem: Problem,
+    candidates: Iterable[Candidate],
+    block_keys: Mapping[str, str],
+    solution: Solution,
+) -> str:
+    keys = sorted(block_keys[c.id] for c in candidates)
+    shared = (context.config.refine, context.goal_key, context.config.seed, keys)
+    return content_key("refine", problem, solution.choice, solution.duals, *shared)
+
+
+def _steps(data: Mapping[str, Any]) -> list[RefineStep]:
+    return [RefineStep.model_validate(step) for step in data["rounds"]]
 
 
 def _run(

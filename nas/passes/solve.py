@@ -103,13 +103,8 @@ def judge_solution(
         raise ConfigError(
             f"--confidence judges an optimum; solve.solver={config.solver} finds none"
         )
-    if has_gaps(scores):
-        raise ConfigError(
-            "--confidence needs every candidate scored on the same sequences, and a race "
-            "(score.until_certain) leaves gaps; nas score RUN --set score.until_certain=false"
-        )
     problem = make_problem(context, table, candidates, scores)
-    noise = SequenceNoise(problem, scores)
+    noise = noise_of(problem, scores)
     key = content_key("judge", problem, config, _as_lists(scores), asdict(scrutiny))
     name = f"judge/{key}"  # of no pass: whoever asks may make it, the report as well
     record = context.run.fetch(name, key)
@@ -128,6 +123,16 @@ def judge_solution(
     data = found.model_dump(mode="json")
     context.run.store(name, key, data=data, seconds=seconds)
     return found
+
+
+def noise_of(problem: Problem, scores: Mapping[str, np.ndarray]) -> SequenceNoise:
+    """By the per-sequence scores of a run; raises ConfigError where a race left gaps in them."""
+    if has_gaps(scores):
+        raise ConfigError(
+            "--confidence needs every candidate scored on the same sequences, and a race "
+            "(score.until_certain) leaves gaps; nas score RUN --set score.until_certain=false"
+        )
+    return SequenceNoise(problem, scores)
 
 
 def _scores_of_all(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, list[float]]]:
@@ -172,7 +177,7 @@ def _refuse(
     found = found.written_as(quotients)
     others = ", ".join(map(str, every[1:]))
     at = f" (at batch {batch}; no student meets the budgets at {others} either)" if others else ""
-    raise InfeasibleError(found.explain() + at, tightest=found.tightest)
+    raise InfeasibleError(found.explain() + at, found.tightest, problem, found)
 
 
 def make_problem(

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-
-import numpy as np
+import time
+from collections.abc import Sequence
 
 from nas._words import more_is_tighter
 from nas.config import RunConfig, with_budget
-from nas.ir import Candidate
-from nas.libraries import Answers, Axis, Sweep, check_sweeps, solve_front, solve_fronts
+from nas.errors import InfeasibleError
+from nas.libraries import (
+    Answers,
+    Axis,
+    RunAnswer,
+    Sweep,
+    check_sweeps,
+    compared,
+    solve_front,
+    solve_fronts,
+)
 from nas.meters import CostTable
+from nas.passes._artefacts import Artefacts
 from nas.passes._context import PassContext
-from nas.passes.solve import make_budgets, make_problem
+from nas.passes.solve import make_budgets, make_problem, noise_of
 from nas.solvers import create_solver
+from nas.uncertainty import Scrutiny
 
 
 def loosened(config: RunConfig, sweeps: Sequence[Sweep]) -> RunConfig:
@@ -27,21 +37,32 @@ def loosened(config: RunConfig, sweeps: Sequence[Sweep]) -> RunConfig:
 
 
 def sweep(
-    context: PassContext,
-    table: CostTable,
-    candidates: Iterable[Candidate],
-    scores: Mapping[str, np.ndarray],
-    sweeps: Sequence[Sweep],
+    artefacts: Artefacts, sweeps: Sequence[Sweep], scrutiny: Scrutiny | None = None
 ) -> Answers:
-    """The certified front; the configuration of `context` must be one that `loosened` made. Where
-    the batch is a choice, each point has that at which least is lost.
+    """The certified front, or why nothing meets the loosest budgets; the configuration of
+    `artefacts` must be one that `loosened` made. Where the batch is a choice, each point has that
+    at which least is lost. With `scrutiny` every point gets an interval.
 
     Raises PassError as the solver does.
     """
-    config, candidates = context.config.solve, tuple(candidates)
+    began, solver = time.perf_counter(), artefacts.context.config.solve.solver
+    try:
+        front = _front(artefacts, sweeps)
+    except InfeasibleError as error:
+        return Answers([RunAnswer.refused(error, solver, time.perf_counter() - began)])
+    if scrutiny is None:
+        return front
+    scores = artefacts.scores
+    problem = make_problem(artefacts.context, artefacts.costs, artefacts.usable, scores)
+    return compared(front, problem, noise_of(problem, scores), scrutiny.confidence)
+
+
+def _front(artefacts: Artefacts, sweeps: Sequence[Sweep]) -> Answers:
+    context, table = artefacts.context, artefacts.costs
+    config = context.config.solve
     batches = {
         batch: (
-            make_problem(context, table, candidates, scores, batch=batch),
+            make_problem(context, table, artefacts.usable, artefacts.scores, batch=batch),
             [_axis(context, table, asked, batch) for asked in sweeps],
         )
         for batch in context.config.target.every_batch

@@ -3,7 +3,6 @@
 from nas.uncertainty._base import Noise, Spread
 from nas.uncertainty._interval import Interval, student_quantile
 from nas.uncertainty._judge import (
-    JudgedSolution,
     Scrutiny,
     SlotCertainty,
     Uncertainty,
@@ -11,6 +10,7 @@ from nas.uncertainty._judge import (
     objective_intervals,
 )
 from nas.uncertainty._open import open_options
+from nas.uncertainty._paired import compare
 from nas.uncertainty._relative import RelativeNoise
 from nas.uncertainty._replicates import Replicates, replicate
 from nas.uncertainty._sequences import SequenceNoise, fault_in_scores
@@ -18,7 +18,6 @@ from nas.uncertainty._show import uncertainty_tables
 
 __all__ = [
     "Interval",
-    "JudgedSolution",
     "Noise",
     "RelativeNoise",
     "Replicates",
@@ -27,6 +26,7 @@ __all__ = [
     "SlotCertainty",
     "Spread",
     "Uncertainty",
+    "compare",
     "fault_in_scores",
     "judge",
     "objective_intervals",

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from nas.errors import ConfigError
-from nas.ir.problem import Problem, Solution
+from nas.ir.problem import Problem
 from nas.progress import Progress, SilentProgress
 from nas.solvers import Resolver
 from nas.uncertainty._base import Ints, Noise
@@ -91,12 +91,6 @@ class Uncertainty(BaseModel):
     def fixed(self) -> list[str]:
         """The slots that all near-optimal answers have in common."""
         return [slot for slot, found in self.slots.items() if found.fixed]
-
-
-class JudgedSolution(Solution):
-    """A solution beside what is certain in it."""
-
-    uncertainty: Uncertainty
 
 
 def judge(

@@ -11,11 +11,13 @@ import pytest
 
 from nas.compiler import Outcome
 from nas.config import BudgetsConfig, RunConfig, load_config
+from nas.errors import InfeasibleError
 from nas.executors import Executor, InProcess, ProcessPool
-from nas.ir import Solution
-from nas.libraries import Answer, Answers, Sweep
+from nas.ir import Budget, Option, Problem
+from nas.libraries import Answer, Answers, RunAnswer, Sweep
 from nas.run import RunDirectory, json_writer
 from nas.sharding import Ranks
+from nas.solvers import diagnose
 from nas.starter import STARTER
 from tests.cli.conftest import Nas
 from tests.cli.runs import make_run
@@ -237,36 +239,76 @@ def test_evaluate_refuses_a_task_file_that_is_not_there(
     assert compiler.config is None
 
 
+def answered(monkeypatch: pytest.MonkeyPatch, *answers: Answers) -> list[RunConfig]:
+    """The configurations that were solved for, in place of solving."""
+    seen: list[RunConfig] = []
+    left = list(answers)
+
+    def answer_again(config: RunConfig, *_: object) -> Answers:
+        seen.append(config)
+        return left.pop(0)
+
+    monkeypatch.setattr("nas.compiler.answer_again", answer_again)
+    return seen
+
+
+CHOSEN = RunAnswer(
+    status="proven",
+    objective=0.25,
+    bound=0.25,
+    lp_bound=0.2,
+    gap=0.0,
+    costs={"prefill_ms": 41.5},
+    budgets=(Budget(name="speedup.prefill", cost="prefill_ms", limit=42.0),),
+    slack={"speedup.prefill": 0.5},
+    duals={"speedup.prefill": 0.1},
+    prices=("1 ms more of speedup.prefill would lower the loss by 0.1",),
+    choice={"layers.0.ffn": "teacher", "layers.1.ffn": "skip"},
+    solver="mip",
+    seconds=0.2,
+    realised_kl=0.3,
+)
+
+
 def test_solve_prints_the_certificate_of_another_budget(
     nas: Nas, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(tmp_path / "r", config)
-    seen: list[RunConfig] = []
-
-    def solve_again(config: RunConfig, *_: object) -> Solution:
-        seen.append(config)
-        return Solution(
-            status="proven",
-            choice={"layers.0.ffn": "teacher", "layers.1.ffn": "skip"},
-            objective=0.25,
-            gap=0.0,
-            costs={"prefill_ms": 41.5},
-            slack={"speedup.prefill": 0.5},
-            solver="mip",
-            seconds=0.2,
-        )
-
-    monkeypatch.setattr("nas.compiler.solve_again", solve_again)
+    seen = answered(monkeypatch, Answers(CHOSEN, notes=("refine moved on",)))
 
     result = nas("solve", run.root, "--set", "budgets.speedup=2")
 
     assert seen[0].budgets.speedup == 2
-    assert result.stdout.splitlines() == [
-        "proven: summed loss 0.25 nats, gap 0 %; mip in 0.2 s",
-        "  prefill_ms: 41.5",
-        "  slack of speedup.prefill: 0.5",
-        "  1 of 2 slots keep the teacher's block",
-    ]
+    lines = result.stdout.splitlines()
+    assert lines[0] == "proven: summed loss 0.25, bound 0.25, gap 0 %; mip in 0.2 s"
+    assert "realised KL of the whole network: 0.3 nats a token" in lines
+    assert CHOSEN.prices[0] in lines
+    assert any(line.split() == ["skip", "1", "layers.*.ffn", "1"] for line in lines)
+    assert "refine moved on" in result.stderr
+
+
+def test_solve_writes_an_infeasible_answer_before_it_ends_with_3(
+    nas: Nas, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "r", config)
+    option = Option(variant="teacher", loss=0.0, costs={"params_m": 2.0})
+    budget = Budget(name="params_m", cost="params_m", limit=1.0)
+    problem = Problem(slots={"layers.0.ffn": (option,)}, budgets=(budget,))
+    found = diagnose(problem)
+    error = InfeasibleError("cannot be met", found.tightest, problem, found)
+    answered(monkeypatch, Answers(RunAnswer.refused(error, "mip", 0.1)))
+
+    result = nas("solve", run.root, "-f", "json")
+
+    answer = json.loads(result.stdout)
+    assert result.exit_code == 3
+    assert answer["status"] == "infeasible"
+    assert answer["tightest"] == answer["infeasibility"]["tightest"] == {"params_m": 2.0}
+    assert answer["infeasibility"]["conflict"] == ["params_m"]
+    assert answer["infeasibility"]["explanation"] == "cannot be met"
+    assert [budget["name"] for budget in answer["budgets"]] == ["params_m"]
+    assert "cannot be met" in result.stderr
+    assert "tightest feasible value of each budget" in result.stderr
 
 
 EXAMPLE_ANSWER = Answer(
@@ -303,6 +345,20 @@ def test_solve_sweeps_the_budgets_of_a_run(
     assert [sweep.path for sweep in seen] == ["latency_ms"]
     assert [answer["choice"] for answer in json.loads(result.stdout)] == [{"layers.0.ffn": "skip"}]
     assert "1 of 2 points left out" in result.stderr
+
+
+def test_a_sweep_of_a_speed_up_shows_speed_ups(
+    nas: Nas, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "r", config)
+    points: list[Answer] = [CHOSEN.model_copy(update={"asked": {"speedup": 2.5}})]
+    monkeypatch.setattr("nas.compiler.sweep_again", lambda *_: Answers(points))
+
+    result = nas("solve", run.root, "--sweep", "speedup=1:2.5:2")
+
+    header, row = result.stdout.splitlines()[1:3]
+    assert header.split()[:4] == ["#", "limit", "of", "speedup"]
+    assert row.split()[1] == "2.5"
 
 
 def fake_plan(_: RunConfig) -> SimpleNamespace:

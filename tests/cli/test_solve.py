@@ -14,7 +14,8 @@ from tests.libraries.files import puzzle_data, write_csv, write_json
 MEMORY = "stats.memory_mib"
 FIELDS = {
     *("status", "objective", "bound", "lp_bound", "gap", "costs", "budgets", "slack", "duals"),
-    *("prices", "choice", "solver", "seconds", "infeasibility", "uncertainty", "batch"),
+    *("prices", "choice", "solver", "seconds", "infeasibility", "uncertainty", "batch", "asked"),
+    *("measured", "difference"),
 }
 
 JOINT_FIELDS = {
@@ -174,6 +175,34 @@ def test_confidence_says_what_is_certain_and_what_loss_to_expect(
     assert "20 solves of losses drawn anew" in as_table.stdout
 
 
+@pytest.mark.parametrize(
+    "several",
+    [
+        ("--solutions", 3, "--max", f"{MEMORY}=3000"),
+        ("--sweep", f"{MEMORY}=1000:5000:6"),
+        ("--solutions", 2, "--diverse", "jointly", "--max", f"{MEMORY}=3000"),
+    ],
+)
+def test_every_listed_answer_has_an_interval_and_one_for_its_distance_from_the_first(
+    nas: Nas, asked: list[object], several: tuple[object, ...]
+) -> None:
+    options = (*several, "--confidence", 0.9, "--noise", 0.05)
+
+    as_json, as_table = nas(*asked, *options, "-f", "json"), nas(*asked, *options)
+
+    found = json.loads(as_json.stdout)
+    first, *others = found["solutions"] if "jointly" in several else found
+    assert first["measured"]["estimate"] == pytest.approx(first["objective"])
+    assert first["measured"]["low"] < first["objective"] < first["measured"]["high"]
+    assert first["difference"] is None
+    for answer in others:
+        more = answer["difference"]
+        assert more["estimate"] == pytest.approx(answer["objective"] - first["objective"])
+        assert more["low"] < more["estimate"] < more["high"]
+    assert "beyond the first" in as_table.stdout
+    assert "intervals at 90 % confidence, by a noise of 5 %" in as_table.stderr
+
+
 def test_confidence_needs_scores_or_a_stated_noise(nas: Nas, asked: list[object]) -> None:
     result = nas(*asked, "--max", f"{MEMORY}=3000", "--confidence", 0.9)
 
@@ -202,16 +231,12 @@ def test_confidence_in_what_is_infeasible_is_the_reason_alone(
         (("runs/x", "--confidence", "90"), "--confidence 90: give one from 0.5 to 0.999"),
         (("--library", "a.json", "--noise", "0.05"), "give --confidence, too"),
         (
-            ("--library", "a.json", "--confidence", "0.9", "--solutions", "2"),
-            "--confidence judges one answer",
+            ("--library", "a.json", "--confidence", "0.9", "--resamples", "9", "--solutions", "2"),
+            "--resamples judges one answer",
         ),
         (
-            ("--library", "a.json", "--confidence", "0.9", "--sweep", "m=1:2:3"),
-            "--confidence judges one answer",
-        ),
-        (
-            ("runs/x", "--confidence", "0.9", "--sweep", "memory_mib=1:2:3"),
-            "--confidence judges one answer",
+            ("runs/x", "--confidence", "0.9", "--resamples", "9", "--sweep", "memory_mib=1:2:3"),
+            "--resamples judges one answer",
         ),
         (
             ("--library", "a.json", "--confidence", "0.9", "--solver", "greedy"),

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from nas.compiler import compile_run, solve_again, solve_and_judge, sweep_again
+from nas.compiler import answer_again, compile_run, solve_again, sweep_again
 from nas.config import TargetConfig, validate_config
 from nas.errors import ConfigError, InfeasibleError
-from nas.libraries import Sweep
+from nas.libraries import RunAnswer, Sweep
 from nas.passes import Artefacts
 from nas.passes.measure import teacher_costs
 from nas.passes.report import report, summarise
@@ -193,8 +193,11 @@ def test_a_what_if_leaves_the_batch_of_the_run(artefacts: Callable[..., Artefact
 
     other = artefacts(target=BATCHES, budgets={"params_m": 0.03}).context
     answer = solve_again(other.config, other.run)
-    judged = solve_and_judge(other.config, other.run, Scrutiny(resamples=5))
+    judged = answer_again(other.config, other.run, Scrutiny(resamples=5)).found
+    assert isinstance(judged, RunAnswer)
+    assert judged.batch is not None
     assert judged.objective == answer.objective
+    assert judged.uncertainty is not None
     assert {s: sure.choice for s, sure in judged.uncertainty.slots.items()} == answer.choice
 
     for start in (None, "export", "evaluate", "report"):
@@ -222,8 +225,10 @@ def test_a_sweep_takes_the_best_batch_at_each_point(artefacts: Callable[..., Art
     assert isinstance(answers.found, list)
     for answer in answers.found:
         assert answer.batch is not None
+        assert answer.asked.keys() == {"tokens_per_s"}
         (limit,) = (b.limit for b in answer.budgets if b.name == "tokens_per_s")
-        wanted = {"memory_mib": memory, "tokens_per_s": 1000 * answer.batch / limit}
+        wanted = {"memory_mib": memory, "tokens_per_s": answer.asked["tokens_per_s"]}
+        assert limit == pytest.approx(1000 * answer.batch / answer.asked["tokens_per_s"])
         alone = {}
         for batch in (1, 4, 16):
             try:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from nas.compiler import answer_again
+from nas.libraries import RunAnswer
 from nas.passes import Artefacts
 from nas.passes.assemble import assemble
 from nas.passes.report import summarise
@@ -60,6 +62,28 @@ def test_a_second_call_reads_the_record(artefacts: Callable[..., Artefacts]) -> 
     again = artefacts(refine=ROUNDS)
     again.context.run.closed = frozenset({"refine"})
     assert again.refined == first
+
+
+def test_an_answer_names_the_kl_that_its_choice_was_run_with(
+    artefacts: Callable[..., Artefacts],
+) -> None:
+    view = artefacts(refine=ROUNDS)
+    view.solution  # noqa: B018
+    before = answer_again(view.context.config, view.context.run)
+    assert isinstance(before.found, RunAnswer)
+    assert before.found.realised_kl is None
+    refined = view.refined
+    start, *_ = json.loads(view.context.run.path("solutions", "refined.json").read_text())["rounds"]
+
+    answers = answer_again(view.context.config, view.context.run)
+
+    assert isinstance(answers.found, RunAnswer)
+    assert answers.found.choice == view.solution.choice == start["choice"]
+    assert answers.found.realised_kl == start["realised_kl"]
+    moved = refined.choice != view.solution.choice
+    assert [note.split(",")[0] for note in answers.notes] == (
+        ["refine moved on from this choice"] if moved else []
+    )
 
 
 def test_without_rounds_the_solution_stays(artefacts: Callable[..., Artefacts]) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from nas.compiler import PASSES, solve_and_judge
+from nas.compiler import PASSES, answer_again
 from nas.errors import ConfigError, InfeasibleError
 from nas.ir import KeepTeacher
-from nas.libraries import Answer, Query, read_library, solve_library
+from nas.libraries import Answer, Query, RunAnswer, read_library, solve_library
 from nas.passes import Artefacts
 from nas.passes.measure import total_costs
 from nas.passes.solve import architecture_of, make_problem
@@ -79,7 +79,9 @@ def test_a_solution_is_judged_by_the_sequences_that_it_was_scored_on(
     chosen = [view.scores[f"{s}/{v}"] for s, v in choice.items() if v != "teacher"]
 
     run, scrutiny = view.context.run, Scrutiny(confidence=0.8, resamples=20)
-    judged = solve_and_judge(view.context.config, run, scrutiny)
+    judged = answer_again(view.context.config, run, scrutiny).found
+    assert isinstance(judged, RunAnswer)
+    assert judged.uncertainty is not None
 
     sums = np.sum(chosen, axis=0)
     reach = student_quantile(0.8, 2) * sums.std(ddof=1) / 3**0.5
@@ -95,7 +97,8 @@ def test_the_problem_of_a_run_is_a_library_that_knows_its_sequences(
     view = artefacts(budgets={"params_m": 0.027})
     view.solution  # noqa: B018
     run, scrutiny = view.context.run, Scrutiny(resamples=20)
-    judged = solve_and_judge(view.context.config, run, scrutiny)
+    judged = answer_again(view.context.config, run, scrutiny).found
+    assert isinstance(judged, RunAnswer)
     (path,) = run.path("solutions").glob("*/problem.json")
 
     answer = solve_library(read_library(path), Query(scrutiny=scrutiny)).found
@@ -134,7 +137,7 @@ def test_only_an_optimum_is_judged(artefacts: Callable[..., Artefacts]) -> None:
     view.solution  # noqa: B018
 
     with pytest.raises(ConfigError, match=r"solve\.solver=greedy"):
-        solve_and_judge(view.context.config, view.context.run, Scrutiny())
+        answer_again(view.context.config, view.context.run, Scrutiny())
 
 
 def test_an_infeasible_budget_is_refused_before_anything_is_built(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from nas.compiler import sweep_again
-from nas.errors import ArtifactError, ConfigError, InfeasibleError
+from nas.errors import ArtifactError, ConfigError
 from nas.libraries import Answers, Sweep
 from nas.passes import Artefacts
 from nas.passes.sweep import loosened
+from nas.uncertainty import Scrutiny, student_quantile
 
 
 @pytest.fixture
@@ -56,6 +58,41 @@ def test_a_plane_has_the_values_as_the_user_wrote_them(scored: Callable[..., Art
     assert losses[-1][0] < losses[0][-1]
 
 
+def test_every_point_says_what_was_asked_in_the_words_of_the_user(
+    scored: Callable[..., Artefacts],
+) -> None:
+    answers = swept(scored(budgets={"params_m": 0.027}), "speedup=1:1.4:3")
+    assert isinstance(answers.found, list)
+    asked = [answer.asked["speedup"] for answer in answers.found]
+    assert set(asked) <= {1.0, 1.2, 1.4}
+    assert asked == sorted(asked, reverse=True)
+    assert all(answer.asked.keys() == {"speedup"} for answer in answers.found)
+
+
+def test_every_point_has_an_interval_by_the_scores_of_the_run(
+    scored: Callable[..., Artefacts],
+) -> None:
+    view = scored(budgets={"params_m": 0.027})
+    asked = [Sweep.parse("params_m=0.02:0.03:6")]
+    answers = sweep_again(
+        view.context.config, view.context.run, asked, scrutiny=Scrutiny(confidence=0.8)
+    )
+    assert isinstance(answers.found, list)
+    sums = [
+        sum(view.scores.get(f"{s}/{v}", np.zeros(3)) for s, v in answer.choice.items())
+        for answer in answers.found
+    ]
+    for answer, total in zip(answers.found, sums, strict=True):
+        assert answer.measured is not None
+        reach = student_quantile(0.8, 2) * np.std(total, ddof=1) / 3**0.5
+        assert answer.measured.high == pytest.approx(np.mean(total) + reach)
+    last = answers.found[-1].difference
+    assert last is not None
+    reach = student_quantile(0.8, 2) * np.std(sums[-1] - sums[0], ddof=1) / 3**0.5
+    assert last.low == pytest.approx(np.mean(sums[-1] - sums[0]) - reach)
+    assert any("80 % confidence, by 3 scoring sequences" in note for note in answers.notes)
+
+
 def test_other_budgets_hold_and_nothing_is_written(scored: Callable[..., Artefacts]) -> None:
     view = scored(budgets={"params_m": 0.025, "latency_ms": {"prefill": 5.0, "decode": 5.0}})
     root = view.context.run.path()
@@ -71,9 +108,14 @@ def test_other_budgets_hold_and_nothing_is_written(scored: Callable[..., Artefac
 def test_a_sweep_that_nothing_meets_says_what_could_be_met(
     scored: Callable[..., Artefacts],
 ) -> None:
-    with pytest.raises(InfeasibleError) as caught:
-        swept(scored(), "params_m=0.00001:0.00002:3")
-    assert caught.value.tightest["params_m"] > 0.00002
+    answers = swept(scored(), "params_m=0.00001:0.00002:3")
+    assert isinstance(answers.found, list)
+    (answer,) = answers.found
+    assert answer.status == "infeasible"
+    assert answer.infeasibility is not None
+    assert answer.infeasibility.conflict == ("params_m",)
+    assert answers.refusal is not None
+    assert answers.refusal.tightest["params_m"] > 0.00002
 
 
 @pytest.mark.parametrize(
