@@ -6,7 +6,7 @@ import time
 
 from nas.errors import InfeasibleError
 from nas.ir import RefineStep, Solution
-from nas.libraries import Answers, RunAnswer
+from nas.libraries import Answers, RunAnswer, priced
 from nas.passes._artefacts import Artefacts
 from nas.passes.refine import known_steps
 from nas.passes.solve import judge_solution, make_problem
@@ -27,7 +27,8 @@ def answer(artefacts: Artefacts, scrutiny: Scrutiny | None = None) -> Answers:
     steps = known_steps(context, problem, artefacts.usable, artefacts.block_keys, solution)
     judged = None if scrutiny is None else judge_solution(context, *parts, solution, scrutiny)
     realised = next((step.realised_kl for step in steps if step.choice == solution.choice), None)
-    found = RunAnswer.of(problem, solution).model_copy(
+    plain = RunAnswer.of(problem, solution)
+    found = priced(problem, solution, plain, context.config.solve.time_limit_s).model_copy(
         update={
             "batch": context.batch if context.config.target.batches else None,
             "realised_kl": realised,
