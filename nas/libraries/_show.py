@@ -72,27 +72,7 @@ def _joint(joint: JointAnswer) -> Iterable[RenderableType]:
         yield "found greedily: fewer solutions"
     else:
         yield f"found greedily: sum {_exact(joint.greedy_objective)}"
-    yield _together(joint.solutions)
-
-
-def _together(answers: Sequence[Answer]) -> RenderableType:
-    """A line an answer of several found jointly: only their sum is claimed to be optimal, so none
-    has a status, and its gap says how far it is from the best one alone."""
-    costs = list(answers[0].costs)
-    columns = ("#", *costs, "objective", "from the best single one", "differs", "loss")
-    most = max((answer.objective or 0.0) for answer in answers)
-    rows = [
-        (
-            i + 1,
-            *(number(answer.costs[cost]) for cost in costs),
-            _exact(answer.objective),
-            _gap(answer),
-            _differing(answers[0], answer) if i else "",
-            _bar(answer.objective, most),
-        )
-        for i, answer in enumerate(answers)
-    ]
-    return table(_DIFFERS, columns, rows, right=columns[:-1], whole=columns)
+    yield _overview(joint.solutions, jointly=True)
 
 
 def _verdict(answer: Answer) -> str:
@@ -114,15 +94,21 @@ def _budget(answer: Answer, budget: Budget) -> tuple[object, ...]:
     )
 
 
-def _overview(answers: Sequence[Answer]) -> RenderableType:
-    """A line an answer: what a sweep asked, totals, objective, gap, and the objective as a bar."""
+def _overview(answers: Sequence[Answer], *, jointly: bool = False) -> RenderableType:
+    """A line an answer: what a sweep asked, totals, objective, gap, and the objective as a bar.
+
+    Of answers found `jointly` only the sum is claimed to be optimal: none has a status, and its gap
+    says how far it is from the best one alone.
+    """
     swept = list(answers[0].asked)
     costs = list(answers[0].costs)
     batch = ["batch"] if any(answer.batch is not None for answer in answers) else []
     sure = ["interval", "beyond the first"] if answers[0].measured is not None else []
     columns = (
         *("#", *(f"limit of {name}" for name in swept), *batch, *costs),
-        *("objective", *sure, "gap", "status", "differs", "loss"),
+        *("objective", *sure, "from the best single one" if jointly else "gap"),
+        *(() if jointly else ("status",)),
+        *("differs", "loss"),
     )
     most = max((answer.objective or 0.0) for answer in answers)
     rows = [
@@ -134,7 +120,7 @@ def _overview(answers: Sequence[Answer]) -> RenderableType:
             _exact(answer.objective),
             *((_ends(answer.measured), _ends(answer.difference)) if sure else ()),
             _gap(answer),
-            answer.status,
+            *(() if jointly else (answer.status,)),
             _differing(answers[0], answer) if i else "",
             _bar(answer.objective, most),
         )
