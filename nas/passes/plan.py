@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt
 
 from hardware_profiles import HardwareProfile, load_profile
 from nas.config import RunConfig
@@ -37,14 +37,14 @@ class PlanRow(BaseModel):
     """One pass: units to make, files in MiB, peak memory in MiB, what travels to workers and back
     where an executor has some, and seconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     pass_name: str
-    units: int
-    disk_mib: float
-    memory_mib: float
-    transfer_mib: float
-    seconds: float
+    units: NonNegativeInt
+    disk_mib: NonNegativeFloat
+    memory_mib: NonNegativeFloat
+    transfer_mib: NonNegativeFloat
+    seconds: NonNegativeFloat
 
 
 class PlanSize(BaseModel):
@@ -150,7 +150,8 @@ def _matrix_gflops(device: str, dtype: object) -> float:
 
     assert isinstance(dtype, torch.dtype)
     size = 1024
-    a = torch.randn(size, size, device=device).to(dtype)
+    own = torch.Generator(device).manual_seed(0)  # a run draws the same numbers after a forecast
+    a = torch.randn(size, size, device=device, generator=own).to(dtype)
     best = float("inf")
     for _ in range(6):
         started = time.perf_counter()

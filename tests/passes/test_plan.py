@@ -1,0 +1,122 @@
+"""The forecast that a run keeps, and what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.compiler import compile_run
+from nas.config import RunConfig
+from nas.errors import CapabilityError
+from nas.passes.forecast import compare_forecast, keep_plan, stored_plan
+from nas.passes.plan import measured_rates
+from nas.report import ForecastSummary
+from nas.run import RunDirectory
+
+MakeConfig = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create(tmp_path / "run")
+
+
+def _fake_plan(run: RunDirectory, *rows: tuple[str, int, float]) -> None:
+    sizes = {"disk_mib": 2.0, "memory_mib": 100.0, "transfer_mib": 0.0}
+    found = [{"pass_name": n, "units": u, "seconds": s, **sizes} for n, u, s in rows]
+    run.path("plan.json").write_text(json.dumps({"rows": found}))
+
+
+def _took(run: RunDirectory, name: str, seconds: float, units: int, **more: float) -> None:
+    run.event("pass", name=name, seconds=seconds, units=units, peak_memory_mib=90.0, **more)
+
+
+def _by_name(run: RunDirectory) -> dict[str, ForecastSummary]:
+    return {row.name: row for row in compare_forecast(run)}
+
+
+def test_a_run_keeps_its_first_forecast(small_config: MakeConfig, run: RunDirectory) -> None:
+    config = small_config()
+    compile_run(config, run, stop="space")
+    before = run.path("plan.json").read_bytes()
+    compile_run(config, run, stop="prune")
+    assert run.path("plan.json").read_bytes() == before
+    assert {"build", "score", "distill"} <= {row.pass_name for row in stored_plan(run)}
+
+
+def test_other_settings_have_another_forecast(small_config: MakeConfig, run: RunDirectory) -> None:
+    compile_run(small_config(), run, stop="space")
+    compile_run(small_config(distill={"steps": 4000}), run, stop="space")
+    (distill,) = (row for row in stored_plan(run) if row.pass_name == "distill")
+    assert distill.seconds > 0
+
+
+def test_the_run_goes_on_without_a_forecast(
+    small_config: MakeConfig, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: RunConfig) -> None:
+        raise CapabilityError("the teacher is a resnet")
+
+    monkeypatch.setattr("nas.passes.forecast.make_plan", refuse)
+    _fake_plan(run, ("build", 1, 1.0))
+    compile_run(small_config(), run, stop="space")
+    assert run.record("space") is not None
+    assert not run.path("plan.json").exists()
+    assert compare_forecast(run) == ()
+    assert [e["error"] for e in run.events() if e["event"] == "no_plan"] == [
+        "the teacher is a resnet"
+    ]
+
+
+def test_a_forecast_draws_no_random_numbers_of_the_run() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    measured_rates("cpu")
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_actual_is_what_the_whole_pass_took(run: RunDirectory) -> None:
+    _fake_plan(run, ("build", 2, 30.0), ("score", 1, 5.0), ("refine", 0, 0.0))
+    for name in "ab":
+        path = f"library/{name}"
+        run.store(f"build/{name}", "k", {path: lambda p: p.write_bytes(bytes(2**20))})
+    _took(run, "build", 25.0, 2, data_seconds=5.0)
+    _took(run, "build", 1.0, 1)  # one that was damaged, made again
+    rows = _by_name(run)
+    build = rows["build"]
+    assert (build.actual_s, build.disk_mib, build.peak_memory_mib) == (20.0, 2.0, 90.0)
+    assert build.error_percent == pytest.approx(50)
+    assert rows["score"].actual_s is None
+    assert "refine" not in rows
+
+
+def test_what_is_left_after_a_kill_is_not_the_pass(run: RunDirectory) -> None:
+    _fake_plan(run, ("build", 3, 30.0))
+    for name in "abc":
+        run.store(f"build/{name}", "k")
+    _took(run, "build", 9.0, 1)
+    assert _by_name(run)["build"].actual_s is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"rows": [{"pass_name": "build"}]}', '{"rows": 3}'])
+def test_a_torn_plan_is_none(run: RunDirectory, text: str) -> None:
+    run.path("plan.json").write_text(text)
+    assert compare_forecast(run) == ()
+
+
+def test_a_finished_run_compares_all_passes(small_config: MakeConfig, run: RunDirectory) -> None:
+    keep_plan(run, small_config())
+    compile_run(small_config(), run)
+    rows = _by_name(run)
+    known = {name for name, row in rows.items() if row.actual_s is not None}
+    made = {"measure", "build", "score", "solve", "distill", "export", "evaluate"}
+    assert made <= known
+    assert all(row.peak_memory_mib for row in rows.values() if row.name in made)
+    summary = json.loads(run.path("report", "summary.json").read_text())
+    assert made <= {row["name"] for row in summary["forecast"]}
+    assert "Forecast against actual" in run.path("report", "report.html").read_text()
