@@ -66,7 +66,7 @@ class Work:
         self.config, self.shape, self.candidates = config, shape, candidates
         self.streams = streams
         self.students = 1 + len(config.baselines)
-        self.exports = self.students + 2
+        self.exports = self._exports
         self.length = config.data.sequence_length
         self.blocks = [self._parameters(s, KeepTeacher()) for s in shape.slots()]
         self.head_params = shape.head_parameters
@@ -297,6 +297,12 @@ class Work:
     def evaluate(self) -> Gflop:
         tokens = 2 * (self.config.data.evaluate_tokens or 20_000) * (1 + self.students)
         return Gflop(low=tokens * self.body / 1e9, head=tokens * self.head / 1e9)
+
+    @property
+    def _exports(self) -> int:
+        """Units: of the teacher and all students to ONNX, else of the student alone."""
+        formats = self.config.export.formats
+        return len(formats) + ("onnx" in formats) * self.students
 
     @property
     def _queries(self) -> int:

@@ -27,7 +27,9 @@ _SHARE_LOW, _SHARE_DOUBLE, _SHARE_HEAD = 0.55, 0.4, 0.3
 """Of the rate of large matrix products: reached by walks and Gram matrices, by factorisations, and
 by a head whose every logit goes through an exponential."""
 _SECONDS_PER_MEASUREMENT = 2.5
-_SECONDS_PER_EXPORT = 12.0
+_SECONDS_PER_EXPORT, _EXPORT_SECONDS_PER_GIB = 0.5, 23.0
+"""Graph, gates and files of a network in float32: what networks of two layers and of 0.5 GiB were
+seen to take."""
 _WORKERS = (1, 2, 4, 8)
 _GPU = "h100-sxm"
 _GPU_WORKERS = (1, 8, 64)
@@ -106,9 +108,19 @@ def make_plan(config: RunConfig) -> Plan:
         f"{_SHARE_DOUBLE:.0%} of it assumed",
         f"{gpu.name}: its profile's peak at {gpu.efficiency:.0%}, nothing measured; without "
         f"measuring and exporting",
+        *_engine_notes(config),
         "whether the budgets can be met is known after the pass measure, before anything is built",
     )
     return Plan(rows=rows, sizes=tuple(sizes), notes=notes)
+
+
+def _engine_notes(config: RunConfig) -> Iterator[str]:
+    from nas.backends.tensorrt import ENGINE_FORMATS
+
+    if engines := [name for name in config.export.formats if name in ENGINE_FORMATS]:
+        yield (
+            f"export: {' and '.join(engines)} tune engines for minutes each; that is not forecast"
+        )
 
 
 @dataclass(frozen=True)
@@ -182,7 +194,7 @@ def _rows(work: Work, rates: Rates, requests: int) -> Iterator[PlanRow]:
     )
     students = work.students * teacher
     yield _row("distill", work.students, students, work.distill_mib, rates.seconds(work.distill))
-    exports = work.exports * _SECONDS_PER_EXPORT
+    exports = work.exports * (_SECONDS_PER_EXPORT + teacher / 1024 * _EXPORT_SECONDS_PER_GIB)
     yield _row("export", work.exports, work.exports * teacher, 2 * teacher, exports)
     yield _row("evaluate", 2, 1, students, rates.seconds(work.evaluate))
 

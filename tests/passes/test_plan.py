@@ -13,7 +13,7 @@ from nas.compiler import compile_run
 from nas.config import RunConfig
 from nas.errors import CapabilityError
 from nas.passes.forecast import compare_forecast, keep_plan, stored_plan
-from nas.passes.plan import measured_rates
+from nas.passes.plan import Plan, PlanRow, Rates, make_plan, measured_rates
 from nas.report import ForecastSummary
 from nas.run import RunDirectory
 
@@ -120,3 +120,28 @@ def test_a_finished_run_compares_all_passes(small_config: MakeConfig, run: RunDi
     summary = json.loads(run.path("report", "summary.json").read_text())
     assert made <= {row["name"] for row in summary["forecast"]}
     assert "Forecast against actual" in run.path("report", "report.html").read_text()
+
+
+@pytest.fixture
+def known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of 100 GFLOP/s, 20 in float64."""
+    monkeypatch.setattr("nas.passes.plan.measured_rates", lambda _: Rates(100, 20, 50))
+
+
+def _rows(plan: Plan) -> dict[str, PlanRow]:
+    return {row.pass_name: row for row in plan.rows}
+
+
+@pytest.mark.usefixtures("known_rates")
+@pytest.mark.parametrize(
+    ("formats", "units"),
+    [([], 0), (["huggingface"], 1), (["onnx"], 3), (["huggingface", "onnx", "tensorrt"], 5)],
+)
+def test_exports_are_those_that_are_asked_for(
+    small_config: MakeConfig, formats: list[str], units: int
+) -> None:
+    plan = make_plan(small_config(export={"formats": formats}, baselines=["uniform_ffn"]))
+    export = _rows(plan)["export"]
+    assert export.units == units
+    assert export.seconds == pytest.approx(0.5 * units, abs=0.2)
+    assert any("engines" in note for note in plan.notes) == ("tensorrt" in formats)
