@@ -74,6 +74,8 @@ def _compared(
     task more to evaluate, is less than was forecast."""
     all_of_it = min(row.units, len(records))
     whole = [p for p in took if p.name == row.pass_name and p.units_done >= all_of_it]
+    if row.pass_name == "data":
+        whole = _reading(records)
     seconds = whole[-1].seconds - whole[-1].data_seconds if whole else None
     return ForecastSummary.of(
         name=row.pass_name,
@@ -84,6 +86,11 @@ def _compared(
         forecast_memory_mib=row.memory_mib,
         peak_memory_mib=whole[-1].peak_memory_mib if whole else None,
     )
+
+
+def _reading(records: Sequence[UnitRecord]) -> list[PassSummary]:
+    """Text is no pass of its own: whoever first asks for it waits. Older records have no time."""
+    return [PassSummary(name="data", seconds=r.seconds, units_done=1) for r in records if r.seconds]
 
 
 def _records(run: RunDirectory) -> dict[str, list[UnitRecord]]:

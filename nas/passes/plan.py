@@ -30,6 +30,9 @@ _SECONDS_PER_MEASUREMENT = 2.5
 _SECONDS_PER_EXPORT, _EXPORT_SECONDS_PER_GIB = 0.5, 23.0
 """Graph, gates and files of a network in float32: what networks of two layers and of 0.5 GiB were
 seen to take."""
+_SECONDS_PER_TEXT = 2.0
+_FILE_MIB_PER_S = 1000.0
+"""At which a streamed teacher is taken to be read."""
 _WORKERS = (1, 2, 4, 8)
 _GPU = "h100-sxm"
 _GPU_WORKERS = (1, 8, 64)
@@ -108,10 +111,19 @@ def make_plan(config: RunConfig) -> Plan:
         f"{_SHARE_DOUBLE:.0%} of it assumed",
         f"{gpu.name}: its profile's peak at {gpu.efficiency:.0%}, nothing measured; without "
         f"measuring and exporting",
+        *_sampling_notes(work),
         *_engine_notes(config),
         "whether the budgets can be met is known after the pass measure, before anything is built",
     )
     return Plan(rows=rows, sizes=tuple(sizes), notes=notes)
+
+
+def _sampling_notes(work: Work) -> Iterator[str]:
+    if reads := work.sampling_reads_mib:
+        yield (
+            f"data: text that a streamed teacher writes takes its weights once a token, "
+            f"{reads / 1024:,.0f} GiB at an assumed {_FILE_MIB_PER_S / 1000:.0f} GB/s"
+        )
 
 
 def _engine_notes(config: RunConfig) -> Iterator[str]:
@@ -175,6 +187,7 @@ def _matrix_gflops(device: str, dtype: object) -> float:
 def _rows(work: Work, rates: Rates, requests: int) -> Iterator[PlanRow]:
     teacher, held = work.teacher_mib, work.resident_mib
     refits = bool(work.config.assemble.refit_tokens)
+    yield _row("data", 1, work.data_mib, held, _SECONDS_PER_TEXT + _sampling_s(work, rates))
     yield _row("measure", requests, 0, 1500, requests * _SECONDS_PER_MEASUREMENT)
     yield _row("prune", *work.drafts, work.build_mib, rates.seconds(work.prune))
     build = rates.seconds(work.walk + work.build_jobs)
@@ -199,6 +212,10 @@ def _rows(work: Work, rates: Rates, requests: int) -> Iterator[PlanRow]:
     yield _row("evaluate", 2, 1, students, rates.seconds(work.evaluate))
 
 
+def _sampling_s(work: Work, rates: Rates) -> float:
+    return rates.seconds(work.sampling) + work.sampling_reads_mib / _FILE_MIB_PER_S
+
+
 def _size(device: str, workers: int, work: Work, rates: Rates, rest_s: float) -> PlanSize:
     """The owner of the run walks the teacher while workers do the jobs of slots that it has passed;
     scores that are no such jobs are its own work."""
@@ -221,7 +238,8 @@ def _size(device: str, workers: int, work: Work, rates: Rates, rest_s: float) ->
 def _gpu_size(profile: HardwareProfile, workers: int, work: Work) -> PlanSize:
     rates = profile_rates(profile)
     rest = work.prune + work.refine + work.refit + work.distill + work.evaluate
-    return _size(profile.name, workers, work, rates, rates.seconds(rest))
+    rest_s = _sampling_s(work, rates) + rates.seconds(rest)
+    return _size(profile.name, workers, work, rates, rest_s)
 
 
 def _row(

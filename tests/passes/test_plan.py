@@ -12,10 +12,14 @@ import torch
 from nas.compiler import compile_run
 from nas.config import RunConfig
 from nas.errors import CapabilityError
+from nas.ir import TextShape
+from nas.passes._work import Work
 from nas.passes.forecast import compare_forecast, keep_plan, stored_plan
 from nas.passes.plan import Plan, PlanRow, Rates, make_plan, measured_rates
 from nas.report import ForecastSummary
 from nas.run import RunDirectory
+from nas.teachers import read_shape
+from search_spaces import load_space
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -114,9 +118,9 @@ def test_a_finished_run_compares_all_passes(small_config: MakeConfig, run: RunDi
     compile_run(small_config(), run)
     rows = _by_name(run)
     known = {name for name, row in rows.items() if row.actual_s is not None}
-    made = {"measure", "build", "score", "solve", "distill", "export", "evaluate"}
+    made = {"data", "measure", "build", "score", "solve", "distill", "export", "evaluate"}
     assert made <= known
-    assert all(row.peak_memory_mib for row in rows.values() if row.name in made)
+    assert all(row.peak_memory_mib for row in rows.values() if row.name in made - {"data"})
     summary = json.loads(run.path("report", "summary.json").read_text())
     assert made <= {row["name"] for row in summary["forecast"]}
     assert "Forecast against actual" in run.path("report", "report.html").read_text()
@@ -145,3 +149,42 @@ def test_exports_are_those_that_are_asked_for(
     assert export.units == units
     assert export.seconds == pytest.approx(0.5 * units, abs=0.2)
     assert any("engines" in note for note in plan.notes) == ("tensorrt" in formats)
+
+
+SAMPLES = {"kind": "teacher_samples", "tokens": 48000, "prompt_tokens": 4, "batch": 10}
+
+
+@pytest.mark.usefixtures("known_rates")
+def test_text_that_the_teacher_writes_is_paid_for(small_config: MakeConfig) -> None:
+    def data(stream: bool, *sources: dict[str, object]) -> tuple[PlanRow, Plan]:
+        given = {"sources": [{"kind": "python_docs"}, *sources]}
+        plan = make_plan(small_config(data=given, teacher={"stream": stream}))
+        return _rows(plan)["data"], plan
+
+    (without, _), (written, _), (streamed, plan) = (
+        data(False),
+        data(False, SAMPLES),
+        data(True, SAMPLES),
+    )
+    work = _work(small_config(data={"sources": [SAMPLES]}), streams=True)
+    tokens = 48000 * (work.body / 100 + work.head / 50) / 1e9
+    assert written.seconds - without.seconds == pytest.approx(tokens, abs=0.1)
+    assert written.disk_mib > without.disk_mib
+    # 2000 windows in batches of 10, each a step for the prompt and 20 more tokens
+    assert work.sampling_reads_mib == pytest.approx(200 * 21 * 4 * sum(work.blocks) / 2**20)
+    reads = work.sampling_reads_mib / 1000
+    assert streamed.seconds - written.seconds == pytest.approx(reads, abs=0.1)
+    assert any("once a token" in note for note in plan.notes)
+
+
+def _work(config: RunConfig, **options: bool) -> Work:
+    shape = read_shape(config.teacher)
+    assert isinstance(shape, TextShape)
+    return Work(config, shape, load_space(config.space).candidates(shape, 64), **options)
+
+
+def test_reading_text_has_a_time_of_its_own(run: RunDirectory) -> None:
+    _fake_plan(run, ("data", 1, 3.0))
+    assert _by_name(run)["data"].actual_s is None
+    run.store("data", "k", seconds=2.0)
+    assert _by_name(run)["data"].error_percent == pytest.approx(50)
