@@ -54,7 +54,8 @@ class PlanRow(BaseModel):
 
 class PlanSize(BaseModel):
     """The run with `workers` on devices like `device` each: seconds of the passes that are shared
-    out, of the whole run, and hours of all devices together, waiting included."""
+    out, of the whole run, and hours of all devices together, the one of the run's own process and
+    waiting included."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -224,7 +225,8 @@ def _size(device: str, workers: int, work: Work, rates: Rates, rest_s: float) ->
     score_s = rates.seconds(work.score_walk + work.score_jobs)
     if workers > 1 and work.scored_by_workers:
         score_s = rates.seconds(work.score_walk) + rates.seconds(work.score_jobs) / workers
-    hours = (workers * (build_s + score_s) + rest_s) / 3600
+    devices = workers + (workers > 1)  # the run's own process has one, too
+    hours = (devices * (build_s + score_s) + rest_s) / 3600
     return PlanSize(
         device=device,
         workers=workers,

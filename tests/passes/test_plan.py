@@ -188,3 +188,19 @@ def test_reading_text_has_a_time_of_its_own(run: RunDirectory) -> None:
     assert _by_name(run)["data"].actual_s is None
     run.store("data", "k", seconds=2.0)
     assert _by_name(run)["data"].error_percent == pytest.approx(50)
+
+
+@pytest.mark.usefixtures("known_rates")
+def test_the_process_of_the_run_has_a_device_beside_those_of_workers(
+    small_config: MakeConfig,
+) -> None:
+    large = small_config(build={"tokens": 10**12})  # so that rounded hours can be told apart
+    sizes = make_plan(large).sizes
+    for device in {size.device for size in sizes}:
+        alone, *more = (size for size in sizes if size.device == device)
+        rest_s = alone.whole_s - alone.build_s - alone.score_s
+        assert alone.device_hours == pytest.approx(alone.whole_s / 3600, abs=0.002)
+        for size in more:
+            shared = (size.workers + 1) * (size.build_s + size.score_s)
+            assert size.device_hours == pytest.approx((shared + rest_s) / 3600, abs=0.002)
+            assert size.device_hours >= alone.device_hours
