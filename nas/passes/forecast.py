@@ -25,7 +25,7 @@ def keep_plan(run: RunDirectory, config: RunConfig) -> None:
     """
     path = run.path(_PLAN)
     try:
-        text = make_plan(config).model_dump_json(indent=1)
+        text = make_plan(config, run.root).model_dump_json(indent=1)
     except Exception as error:  # whatever it is: a pass that trips over it says so better
         path.unlink(missing_ok=True)  # that of other settings
         run.event("no_plan", error=str(error))

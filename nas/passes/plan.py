@@ -7,14 +7,17 @@ For a GPU they are operations over the peak of its hardware profile, at the prof
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt
 
 from hardware_profiles import HardwareProfile, load_profile
+from nas._words import size_mib
 from nas.config import RunConfig
 from nas.errors import CapabilityError
 from nas.ir import TextShape
@@ -36,6 +39,7 @@ _FILE_MIB_PER_S = 1000.0
 _WORKERS = (1, 2, 4, 8)
 _GPU = "h100-sxm"
 _GPU_WORKERS = (1, 8, 64)
+_MIB = 2**20
 
 
 class PlanRow(BaseModel):
@@ -77,8 +81,11 @@ class Plan(BaseModel):
     notes: tuple[str, ...]
 
 
-def make_plan(config: RunConfig) -> Plan:
-    """Forecast a run from the configuration and the teacher's shape; no weights are read."""
+def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
+    """Forecast a run from the configuration and the teacher's shape; no weights are read.
+
+    `root` is where the run will be, whose disk has to hold it; runs/NAME by default.
+    """
     from nas.meters import requests_for
     from nas.passes._work import Work
     from nas.teachers import exceeds_memory, read_shape, require_device
@@ -104,6 +111,7 @@ def make_plan(config: RunConfig) -> Plan:
     sizes = [_size("this machine", n, work, rates, rest) for n in _WORKERS]
     sizes += [_gpu_size(gpu, n, work) for n in _GPU_WORKERS]
     notes = (
+        *_shortages(rows, config, root or Path("runs") / config.name, gpu),
         f"teacher: {shape.layers} layers, {work.teacher_params / 1e6:.0f} M parameters"
         + ("; read from its files slot by slot" if streams else ""),
         f"space: {len(candidates)} candidates of {2 * shape.layers} slots",
@@ -117,6 +125,31 @@ def make_plan(config: RunConfig) -> Plan:
         "whether the budgets can be met is known after the pass measure, before anything is built",
     )
     return Plan(rows=rows, sizes=tuple(sizes), notes=notes)
+
+
+def _shortages(
+    rows: Iterable[PlanRow], config: RunConfig, root: Path, gpu: HardwareProfile
+) -> Iterator[str]:
+    """What does not fit, here and in a GPU."""
+    from nas._memory import memory_at_hand
+
+    device = config.teacher.device
+    at_hand, of_gpu = memory_at_hand(device) / _MIB, 1024 * gpu.memory_gib
+    for row in (row for row in rows if row.units):
+        takes = f"{row.pass_name} takes {size_mib(row.memory_mib)} of memory"
+        if row.memory_mib > at_hand:
+            yield f"does not fit: {takes}, {size_mib(at_hand)} are at hand ({device})"
+        if row.memory_mib > of_gpu:
+            yield f"does not fit into {gpu.name}: {takes}, it has {size_mib(of_gpu)}"
+    wanted, free = sum(row.disk_mib for row in rows), _free_mib(root)
+    if wanted > free:
+        yield f"does not fit: the run takes {size_mib(wanted)} of disk, {size_mib(free)} are free"
+
+
+def _free_mib(folder: Path) -> float:
+    """On the disk of a folder that need not be there yet."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free / _MIB
 
 
 def _sampling_notes(work: Work) -> Iterator[str]:

@@ -305,7 +305,7 @@ def test_solve_sweeps_the_budgets_of_a_run(
     assert "1 of 2 points left out" in result.stderr
 
 
-def fake_plan(_: RunConfig) -> SimpleNamespace:
+def fake_plan(_: RunConfig, __: Path | None = None) -> SimpleNamespace:
     row = {
         "units": 4,
         "disk_mib": 2048.0,

@@ -62,7 +62,7 @@ def test_other_settings_have_another_forecast(small_config: MakeConfig, run: Run
 def test_the_run_goes_on_without_a_forecast(
     small_config: MakeConfig, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: RunConfig) -> None:
+    def refuse(_: RunConfig, __: Path) -> None:
         raise CapabilityError("the teacher is a resnet")
 
     monkeypatch.setattr("nas.passes.forecast.make_plan", refuse)
@@ -204,3 +204,42 @@ def test_the_process_of_the_run_has_a_device_beside_those_of_workers(
             shared = (size.workers + 1) * (size.build_s + size.score_s)
             assert size.device_hours == pytest.approx((shared + rest_s) / 3600, abs=0.002)
             assert size.device_hours >= alone.device_hours
+
+
+def _shortages(plan: Plan) -> list[str]:
+    return [note for note in plan.notes if "does not fit" in note]
+
+
+@pytest.mark.usefixtures("known_rates")
+def test_what_does_not_fit_is_said(
+    small_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(build={"tokens": 2 * 10**9})  # some 700 GiB of states
+    monkeypatch.setattr("nas._memory.memory_at_hand", lambda _: 100 * 2**30)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: _Usage(path, tmp_path))
+    here, gpu = _shortages(make_plan(config, tmp_path / "not" / "there"))
+    assert here.startswith("does not fit: build takes ")
+    assert here.endswith("100.0 GiB are at hand (cpu)")
+    assert gpu.startswith("does not fit into rtx4090: build takes ")
+    assert gpu.endswith("it has 24.0 GiB")
+    assert _shortages(make_plan(small_config(), tmp_path)) == []
+
+
+class _Usage:
+    """A disk of 40 MiB, and everything else in plenty."""
+
+    def __init__(self, path: Path, there: Path) -> None:
+        assert path == there
+        self.free = 40 * 2**20
+
+
+@pytest.mark.usefixtures("known_rates")
+def test_a_full_disk_is_said(
+    small_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: _Usage(path, tmp_path))
+    samples = {**SAMPLES, "tokens": 2**23}
+    config = small_config(data={"sources": [{"kind": "python_docs"}, samples]})
+    (note,) = _shortages(make_plan(config, tmp_path))
+    assert note.startswith("does not fit: the run takes ")
+    assert note.endswith("of disk, 40 MiB are free")
