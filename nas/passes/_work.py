@@ -67,6 +67,7 @@ class Work:
         self.streams = streams
         self.students = 1 + len(config.baselines)
         self.exports = self._exports
+        self.profiles = self._profiles
         self.length = config.data.sequence_length
         self.blocks = [self._parameters(s, KeepTeacher()) for s in shape.slots()]
         self.head_params = shape.head_parameters
@@ -334,6 +335,14 @@ class Work:
         """Units: of the teacher and all students to ONNX, else of the student alone."""
         formats = self.config.export.formats
         return len(formats) + ("onnx" in formats) * self.students
+
+    @property
+    def _profiles(self) -> int:
+        """Units: a set of conditions each, and the time by layer. Of ONNX files alone."""
+        target = self.config.target
+        if target.meter != "onnxruntime" or "onnx" not in self.config.export.formats:
+            return 0
+        return 1 + len(target.scenarios) + (target.provider == "cpu")
 
     @property
     def _queries(self) -> int:

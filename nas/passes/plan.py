@@ -33,7 +33,7 @@ _SECONDS_PER_MEASUREMENT = 2.5
 _SECONDS_PER_EXPORT, _EXPORT_SECONDS_PER_GIB = 0.5, 23.0
 """Graph, gates and files of a network in float32: what networks of two layers and of 0.5 GiB were
 seen to take."""
-_SECONDS_PER_TEXT = 2.0
+_SECONDS_PER_TEXT, _SECONDS_PER_REPORT = 2.0, 2.0
 _FILE_MIB_PER_S = 1000.0
 """At which a streamed teacher is taken to be read."""
 _WORKERS = (1, 2, 4, 8)
@@ -104,8 +104,10 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
     work = Work(config, shape, candidates, streams=streams)
     rates = measured_rates(config.teacher.device)
     tables = 1 + len(config.target.scenarios)
-    requests = tables * len(requests_for(shape, candidates, config.target.phases))
-    rows = tuple(_rows(work, rates, requests))
+    phases = config.target.phases
+    requests = tables * len(requests_for(shape, candidates, phases))
+    networks = len(phases) * (1 + work.students) + len(requests_for(shape, (), phases))
+    rows = tuple(_rows(work, rates, requests, tables * networks))
     gpu = profile if profile.kind == "gpu" else load_profile(_GPU)
     rest = sum(row.seconds for row in rows if row.pass_name not in ("build", "score"))
     sizes = [_size("this machine", n, work, rates, rest) for n in _WORKERS]
@@ -119,7 +121,7 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
         f"{rates.double / _SHARE_DOUBLE:.0f} in float64; {_SHARE_LOW:.0%} and "
         f"{_SHARE_DOUBLE:.0%} of it assumed",
         f"{gpu.name}: its profile's peak at {gpu.efficiency:.0%}, nothing measured; without "
-        f"measuring and exporting",
+        f"measuring, exporting and profiling",
         *_sampling_notes(work),
         *_engine_notes(config),
         "whether the budgets can be met is known after the pass measure, before anything is built",
@@ -218,7 +220,8 @@ def _matrix_gflops(device: str, dtype: object) -> float:
     return 2 * size**3 / best / 1e9
 
 
-def _rows(work: Work, rates: Rates, requests: int) -> Iterator[PlanRow]:
+def _rows(work: Work, rates: Rates, requests: int, networks: int) -> Iterator[PlanRow]:
+    """`networks`: measurements of whole networks, and of the teacher's blocks beside them."""
     teacher, held = work.teacher_mib, work.resident_mib
     refits = bool(work.config.assemble.refit_tokens)
     yield _row("data", 1, work.data_mib, held, _SECONDS_PER_TEXT + _sampling_s(work, rates))
@@ -243,7 +246,11 @@ def _rows(work: Work, rates: Rates, requests: int) -> Iterator[PlanRow]:
     yield _row("distill", work.students, students, work.distill_mib, rates.seconds(work.distill))
     exports = work.exports * (_SECONDS_PER_EXPORT + teacher / 1024 * _EXPORT_SECONDS_PER_GIB)
     yield _row("export", work.exports, work.exports * teacher, 2 * teacher, exports)
+    profiled = networks * _SECONDS_PER_MEASUREMENT if work.profiles else 0
+    sessions = (1 + work.students) * teacher if work.profiles else 0
+    yield _row("profile", work.profiles, 1, sessions, profiled)
     yield _row("evaluate", 2, 1, students, rates.seconds(work.evaluate))
+    yield _row("report", 1, 1, 200, _SECONDS_PER_REPORT)
 
 
 def _sampling_s(work: Work, rates: Rates) -> float:

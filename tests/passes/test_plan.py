@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.compiler import compile_run
+from nas.compiler import PASSES, compile_run
 from nas.config import RunConfig
 from nas.errors import CapabilityError
 from nas.ir import TextShape
@@ -243,3 +243,27 @@ def test_a_full_disk_is_said(
     (note,) = _shortages(make_plan(config, tmp_path))
     assert note.startswith("does not fit: the run takes ")
     assert note.endswith("of disk, 40 MiB are free")
+
+
+@pytest.mark.usefixtures("known_rates")
+def test_a_row_of_every_pass_that_takes_time(small_config: MakeConfig) -> None:
+    here = {"hardware": "local", "meter": "onnxruntime"}
+    onnx = {"formats": ["onnx"]}
+    scenarios = {"scenarios": {"chat": {"prompt_tokens": 8}}}
+    plans = {
+        "roofline": make_plan(small_config(export=onnx)),
+        "measured": make_plan(small_config(export=onnx, target=here)),
+        "twice": make_plan(small_config(export=onnx, target={**here, **scenarios})),
+    }
+    of_profile = {name: _rows(plan)["profile"] for name, plan in plans.items()}
+    assert {name: row.units for name, row in of_profile.items()} == {
+        "roofline": 0,
+        "measured": 2,  # latencies, and layers
+        "twice": 3,
+    }
+    assert of_profile["roofline"].seconds == 0
+    assert of_profile["twice"].seconds == 2 * of_profile["measured"].seconds > 0
+    for plan in plans.values():
+        missing = {step.name for step in PASSES} - set(_rows(plan))
+        assert missing == {"space"}
+        assert _rows(plan)["report"].units == 1
