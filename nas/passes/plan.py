@@ -122,6 +122,8 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
         f"{_SHARE_DOUBLE:.0%} of it assumed",
         f"{gpu.name}: its profile's peak at {gpu.efficiency:.0%}, nothing measured; without "
         f"measuring, exporting and profiling",
+        "workers: each has a device of its own; those of process:N share this machine's cores, and "
+        "gain little where one process keeps them busy",
         *_sampling_notes(work),
         *_engine_notes(config),
         "whether the budgets can be met is known after the pass measure, before anything is built",
