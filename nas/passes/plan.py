@@ -39,6 +39,8 @@ _FILE_MIB_PER_S = 1000.0
 _WORKERS = (1, 2, 4, 8)
 _GPU = "h100-sxm"
 _GPU_WORKERS = (1, 8, 64)
+_NETWORK_GBIT_PER_S = 100
+"""Of the run's own process to all workers; profiles know what joins GPUs, not machines."""
 _MIB = 2**20
 
 
@@ -124,6 +126,8 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
         f"measuring, exporting and profiling",
         "workers: each has a device of its own; those of process:N share this machine's cores, and "
         "gain little where one process keeps them busy",
+        f"what travels between the run's own process and workers: at an assumed "
+        f"{_NETWORK_GBIT_PER_S} Gbit/s, both ways together",
         *_sampling_notes(work),
         *_engine_notes(config),
         "whether the budgets can be met is known after the pass measure, before anything is built",
@@ -261,12 +265,15 @@ def _sampling_s(work: Work, rates: Rates) -> float:
 
 def _size(device: str, workers: int, work: Work, rates: Rates, rest_s: float) -> PlanSize:
     """The owner of the run walks the teacher while workers do the jobs of slots that it has passed;
-    scores that are no such jobs are its own work."""
+    scores that are no such jobs are its own work. All that travels goes through the owner."""
     walk, jobs = rates.seconds(work.walk), rates.seconds(work.build_jobs)
-    build_s = walk + jobs if workers == 1 else max(walk, jobs / workers)
+    build_s = walk + jobs
+    if workers > 1:
+        build_s = max(walk, jobs / workers, transfer_s(work.build_transfer_mib))
     score_s = rates.seconds(work.score_walk + work.score_jobs)
     if workers > 1 and work.scored_by_workers:
-        score_s = rates.seconds(work.score_walk) + rates.seconds(work.score_jobs) / workers
+        shared_s = rates.seconds(work.score_walk) + rates.seconds(work.score_jobs) / workers
+        score_s = max(shared_s, transfer_s(work.score_transfer_mib))
     devices = workers + (workers > 1)  # the run's own process has one, too
     hours = (devices * (build_s + score_s) + rest_s) / 3600
     return PlanSize(
@@ -277,6 +284,11 @@ def _size(device: str, workers: int, work: Work, rates: Rates, rest_s: float) ->
         whole_s=round(build_s + score_s + rest_s, 1),
         device_hours=round(hours, 3),
     )
+
+
+def transfer_s(mib: float) -> float:
+    """Seconds that so much takes between the run's own process and its workers, assumed."""
+    return mib * _MIB / (_NETWORK_GBIT_PER_S / 8 * 1e9)
 
 
 def _gpu_size(profile: HardwareProfile, workers: int, work: Work) -> PlanSize:

@@ -267,3 +267,22 @@ def test_a_row_of_every_pass_that_takes_time(small_config: MakeConfig) -> None:
         missing = {step.name for step in PASSES} - set(_rows(plan))
         assert missing == {"space"}
         assert _rows(plan)["report"].units == 1
+
+
+@pytest.mark.usefixtures("known_rates")
+def test_workers_are_no_faster_than_what_travels_to_them(
+    small_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(build={"tokens": 10**9})
+    fast = {(s.device, s.workers): s for s in make_plan(config).sizes}
+    monkeypatch.setattr("nas.passes.plan._NETWORK_GBIT_PER_S", 1)
+    plan = make_plan(config)
+    build, score = (_rows(plan)[name].transfer_mib * 2**20 * 8 / 1e9 for name in ("build", "score"))
+    for size in plan.sizes:
+        if size.workers == 1:
+            assert size == fast[size.device, 1]
+        else:
+            assert size.build_s == pytest.approx(build, rel=1e-3)
+            assert size.build_s > fast[size.device, size.workers].build_s
+            assert size.score_s >= score - 0.1
+    assert any("assumed 1 Gbit/s" in note for note in plan.notes)
