@@ -216,6 +216,7 @@ def calibrate_target(
 
 def _timed(run: RunDirectory, step: Pass, artefacts: Artefacts) -> float:
     made, reused = _units(run)
+    reading = artefacts.context.data_seconds
     forget_peak()
     started = time.perf_counter()
     step.run(artefacts)
@@ -223,7 +224,8 @@ def _timed(run: RunDirectory, step: Pass, artefacts: Artefacts) -> float:
     made, reused = (now - before for now, before in zip(_units(run), (made, reused), strict=True))
     if made:
         cost = {"seconds": seconds, "units": made, "reused": reused, "peak_memory_mib": peak_mib()}
-        run.event("pass", name=step.name, **cost)
+        reading = artefacts.context.data_seconds - reading
+        run.event("pass", name=step.name, **cost, data_seconds=reading)
     return seconds
 
 
@@ -241,7 +243,11 @@ def _index(names: list[str], wanted: str | None, default: int) -> int:
 
 
 def _write_config(run: RunDirectory, config: RunConfig) -> None:
+    """Once a configuration, and with it the forecast."""
+    from nas.passes.forecast import keep_plan
+
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     path = run.path("config.resolved.yaml")
     if not path.exists() or path.read_bytes() != text.encode():
+        keep_plan(run, config)
         write_atomically(path, text)

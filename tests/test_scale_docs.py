@@ -13,7 +13,7 @@ from hardware_profiles import load_profile
 from nas.config import validate_config
 from nas.ir import DecoderShape
 from nas.passes._work import Gflop, Work
-from nas.passes.plan import profile_rates
+from nas.passes.plan import profile_rates, transfer_s
 from search_spaces import load_space
 
 _PAGE = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
@@ -136,3 +136,14 @@ def test_what_stands_in_the_text_follows() -> None:
     assert 14 < rates.seconds(small.build_jobs) / walk < 16
     replaced = small.survivors * small._replaced.total / small.score_jobs.total
     assert 57 < replaced < 59
+
+
+@pytest.mark.parametrize(("name", "workers"), [("8B", 2), ("70B", 3), ("405B", 6)])
+def test_more_workers_wait_for_what_travels(name: str, workers: int) -> None:
+    work, rates = _work(name), profile_rates(_GPU)
+    moved = transfer_s(work.build_transfer_mib)
+    jobs = rates.seconds(work.build_jobs)
+    assert jobs / (workers + 1) < moved < jobs / workers
+    assert moved > rates.seconds(work.walk)
+    if name == "70B":
+        assert f"{work.build_transfer_mib / 1024:,.0f} GiB take {moved / 3600:.2f} h" in _PAGE

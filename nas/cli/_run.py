@@ -75,7 +75,7 @@ def run(
         from nas.compiler import make_plan
         from nas.readers import plan_tables
 
-        session.emit(make_plan(settings), "table", plan_tables)
+        session.emit(make_plan(settings, root), "table", plan_tables)
         session.say(f"would write to {root}")
         return
     with join_ranks() as ranks:

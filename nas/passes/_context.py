@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterable
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +53,8 @@ class PassContext:
         self.what_if = what_if
         """Whether what is chosen is an answer alone, and the run keeps its own choice."""
         self.failed: list[str] = []
+        self.data_seconds = 0.0
+        """What reading text, and sampling it, took in this process."""
         self._batch_choice: dict[str, Any] | None = None
 
     def work(
@@ -213,12 +216,15 @@ class PassContext:
         record = self.run.fetch("data", self.data_key)
         if record is not None:
             return load_text(self.run.path(path), record.data)
-        text = load_text_data(self.config.data, self.teacher, self.config.seed, self.progress)
+        teacher, started = self.teacher, time.perf_counter()
+        text = load_text_data(self.config.data, teacher, self.config.seed, self.progress)
         files = {
             path: lambda temporary: save_text(text, temporary),
             "data/split.json": json_writer(text.split),
         }
-        self.run.store("data", self.data_key, files, text.split.model_dump(mode="json"))
+        self.data_seconds = time.perf_counter() - started
+        split = text.split.model_dump(mode="json")
+        self.run.store("data", self.data_key, files, split, self.data_seconds)
         return text
 
     def require_text(self) -> int:

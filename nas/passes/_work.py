@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from nas.blocks import KINDS
-from nas.config import RunConfig
+from nas.config import RunConfig, TeacherSamplesText
 from nas.ir import (
     BlockSpec,
     Candidate,
@@ -68,7 +68,8 @@ class Work:
         self.config, self.shape, self.candidates = config, shape, candidates
         self.streams = streams
         self.students = 1 + len(config.baselines)
-        self.exports = self.students + 2
+        self.exports = self._exports
+        self.profiles = self._profiles
         self.length = config.data.sequence_length
         self.blocks = [self._parameters(s, KeepTeacher()) for s in shape.slots()]
         self.head_params = shape.head_parameters
@@ -166,11 +167,42 @@ class Work:
         return self.library_mib * self.survivors / len(self.candidates)
 
     @property
+    def data_mib(self) -> float:
+        """Token ids of the windows whose number the configuration tells."""
+        config = self.config.data
+        known = (config.train_tokens or 0) + self._score_tokens + (config.evaluate_tokens or 0)
+        return 8 * (known + sum(n * self.length for n, _ in self._sampled)) / MIB
+
+    @property
+    def sampling_reads_mib(self) -> float:
+        """What a streamed teacher reads from its files: all blocks, for every token of a batch."""
+        if not self.streams:
+            return 0.0
+        size = 4 if self.config.teacher.dtype == "float32" else 2
+        steps = sum(
+            math.ceil(windows / source.batch) * (self.length - max(1, source.prompt_tokens) + 1)
+            for windows, source in self._sampled
+        )
+        return size * steps * sum(self.blocks) / MIB
+
+    @property
+    def _sampled(self) -> list[tuple[int, TeacherSamplesText]]:
+        """Windows that the teacher writes, by source."""
+        sources = [s for s in self.config.data.sources if isinstance(s, TeacherSamplesText)]
+        return [(math.ceil(source.tokens / self.length), source) for source in sources]
+
+    @property
     def drafts(self) -> tuple[int, float]:
         """Count and MiB of the closed forms that pruning keeps beside the library."""
         return (len(self.candidates), self.library_mib) if self.config.prune.keep < 1 else (0, 0)
 
     # What the passes do.
+
+    @property
+    def sampling(self) -> Gflop:
+        """Text that the teacher writes: every token through the body, and the head."""
+        tokens = sum(windows * self.length for windows, _ in self._sampled)
+        return Gflop(low=tokens * self.body / 1e9, head=tokens * self.head / 1e9)
 
     @property
     def prune(self) -> Gflop:
@@ -305,6 +337,20 @@ class Work:
     def evaluate(self) -> Gflop:
         tokens = 2 * (self.config.data.evaluate_tokens or 20_000) * (1 + self.students)
         return Gflop(low=tokens * self.body / 1e9, head=tokens * self.head / 1e9)
+
+    @property
+    def _exports(self) -> int:
+        """Units: of the teacher and all students to ONNX, else of the student alone."""
+        formats = self.config.export.formats
+        return len(formats) + ("onnx" in formats) * self.students
+
+    @property
+    def _profiles(self) -> int:
+        """Units: a set of conditions each, and the time by layer. Of ONNX files alone."""
+        target = self.config.target
+        if target.meter != "onnxruntime" or "onnx" not in self.config.export.formats:
+            return 0
+        return 1 + len(target.scenarios) + (target.provider == "cpu")
 
     @property
     def _queries(self) -> int:

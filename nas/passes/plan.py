@@ -7,14 +7,17 @@ For a GPU they are operations over the peak of its hardware profile, at the prof
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt
 
 from hardware_profiles import HardwareProfile, load_profile
+from nas._words import size_mib
 from nas.config import RunConfig
 from nas.errors import CapabilityError
 from nas.ir import TextShape
@@ -27,29 +30,38 @@ _SHARE_LOW, _SHARE_DOUBLE, _SHARE_HEAD = 0.55, 0.4, 0.3
 """Of the rate of large matrix products: reached by walks and Gram matrices, by factorisations, and
 by a head whose every logit goes through an exponential."""
 _SECONDS_PER_MEASUREMENT = 2.5
-_SECONDS_PER_EXPORT = 12.0
+_SECONDS_PER_EXPORT, _EXPORT_SECONDS_PER_GIB = 0.5, 23.0
+"""Graph, gates and files of a network in float32: what networks of two layers and of 0.5 GiB were
+seen to take."""
+_SECONDS_PER_TEXT, _SECONDS_PER_REPORT = 2.0, 2.0
+_FILE_MIB_PER_S = 1000.0
+"""At which a streamed teacher is taken to be read."""
 _WORKERS = (1, 2, 4, 8)
 _GPU = "h100-sxm"
 _GPU_WORKERS = (1, 8, 64)
+_NETWORK_GBIT_PER_S = 100
+"""Of the run's own process to all workers; profiles know what joins GPUs, not machines."""
+_MIB = 2**20
 
 
 class PlanRow(BaseModel):
     """One pass: units to make, files in MiB, peak memory in MiB, what travels to workers and back
     where an executor has some, and seconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     pass_name: str
-    units: int
-    disk_mib: float
-    memory_mib: float
-    transfer_mib: float
-    seconds: float
+    units: NonNegativeInt
+    disk_mib: NonNegativeFloat
+    memory_mib: NonNegativeFloat
+    transfer_mib: NonNegativeFloat
+    seconds: NonNegativeFloat
 
 
 class PlanSize(BaseModel):
     """The run with `workers` on devices like `device` each: seconds of the passes that are shared
-    out, of the whole run, and hours of all devices together, waiting included."""
+    out, of the whole run, and hours of all devices together, the one of the run's own process and
+    waiting included."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,8 +83,11 @@ class Plan(BaseModel):
     notes: tuple[str, ...]
 
 
-def make_plan(config: RunConfig) -> Plan:
-    """Forecast a run from the configuration and the teacher's shape; no weights are read."""
+def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
+    """Forecast a run from the configuration and the teacher's shape; no weights are read.
+
+    `root` is where the run will be, whose disk has to hold it; runs/NAME by default.
+    """
     from nas.meters import requests_for
     from nas.passes._work import Work
     from nas.teachers import exceeds_memory, read_shape, require_device
@@ -91,13 +106,16 @@ def make_plan(config: RunConfig) -> Plan:
     work = Work(config, shape, candidates, streams=streams)
     rates = measured_rates(config.teacher.device)
     tables = 1 + len(config.target.scenarios)
-    requests = tables * len(requests_for(shape, candidates, config.target.phases))
-    rows = tuple(_rows(work, rates, requests))
+    phases = config.target.phases
+    requests = tables * len(requests_for(shape, candidates, phases))
+    networks = len(phases) * (1 + work.students) + len(requests_for(shape, (), phases))
+    rows = tuple(_rows(work, rates, requests, tables * networks))
     gpu = profile if profile.kind == "gpu" else load_profile(_GPU)
     rest = sum(row.seconds for row in rows if row.pass_name not in ("build", "score"))
     sizes = [_size("this machine", n, work, rates, rest) for n in _WORKERS]
     sizes += [_gpu_size(gpu, n, work) for n in _GPU_WORKERS]
     notes = (
+        *_shortages(rows, config, root or Path("runs") / config.name, gpu),
         f"teacher: {shape.layers} layers, {work.teacher_params / 1e6:.0f} M parameters"
         + ("; read from its files slot by slot" if streams else ""),
         f"space: {len(candidates)} candidates of {2 * shape.layers} slots",
@@ -105,10 +123,58 @@ def make_plan(config: RunConfig) -> Plan:
         f"{rates.double / _SHARE_DOUBLE:.0f} in float64; {_SHARE_LOW:.0%} and "
         f"{_SHARE_DOUBLE:.0%} of it assumed",
         f"{gpu.name}: its profile's peak at {gpu.efficiency:.0%}, nothing measured; without "
-        f"measuring and exporting",
+        f"measuring, exporting and profiling",
+        "workers: each has a device of its own; those of process:N share this machine's cores, and "
+        "gain little where one process keeps them busy",
+        f"what travels between the run's own process and workers: at an assumed "
+        f"{_NETWORK_GBIT_PER_S} Gbit/s, both ways together",
+        *_sampling_notes(work),
+        *_engine_notes(config),
         "whether the budgets can be met is known after the pass measure, before anything is built",
     )
     return Plan(rows=rows, sizes=tuple(sizes), notes=notes)
+
+
+def _shortages(
+    rows: Iterable[PlanRow], config: RunConfig, root: Path, gpu: HardwareProfile
+) -> Iterator[str]:
+    """What does not fit, here and in a GPU."""
+    from nas._memory import memory_at_hand
+
+    device = config.teacher.device
+    at_hand, of_gpu = memory_at_hand(device) / _MIB, 1024 * gpu.memory_gib
+    for row in (row for row in rows if row.units):
+        takes = f"{row.pass_name} takes {size_mib(row.memory_mib)} of memory"
+        if row.memory_mib > at_hand:
+            yield f"does not fit: {takes}, {size_mib(at_hand)} are at hand ({device})"
+        if row.memory_mib > of_gpu:
+            yield f"does not fit into {gpu.name}: {takes}, it has {size_mib(of_gpu)}"
+    wanted, free = sum(row.disk_mib for row in rows), _free_mib(root)
+    if wanted > free:
+        yield f"does not fit: the run takes {size_mib(wanted)} of disk, {size_mib(free)} are free"
+
+
+def _free_mib(folder: Path) -> float:
+    """On the disk of a folder that need not be there yet."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free / _MIB
+
+
+def _sampling_notes(work: Work) -> Iterator[str]:
+    if reads := work.sampling_reads_mib:
+        yield (
+            f"data: text that a streamed teacher writes takes its weights once a token, "
+            f"{reads / 1024:,.0f} GiB at an assumed {_FILE_MIB_PER_S / 1000:.0f} GB/s"
+        )
+
+
+def _engine_notes(config: RunConfig) -> Iterator[str]:
+    from nas.backends.tensorrt import ENGINE_FORMATS
+
+    if engines := [name for name in config.export.formats if name in ENGINE_FORMATS]:
+        yield (
+            f"export: {' and '.join(engines)} tune engines for minutes each; that is not forecast"
+        )
 
 
 @dataclass(frozen=True)
@@ -150,7 +216,8 @@ def _matrix_gflops(device: str, dtype: object) -> float:
 
     assert isinstance(dtype, torch.dtype)
     size = 1024
-    a = torch.randn(size, size, device=device).to(dtype)
+    own = torch.Generator(device).manual_seed(0)  # a run draws the same numbers after a forecast
+    a = torch.randn(size, size, device=device, generator=own).to(dtype)
     best = float("inf")
     for _ in range(6):
         started = time.perf_counter()
@@ -159,9 +226,11 @@ def _matrix_gflops(device: str, dtype: object) -> float:
     return 2 * size**3 / best / 1e9
 
 
-def _rows(work: Work, rates: Rates, requests: int) -> Iterator[PlanRow]:
+def _rows(work: Work, rates: Rates, requests: int, networks: int) -> Iterator[PlanRow]:
+    """`networks`: measurements of whole networks, and of the teacher's blocks beside them."""
     teacher, held = work.teacher_mib, work.resident_mib
     refits = bool(work.config.assemble.refit_tokens)
+    yield _row("data", 1, work.data_mib, held, _SECONDS_PER_TEXT + _sampling_s(work, rates))
     yield _row("measure", requests, 0, 1500, requests * _SECONDS_PER_MEASUREMENT)
     yield _row("prune", *work.drafts, work.build_mib, rates.seconds(work.prune))
     build = rates.seconds(work.walk + work.build_jobs)
@@ -181,20 +250,32 @@ def _rows(work: Work, rates: Rates, requests: int) -> Iterator[PlanRow]:
     )
     students = work.students * teacher
     yield _row("distill", work.students, students, work.distill_mib, rates.seconds(work.distill))
-    exports = work.exports * _SECONDS_PER_EXPORT
+    exports = work.exports * (_SECONDS_PER_EXPORT + teacher / 1024 * _EXPORT_SECONDS_PER_GIB)
     yield _row("export", work.exports, work.exports * teacher, 2 * teacher, exports)
+    profiled = networks * _SECONDS_PER_MEASUREMENT if work.profiles else 0
+    sessions = (1 + work.students) * teacher if work.profiles else 0
+    yield _row("profile", work.profiles, 1, sessions, profiled)
     yield _row("evaluate", 2, 1, students, rates.seconds(work.evaluate))
+    yield _row("report", 1, 1, 200, _SECONDS_PER_REPORT)
+
+
+def _sampling_s(work: Work, rates: Rates) -> float:
+    return rates.seconds(work.sampling) + work.sampling_reads_mib / _FILE_MIB_PER_S
 
 
 def _size(device: str, workers: int, work: Work, rates: Rates, rest_s: float) -> PlanSize:
     """The owner of the run walks the teacher while workers do the jobs of slots that it has passed;
-    scores that are no such jobs are its own work."""
+    scores that are no such jobs are its own work. All that travels goes through the owner."""
     walk, jobs = rates.seconds(work.walk), rates.seconds(work.build_jobs)
-    build_s = walk + jobs if workers == 1 else max(walk, jobs / workers)
+    build_s = walk + jobs
+    if workers > 1:
+        build_s = max(walk, jobs / workers, transfer_s(work.build_transfer_mib))
     score_s = rates.seconds(work.score_walk + work.score_jobs)
     if workers > 1 and work.scored_by_workers:
-        score_s = rates.seconds(work.score_walk) + rates.seconds(work.score_jobs) / workers
-    hours = (workers * (build_s + score_s) + rest_s) / 3600
+        shared_s = rates.seconds(work.score_walk) + rates.seconds(work.score_jobs) / workers
+        score_s = max(shared_s, transfer_s(work.score_transfer_mib))
+    devices = workers + (workers > 1)  # the run's own process has one, too
+    hours = (devices * (build_s + score_s) + rest_s) / 3600
     return PlanSize(
         device=device,
         workers=workers,
@@ -205,10 +286,16 @@ def _size(device: str, workers: int, work: Work, rates: Rates, rest_s: float) ->
     )
 
 
+def transfer_s(mib: float) -> float:
+    """Seconds that so much takes between the run's own process and its workers, assumed."""
+    return mib * _MIB / (_NETWORK_GBIT_PER_S / 8 * 1e9)
+
+
 def _gpu_size(profile: HardwareProfile, workers: int, work: Work) -> PlanSize:
     rates = profile_rates(profile)
     rest = work.prune + work.refine + work.refit + work.distill + work.evaluate
-    return _size(profile.name, workers, work, rates, rates.seconds(rest))
+    rest_s = _sampling_s(work, rates) + rates.seconds(rest)
+    return _size(profile.name, workers, work, rates, rest_s)
 
 
 def _row(

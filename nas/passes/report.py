@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from nas.config import TargetConfig
 from nas.ir import (
@@ -29,6 +27,7 @@ from nas.ir import (
 from nas.passes._artefacts import Artefacts
 from nas.passes._context import PassContext
 from nas.passes.export import export_units
+from nas.passes.forecast import compare_forecast, pass_events
 from nas.passes.measure import fixed_costs, total_costs
 from nas.passes.solve import make_problem
 from nas.report import (
@@ -77,7 +76,7 @@ def report(artefacts: Artefacts) -> Path:
     """Write `report/summary.json` and `report/report.html`; returns the page."""
     context = artefacts.context
     summary = summarise(artefacts)
-    content = summary.model_dump(mode="json", exclude={"created_at", "passes"})
+    content = summary.model_dump(mode="json", exclude={"created_at", "passes", "forecast"})
     key = content_key("report", content)
     if context.run.fetch("report", key) is None:
         write_report(summary, context.run.path("report"))
@@ -124,6 +123,7 @@ def summarise(artefacts: Artefacts) -> Summary:
         models=tuple(_models(artefacts)),
         tasks=tuple(TaskSummary.model_validate(t) for t in artefacts.tasks),
         passes=tuple(_passes(context)),
+        forecast=compare_forecast(context.run),
         files=tuple(_files(context, ("teacher", *artefacts.architectures))),
     )
 
@@ -419,19 +419,7 @@ def _relations(curve: Mapping[str, Any]) -> list[float]:
 
 def _passes(context: PassContext) -> Iterable[PassSummary]:
     """What each pass cost when it last had work to do, from the event log."""
-    latest: dict[str, PassSummary] = {}
-    for event in context.run.events():
-        if event["event"] == "pass":
-            with contextlib.suppress(ValidationError):  # a line that the disk has garbled
-                read = PassSummary(
-                    name=event.get("name"),
-                    seconds=event.get("seconds"),
-                    units_done=event.get("units"),
-                    units_reused=event.get("reused", 0),
-                    peak_memory_mib=event.get("peak_memory_mib"),
-                )
-                latest[read.name] = read
-    yield from latest.values()
+    yield from {event.name: event for event in pass_events(context.run)}.values()
 
 
 def _files(context: PassContext, names: tuple[str, ...]) -> Iterable[FileSummary]:

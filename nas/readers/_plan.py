@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from nas.compiler import Plan
 
 
+_SIZES = "by size of the executor, a device for each worker"
+
+
 def plan_tables(plan: Plan) -> Iterable[RenderableType]:
     """Units, disk, memory, transfers and time by pass, their totals, time by the size of the
     executor, and what there is to say about them."""
@@ -52,5 +55,5 @@ def plan_tables(plan: Plan) -> Iterable[RenderableType]:
         for size in plan.sizes
     ]
     columns = ("device", "workers", "build", "score", "in all", "device hours")
-    yield table("with workers on devices of their own", columns, sizes, right=columns[1:])
+    yield table(_SIZES, columns, sizes, right=columns[1:])
     yield from (f"note: {note}" for note in plan.notes)

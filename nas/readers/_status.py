@@ -14,7 +14,9 @@ from nas._documents import load_json
 from nas._tables import table
 from nas._words import duration, size_mib
 from nas.compiler import PASSES
+from nas.passes.forecast import compare_forecast
 from nas.readers._runs import unit_records
+from nas.report import ForecastSummary
 from nas.run import RunDirectory, UnitRecord
 
 PassState = Literal["done", "under way", "to do"]
@@ -47,6 +49,7 @@ class RunStatus(BaseModel):
     passes: tuple[PassStatus, ...]
     disk_mib: float
     missing_files: tuple[str, ...] = ()
+    forecast: tuple[ForecastSummary, ...] = ()
     report: Path | None = None
 
 
@@ -62,6 +65,7 @@ def read_status(run: RunDirectory) -> RunStatus:
         passes=passes,
         disk_mib=sum(p.stat().st_size for p in run.root.rglob("*") if p.is_file()) / 2**20,
         missing_files=tuple(file for file in files if not run.path(file).is_file()),
+        forecast=compare_forecast(run),
         report=report if report.is_file() else None,
     )
 
@@ -83,11 +87,40 @@ def status_tables(status: RunStatus) -> Iterable[RenderableType]:
         right=("units", "time"),
         whole=("pass", "state"),
     )
+    if status.forecast:
+        yield _forecast_table(status.forecast)
     if status.missing_files:
         rows = [(file,) for file in status.missing_files]
         yield table("gone or moved; `nas run` makes them again", ("file",), rows)
     if status.report:
         yield f"report: {status.report}"
+
+
+def _forecast_table(rows: tuple[ForecastSummary, ...]) -> RenderableType:
+    columns = ("pass", "forecast", "actual", "error", "disk", "actual", "memory", "peak")
+    return table(
+        "forecast against actual; disk and memory in MiB",
+        columns,
+        [
+            (
+                row.name,
+                duration(row.forecast_s),
+                "" if row.actual_s is None else duration(row.actual_s),
+                "" if row.error_percent is None else f"{row.error_percent:+.0f} %",
+                *(
+                    f"{size:,.0f}" if size else ""
+                    for size in (
+                        row.forecast_disk_mib,
+                        row.disk_mib,
+                        row.forecast_memory_mib,
+                        row.peak_memory_mib,
+                    )
+                ),
+            )
+            for row in rows
+        ],
+        right=columns[1:],
+    )
 
 
 def _partial(step: PassStatus) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, model_validator
 
@@ -97,6 +97,32 @@ class PassSummary(Record):
     units_done: NonNegativeInt = 0
     units_reused: NonNegativeInt = 0
     peak_memory_mib: NonNegativeFloat | None = None
+    data_seconds: NonNegativeFloat = 0.0
+    """Of `seconds`: reading text and sampling it from the teacher."""
+
+
+class ForecastSummary(Record):
+    """What was forecast of a pass before the run, and what came of it.
+
+    Actual figures are of the last time that the pass did all of its work, None before that.
+    """
+
+    name: str
+    forecast_s: NonNegativeFloat
+    actual_s: NonNegativeFloat | None = None
+    error_percent: float | None = None
+    """Of the forecast time, 100 (forecast / actual - 1)."""
+    forecast_disk_mib: NonNegativeFloat
+    disk_mib: NonNegativeFloat | None = None
+    """Of the files that the pass has on record."""
+    forecast_memory_mib: NonNegativeFloat
+    peak_memory_mib: NonNegativeFloat | None = None
+    """Resident in the run's own process."""
+
+    @classmethod
+    def of(cls, forecast_s: float, actual_s: float | None, **known: Any) -> Self:
+        error = 100 * (forecast_s / actual_s - 1) if actual_s else None
+        return cls(forecast_s=forecast_s, actual_s=actual_s, error_percent=error, **known)
 
 
 class Gate(Record):

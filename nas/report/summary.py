@@ -20,6 +20,7 @@ from nas.report._records import (
     DataSummary,
     Environment,
     FileSummary,
+    ForecastSummary,
     PassSummary,
     Record,
     TargetSummary,
@@ -58,6 +59,8 @@ class Summary(Record):
     """The teacher, the student, then the baselines."""
     tasks: tuple[TaskSummary, ...] = ()
     passes: tuple[PassSummary, ...] = ()
+    forecast: tuple[ForecastSummary, ...] = ()
+    """The plan that the run was started with beside what passes took; empty where none was made."""
     files: tuple[FileSummary, ...] = ()
 
     @property
@@ -115,6 +118,10 @@ class Summary(Record):
         if self.solution and self.solution.objective is not None:
             total = math.fsum(slot.choice.loss for slot in self.slots)
             yield "solution.objective", self.solution.objective, total
+        for row in self.forecast:
+            if row.error_percent is not None:
+                error = 100 * (row.forecast_s / row.actual_s - 1) if row.actual_s else math.nan
+                yield f"forecast of {row.name}: error_percent", row.error_percent, error
         for model in self.models:
             for latency in model.latency:
                 yield from self._derived_speedup(model, latency)

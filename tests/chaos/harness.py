@@ -46,12 +46,14 @@ from nas.run import RunDirectory
 
 _IMPORTING = 4.0
 """Seconds that a worker spends on imports, roughly."""
-_TIMES = frozenset({"seconds", "seal", "created", "created_at", "peak_memory_mib", "passes"})
+_TIMES = frozenset(
+    {"seconds", "seal", "created", "created_at", "peak_memory_mib", "passes", "forecast"}
+)
 """Keys that tell of time or of the attempts: how long, when, how much of it in the last attempt.
 `seal` is a hash over a record that holds such a key."""
-_UNSTABLE = ("report/report.html", "units/report.json", "events.jsonl", "run.lock")
+_UNSTABLE = ("report/report.html", "units/report.json", "events.jsonl", "run.lock", "plan.json")
 """The page renders summary.json, times included, and the key of their record is a hash over it; the
-log tells of every attempt."""
+log tells of every attempt; a forecast rests on how fast the machine was at its time."""
 
 _PASSES = tuple(p.name for p in PASSES if p.name != "prune")
 """Pruning is off in this run: it makes nothing, so its end is not in the log."""

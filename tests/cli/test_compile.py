@@ -361,7 +361,7 @@ def test_a_sweep_of_a_speed_up_shows_speed_ups(
     assert row.split()[1] == "2.5"
 
 
-def fake_plan(_: RunConfig) -> SimpleNamespace:
+def fake_plan(_: RunConfig, __: Path | None = None) -> SimpleNamespace:
     row = {
         "units": 4,
         "disk_mib": 2048.0,
@@ -385,6 +385,7 @@ def test_plan_sums_up_its_rows(nas: Nas, config: Path, monkeypatch: pytest.Monke
     total, size = (line.split() for line in result.stdout.splitlines() if " 8 " in line)
     assert " ".join(total) == "in all 8 4.0 GiB 512 MiB 512 MiB 3 min 00 s"
     assert " ".join(size) == "h100-sxm 8 1 min 00 s 30 s 2 min 00 s 1.25"
+    assert "by size of the executor, a device for each worker" in result.stdout
     assert "note: the budgets can be met" in result.stdout
 
 

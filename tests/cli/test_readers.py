@@ -130,6 +130,27 @@ def test_status_of_a_run_that_another_process_holds(nas: Nas, run: RunDirectory)
     assert ": unfinished" in " ".join(free.split())
 
 
+def test_status_compares_the_forecast(nas: Nas, run: RunDirectory) -> None:
+    sizes = {"disk_mib": 3.0, "memory_mib": 700.0, "transfer_mib": 0.0}
+    rows = [
+        {"pass_name": name, "units": 2, "seconds": 90.0, **sizes} for name in ("build", "score")
+    ]
+    run.path("plan.json").write_text(json.dumps({"rows": rows}))
+    run.event("pass", name="build", seconds=60.0, units=2, peak_memory_mib=512.0)
+
+    build, score = json.loads(nas("status", run.root, "-f", "json").stdout)["forecast"]
+    lines = nas("status", run.root).stdout.splitlines()
+
+    assert (build["forecast_s"], build["actual_s"], build["error_percent"]) == (90.0, 60.0, 50.0)
+    assert score["actual_s"] is None
+    at = next(i for i, line in enumerate(lines) if line.startswith("forecast against actual"))
+    compared = [" ".join(line.split()) for line in lines[at + 2 : at + 4]]
+    assert compared == [
+        "build 1 min 30 s 1 min 00 s +50 % 3 0 700 512",
+        "score 1 min 30 s 3 700",
+    ]
+
+
 def test_status_names_files_that_are_gone(nas: Nas, run: RunDirectory) -> None:
     run.path("costs", "costs.json").unlink()
 

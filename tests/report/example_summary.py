@@ -29,6 +29,7 @@ from nas.report import (
     DistillationSummary,
     Environment,
     FileSummary,
+    ForecastSummary,
     Gate,
     ModelSummary,
     OptionSummary,
@@ -287,6 +288,26 @@ def passes() -> tuple[PassSummary, ...]:
     )
 
 
+def forecast() -> tuple[ForecastSummary, ...]:
+    rows = (
+        ("build", 187.2, 214.8, 1180.0, 1174.3, 1900.0, 2210.5),
+        ("score", 190.0, 172.3, 1.0, 0.4, 2100.0, 2634.0),
+        ("distill", 4411.0, None, 1026.0, None, 5400.0, None),
+    )
+    return tuple(
+        ForecastSummary.of(
+            name=name,
+            forecast_s=expected,
+            actual_s=actual,
+            forecast_disk_mib=disk,
+            disk_mib=made,
+            forecast_memory_mib=memory,
+            peak_memory_mib=peak,
+        )
+        for name, expected, actual, disk, made, memory, peak in rows
+    )
+
+
 def files() -> tuple[FileSummary, ...]:
     logits = Gate(name="logits", passed=True, value=2.4e-5, limit=1e-3, detail="fp32")
     greedy = Gate(name="greedy tokens", passed=True, value=64, limit=64, detail="through the cache")
@@ -377,5 +398,6 @@ def example_summary() -> Summary:
             ),
         ),
         passes=passes(),
+        forecast=forecast(),
         files=files(),
     )

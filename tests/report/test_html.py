@@ -102,6 +102,14 @@ def test_every_slot_and_every_option_is_drawn(summary: Summary, page: str) -> No
     assert len([a for a in heat if "title" in a]) == options
 
 
+def test_forecast_stands_beside_actual(page: str) -> None:
+    text = " ".join(" ".join(outline(page).text).split())
+    assert "build 3 min 07 s 3 min 35 s \u221212.8 %" in text
+    assert "distill 1 h 13 min \u2013 \u2013" in text
+    # of the two that are done
+    assert "those that are done 6 min 17 s 6 min 27 s \u22122.6 %" in text
+
+
 def test_hostile_text_is_escaped() -> None:
     summary = example_summary()
     slot = summary.slots[3]
@@ -163,6 +171,7 @@ def _bare(summary: Summary) -> Summary:
         solution=None,
         tasks=(),
         passes=(),
+        forecast=(),
         files=(),
     )
 
@@ -176,7 +185,7 @@ def test_missing_parts_are_left_out(summary: Summary) -> None:
         assert words not in text
 
 
-@pytest.mark.parametrize("field", ["budgets", "tasks", "passes", "files"])
+@pytest.mark.parametrize("field", ["budgets", "tasks", "passes", "forecast", "files"])
 def test_each_optional_part_may_be_empty(field: str) -> None:
     outline(render_html(changed(**{field: ()})))
 

@@ -89,6 +89,10 @@ def _error_without_pace(data: Plain) -> None:
     data["models"][1]["latency"][0]["pace"] = 1.3
 
 
+def _wrong_forecast(data: Plain) -> None:
+    data["forecast"][0]["error_percent"] = 0.0
+
+
 def _wrong_ratio(data: Plain) -> None:
     data["models"][2]["quality"]["perplexity_ratio"] = 1.0
 
@@ -118,6 +122,7 @@ def _other_version(data: Plain) -> None:
     [
         (_chosen_unknown, "'w999' is not among its options"),
         (_wrong_objective, "solution.objective is"),
+        (_wrong_forecast, "forecast of build: error_percent is"),
         (_wrong_speedup, "prefill speedup is 2.0"),
         (_wrong_error, "error_percent is 0.0"),
         (_error_without_pace, "error_at_pace_percent is 3.0"),
