@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nas.cli._options import PATH, config_argument, quiet_option, set_option
+from nas.cli._options import COUNT, PATH, config_argument, quiet_option, set_option
 from nas.console import Session, known_pass
 from nas.errors import ConfigError
 
@@ -34,6 +34,13 @@ _ALONE = "in-process"
     help="Seconds after which a worker of --executor is taken for hung; default: 3600.",
 )
 @click.option(
+    "--threads",
+    metavar="N",
+    type=COUNT,
+    help="Threads of each unit that --executor works on; default: what there is, shared by its "
+    "workers. The same number gives the same bytes with every executor.",
+)
+@click.option(
     "--continue-on-error",
     is_flag=True,
     help="Leave out blocks that cannot be built or scored, and go on.",
@@ -50,6 +57,7 @@ def run(
     dry_run: bool,
     executor: str,
     unit_timeout: float | None,
+    threads: int | None,
     continue_on_error: bool,
 ) -> None:
     """Compile: run every pass that is not finished yet.
@@ -68,7 +76,7 @@ def run(
             f"--unit-timeout is of workers, and --executor {_ALONE} has none; give process:N or "
             f"ray:N, or leave --unit-timeout out"
         )
-    workers = create_executor(executor, unit_timeout)
+    workers = create_executor(executor, unit_timeout, threads)
     settings = load_config(config, overrides)
     root = output or Path("runs") / settings.name
     if dry_run:

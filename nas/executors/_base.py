@@ -8,7 +8,7 @@ JSON travel.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,15 +68,21 @@ class Outcome:
 
 
 class Executor(ABC):
-    """Works on jobs; all implementations go through one contract suite."""
+    """Works on jobs; all implementations go through one contract suite.
+
+    `threads` is how many a job has, known once the first outcome is there. Sums depend on it in
+    their last bits: with the same `threads`, every executor gives the same bytes.
+    """
+
+    threads: int
 
     @abstractmethod
     def run(
         self, jobs: Iterable[Job], scratch: Path, resident: Resident | None = None
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """One outcome a job, in the order in which they are finished.
 
         `jobs` is drawn from as there is room, so that the arrays of few jobs exist at a time.
         `scratch` is a folder for files in between; it is gone when the iteration ends. A job that
-        fails does not stop the others.
+        fails does not stop the others, but for a full or read-only disk, which is a PassError.
         """

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,7 @@ class ProcessPool(Executor):
     """`workers` processes of `threads` threads; by default the cores at hand, shared evenly.
 
     A worker that dies, runs out of memory or takes longer than `unit_seconds` for a job is replaced
-    and its job done once more by another. Arrays travel in memory-mapped files. Sums depend on the
-    number of threads in their last bits: the same `threads` give the same bytes.
+    and its job done once more by another. Arrays travel in memory-mapped files.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class ProcessPool(Executor):
 
     def run(
         self, jobs: Iterable[Job], scratch: Path, resident: Resident | None = None
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         scratch.mkdir(parents=True, exist_ok=True)
         crew = _Crew(self, scratch)
         try:
@@ -53,16 +52,18 @@ class ProcessPool(Executor):
 
 @dataclass
 class _Task:
-    """A job whose arrays lie in files."""
+    """A job that lies in files: what a worker is told fits into any pipe, so nobody waits for one
+    that does not read."""
 
     name: str
-    ask: dict[str, Any]
+    ask: Path
+    tensors: Path
+    result: Path
     tries: int = 0
 
-    def forget(self, *, result: bool = False) -> None:
-        Path(self.ask["tensors"]).unlink(missing_ok=True)
-        if result:
-            Path(self.ask["result"]).unlink(missing_ok=True)
+    def forget(self) -> None:
+        for path in (self.ask, self.tensors, self.result):
+            path.unlink(missing_ok=True)
 
 
 @dataclass
@@ -79,7 +80,7 @@ class _Worker:
         task.tries += 1
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
-            self.process.stdin.write(json.dumps(task.ask).encode() + b"\n")
+            self.process.stdin.write(json.dumps(str(task.ask)).encode() + b"\n")
             self.process.stdin.flush()
 
     def answer(self) -> dict[str, Any] | None:
@@ -202,6 +203,8 @@ class _Crew:
             if answer.get("again"):
                 self._retire(worker)
                 yield from self._again(task, answer["error"], waiting)
+            elif answer.get("fatal"):
+                raise PassError(f"{task.name}: {answer['error']}")
             else:
                 yield _outcome(task, answer)
 
@@ -215,7 +218,7 @@ class _Crew:
         if task.tries < _TRIES:
             waiting.appendleft(task)
             return
-        task.forget(result=True)
+        task.forget()
         yield Outcome(task.name, error=f"{why}; tried {task.tries} times")
 
     def _retire(self, worker: _Worker) -> None:
@@ -235,15 +238,23 @@ def _tasks(jobs: Iterable[Job], scratch: Path, resident: dict[str, Any] | None) 
 
 
 def _task(job: Job, number: int, scratch: Path, resident: dict[str, Any] | None) -> _Task:
+    task = _Task(
+        job.name,
+        ask=scratch / f"{number}.json",
+        tensors=scratch / f"{number}.safetensors",
+        result=scratch / f"{number}.result.safetensors",
+    )
     ask = {
         "function": job.function,
         "facts": job.facts,
         "device": job.device,
-        "tensors": _written(job.tensors, scratch / f"{number}.safetensors"),
-        "result": str(scratch / f"{number}.result.safetensors"),
+        "tensors": _written(job.tensors, task.tensors),
+        "result": str(task.result),
         "resident": resident,
     }
-    return _Task(job.name, ask)
+    with _writing(task.ask):
+        task.ask.write_text(json.dumps(ask), encoding="utf-8")
+    return task
 
 
 def _parcel(resident: Resident, scratch: Path) -> dict[str, Any]:
@@ -252,23 +263,30 @@ def _parcel(resident: Resident, scratch: Path) -> dict[str, Any]:
 
 
 def _written(tensors: Tensors, path: Path) -> str:
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    try:
+    with _writing(path):
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    return str(path)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
     except (OSError, SafetensorError) as error:
         raise PassError(f"cannot write {path}: {error}") from error
-    return str(path)
 
 
 def _outcome(task: _Task, answer: dict[str, Any]) -> Outcome:
     from safetensors.torch import load_file
 
     if "error" in answer:
-        task.forget(result=True)
+        task.forget()
         return Outcome(task.name, error=answer["error"])
     # Copies, since the file is removed and its memory map would keep the space.
-    tensors = {name: value.clone() for name, value in load_file(task.ask["result"]).items()}
-    task.forget(result=True)
+    tensors = {name: value.clone() for name, value in load_file(task.result).items()}
+    task.forget()
     return Outcome(task.name, tensors, answer["facts"], answer["seconds"])

@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class RayCluster(Executor):
 
     def run(
         self, jobs: Iterable[Job], scratch: Path, resident: Resident | None = None
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         waiting = iter(jobs)
         first = next(waiting, None)
         if first is None:
@@ -215,6 +215,8 @@ class _Crew:
             yield from self._again(task, facts["error"], waiting)
             return
         self.idle.append(ended.actor)
+        if facts.get("fatal"):
+            raise PassError(f"{task.name}: {facts['error']}")
         if "error" in facts:
             yield Outcome(task.name, error=facts["error"])
         else:

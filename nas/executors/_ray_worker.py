@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nas.executors._failure import described
 from nas.executors._function import find_function
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ class RayWorker:
             return json.dumps({"facts": facts, "seconds": seconds}), packed(tensors)
         except Exception as error:
             traceback.print_exc()  # into Ray's log of the worker
-            again = isinstance(error, MemoryError) or "alloc" in str(error)
-            return json.dumps({"error": f"{type(error).__name__}: {error}", "again": again}), {}
+            return json.dumps(described(error)), {}
 
     def _resident(self, asked: dict[str, Any] | None, arrays: Packed | None) -> Any:
         if asked is None or arrays is None:

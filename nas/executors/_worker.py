@@ -1,9 +1,9 @@
-"""A worker of the process pool: JSON lines in, JSON lines out, arrays in files beside.
+"""A worker of the process pool: paths in, JSON lines out, arrays in files beside.
 
     python -m nas.executors._worker THREADS
 
-A line asks for a job; a line answers. The worker ends with the process that started it, also in the
-middle of a job.
+A line names the file that asks for a job; a line answers. The worker ends with the process that
+started it, also in the middle of a job.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any, TextIO
 
+from nas.executors._failure import described
 from nas.executors._function import find_function
 
 
@@ -31,7 +33,8 @@ def main() -> None:
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
     resident = _Residents()
     while True:
-        answers.write(json.dumps(_answer(json.loads(asked.get()), resident)) + "\n")
+        job = json.loads(Path(json.loads(asked.get())).read_bytes())
+        answers.write(json.dumps(_answer(job, resident)) + "\n")
         answers.flush()
 
 
@@ -67,8 +70,7 @@ def _answer(job: dict[str, Any], residents: _Residents) -> dict[str, Any]:
         return {"facts": facts, "seconds": seconds}
     except Exception as error:
         traceback.print_exc()  # into the worker's log
-        out_of_memory = isinstance(error, MemoryError) or "alloc" in str(error)
-        return {"error": f"{type(error).__name__}: {error}", "again": out_of_memory}
+        return described(error)
 
 
 def _read(path: str, device: str) -> dict[str, Any]:

@@ -56,12 +56,36 @@ class PassContext:
         self.data_seconds = 0.0
         """What reading text, and sampling it, took in this process."""
         self._batch_choice: dict[str, Any] | None = None
+        self._threads = 0
 
     def work(
         self, jobs: Iterable[Job], resident: Resident | None = None
     ) -> Generator[Outcome, None, None]:
         """What comes of the jobs, from whoever works for this run; closing it ends their work."""
-        yield from self.executor.run(jobs, self.run.scratch("work"), resident)
+        outcomes = self.executor.run(jobs, self.run.scratch("work"), resident)
+        try:
+            for outcome in outcomes:
+                self._note_threads()
+                yield outcome
+                del outcome  # before the next one takes its memory
+        finally:
+            outcomes.close()
+
+    def _note_threads(self) -> None:
+        """Say so, once, where this run has units from another number of threads."""
+        threads = self.executor.threads
+        if threads == self._threads:
+            return
+        self._threads = threads
+        others = {e.get("threads") for e in self.run.events() if e["event"] == "work"}
+        if threads not in others:
+            self.run.event("work", threads=threads)
+        if others := others - {threads}:
+            before = " or ".join(str(number) for number in sorted(others, key=str))
+            self.progress.say(
+                f"units of this run were made with {before} threads each, those that follow with "
+                f"{threads}: they agree to rounding, not to the byte (--threads sets it)"
+            )
 
     def fail(self, units: Iterable[str], outcome: Outcome) -> None:
         """Record units that could not be made; raise where the run does not go on without them.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -141,15 +141,34 @@ class _Learner:
         totals = self.ranks.total([term[-1] for term in terms])
         for term, total in zip(terms, totals, strict=True):
             term[-1] = total
-        if not math.isfinite(sum(totals)):
-            raise PassError("the distillation loss is not finite; lower distill.learning_rate")
+        _require_finite("loss", sum(totals))
         step, warmup = len(self.curve.kl) - 1, max(1, round(config.warmup_fraction * config.steps))
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * cosine(step, warmup, config.steps)
-        nn.utils.clip_grad_norm_(self.chain.parameters(), config.clip_norm)
+        _clip(self.chain.parameters(), config.clip_norm, self.ranks)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.curve.seconds += time.perf_counter() - started
+
+
+def _clip(parameters: Iterable[nn.Parameter], most: float, ranks: Ranks) -> None:
+    """Scale the gradients down to the norm `most`. Collective.
+
+    Ranks divide no row, and what rows add up to is added in float64: the factor in float32, and
+    with it every bit that follows, is the same however many ranks there are.
+    """
+    grads = [ranks.local(p.grad) for p in parameters if p.grad is not None]
+    rows = [g if g.dim() == 1 else torch.linalg.vector_norm(g.flatten(1), dim=1) for g in grads]
+    power = sum(float(r.double().square().sum()) for r in rows)
+    norm = math.sqrt(ranks.total([power])[0])
+    _require_finite("gradient", norm)
+    if norm > most:
+        torch._foreach_mul_(grads, most / norm)
+
+
+def _require_finite(what: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise PassError(f"the distillation {what} is not finite; lower distill.learning_rate")
 
 
 def distill(context: PassContext, students: Mapping[str, Chain], keys: Mapping[str, str]) -> None:

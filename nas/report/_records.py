@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, model_validator
@@ -121,8 +122,9 @@ class ForecastSummary(Record):
 
     @classmethod
     def of(cls, forecast_s: float, actual_s: float | None, **known: Any) -> Self:
-        error = 100 * (forecast_s / actual_s - 1) if actual_s else None
-        return cls(forecast_s=forecast_s, actual_s=actual_s, error_percent=error, **known)
+        error = 100 * (forecast_s / actual_s - 1) if actual_s else math.inf
+        known["error_percent"] = error if math.isfinite(error) else None
+        return cls(forecast_s=forecast_s, actual_s=actual_s, **known)
 
 
 class Gate(Record):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import cached_property
@@ -95,6 +96,8 @@ class TorchrunRanks(Ranks):
         its own, as autocast leaves it. Gradients are added in float32."""
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+        # Linear layers return views, and nothing here works on their outputs in place.
+        warnings.filterwarnings("ignore", r"FSDP2-wrapped module .* returned a view tensor")
         ignored = {p for p in kept if isinstance(p, nn.Parameter)}
         low = MixedPrecisionPolicy(
             param_dtype=compute_dtype(self._device),

@@ -55,8 +55,7 @@ _UNSTABLE = ("report/report.html", "units/report.json", "events.jsonl", "run.loc
 """The page renders summary.json, times included, and the key of their record is a hash over it; the
 log tells of every attempt; a forecast rests on how fast the machine was at its time."""
 
-_PASSES = tuple(p.name for p in PASSES if p.name != "prune")
-"""Pruning is off in this run: it makes nothing, so its end is not in the log."""
+_PASSES = tuple(p.name for p in PASSES)
 
 Attempt = Callable[[], None]
 
@@ -86,6 +85,7 @@ def settings(teacher: Path) -> dict[str, Any]:
         },
         "target": {"prompt_tokens": 8, "output_tokens": 4, "repeats": 2, "threads": 1},
         "budgets": {"params_m": 0.026, "latency_ms": 1000},
+        "prune": {"keep": 0.9, "calibrate": 4, "draws": 2},
         "build": {"tokens": 960, "epochs": 1},
         "refine": {"rounds": 2, "draws": 2, "radius": 2},
         "distill": {

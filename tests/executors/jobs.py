@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,6 +59,17 @@ def starved(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if _seen(facts) < facts["times"]:
         raise MemoryError("no more")
+    return dict(tensors), {}
+
+
+def full(tensors: Given, facts: Facts, resident: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def stops(tensors: Given, facts: Facts, resident: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Answers, and stops its worker in the moment after."""
+    code = f"import os, time; time.sleep(1); os.kill({os.getpid()}, {int(signal.SIGSTOP)})"
+    subprocess.Popen([sys.executable, "-c", code])
     return dict(tensors), {}
 
 

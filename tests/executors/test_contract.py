@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from nas.errors import CapabilityError, ConfigError, PassError
 from nas.executors import (
@@ -29,13 +31,15 @@ from nas.executors import (
     Resident,
     create_executor,
 )
+from nas.executors._failure import described
 from nas.executors._ray_worker import RayWorker
 
 ROOT = Path(__file__).parents[2]
 HERE = "tests.executors.jobs"
+NAMES = ("in-process", "process:1", "process:2", "ray:1", "ray:2")
 
 
-@pytest.fixture(params=["in-process", "process:1", "process:2", "ray:1", "ray:2"])
+@pytest.fixture(params=NAMES)
 def executor(request: pytest.FixtureRequest) -> Executor:
     if request.param.startswith("ray"):
         pytest.importorskip("ray", reason="needs Ray")
@@ -131,7 +135,7 @@ def test_jobs_are_drawn_as_there_is_room(executor: Executor, scratch: Path) -> N
 def test_who_stops_listening_leaves_nothing_behind(scratch: Path) -> None:
     outcomes = ProcessPool(1).run([_job("a"), _job("b")], scratch)
     next(outcomes)
-    outcomes.close()  # type: ignore[attr-defined]
+    outcomes.close()
     assert not scratch.exists()
 
 
@@ -171,10 +175,61 @@ def test_an_answer_that_waited_for_a_busy_parent_is_not_overdue(scratch: Path) -
     assert outcome.error is None
 
 
-def test_workers_get_their_share_of_threads(scratch: Path) -> None:
-    (outcome,) = ProcessPool(1, threads=3).run([_job("a", "threads")], scratch)
+@pytest.mark.parametrize("name", NAMES)
+def test_jobs_get_the_threads_that_were_asked_for(name: str, scratch: Path) -> None:
+    if name.startswith("ray"):
+        pytest.importorskip("ray", reason="needs Ray")
+    executor, before = create_executor(name, threads=3), torch.get_num_threads()
+    (outcome,) = executor.run([_job("a", "threads")], scratch)
     assert outcome.facts == {"threads": 3}
+    assert executor.threads == 3
+    assert torch.get_num_threads() == before
+
+
+def test_workers_share_what_there_is(scratch: Path) -> None:
     assert ProcessPool(1024).threads == 1
+    assert InProcess().threads == torch.get_num_threads()
+
+
+def test_a_full_disk_ends_the_work_and_is_no_failed_job(executor: Executor, scratch: Path) -> None:
+    jobs = [_job("a"), _job("b", "full"), _job("c")]
+    with pytest.raises(PassError, match=r"b: .*No space left on device"):
+        list(executor.run(jobs, scratch))
+    assert not scratch.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "again", "fatal"),
+    [
+        (MemoryError("no more"), True, False),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True, False),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."), True, False),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), True, False),
+        (ValueError("widths are allocated by slot"), False, False),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), False, True),
+        (OSError(errno.EROFS, "Read-only file system"), False, True),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), False, False),
+        (SafetensorError("Error: I/O error: No space left on device (os error 28)"), False, True),
+        (SafetensorError("Error while deserializing header"), False, False),
+        (ValueError("no space left on device"), False, False),
+    ],
+)
+def test_what_a_failure_is_of(error: Exception, again: bool, fatal: bool) -> None:
+    found = described(error)
+    assert (found["again"], found["fatal"]) == (again, fatal)
+
+
+def test_a_worker_that_does_not_read_holds_nobody_up(scratch: Path, marks: Path) -> None:
+    """A job's facts are larger than a pipe; its worker is stopped before it is told of them."""
+
+    def jobs() -> Iterator[Job]:
+        yield _job("first", "stops")
+        _wait_for(lambda: list(scratch.glob("*.result.safetensors")))
+        yield _job("second", words="x" * 2**18)
+
+    found = _by_name(ProcessPool(1, unit_seconds=6).run(jobs(), scratch))
+    assert found["first"].error is None
+    assert found["second"].error is None
 
 
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path, marks: Path) -> None:

@@ -93,6 +93,20 @@ TABLE: dict[str, Any] = {
         }
     }
 }
+PLAN: dict[str, Any] = {
+    "rows": [
+        {
+            "pass_name": "build",
+            "units": 1,
+            "disk_mib": 3.5,
+            "memory_mib": 120.0,
+            "transfer_mib": 0.0,
+            "seconds": 12.5,
+        }
+    ],
+    "sizes": [],
+    "notes": ["a note"],
+}
 CHOICE = {"query": "Question: 2 + 2?", "choices": ["four", "five"], "gold": 0}
 CLOZE = {"context": "two and two are", "continuation": "four"}
 RECORD: dict[str, Any] = {
@@ -194,6 +208,14 @@ def _read_marker(folder: Path) -> None:
     RunDirectory.create(open_run(folder).root)
 
 
+def _read_plan(folder: Path) -> None:
+    run = _run(folder)
+    run.store("build/a", "k", {"library/a.json": json_writer({"value": 1})})
+    run.event("pass", name="build", units=1, seconds=0.25, peak_memory_mib=100.0)
+    for row in read_status(run).forecast:
+        assert row.error_percent is None or math.isfinite(row.error_percent)
+
+
 def _run(folder: Path) -> RunDirectory:
     if not (folder / "run.json").exists():
         RunDirectory.create(folder / "other")
@@ -271,6 +293,7 @@ def text_targets(scratch: Path) -> list[Target]:
         _target("record", "units/build/a.json", _read_record, RECORD),
         Target("events", "events.jsonl", _read_events, events.encode()),
         _target("run", "run.json", _read_marker, {"format": 1, "created": 1.5}),
+        _target("plan", "plan.json", _read_plan, PLAN),
         _target("summary", "summary.json", lambda f: load_summary(f / "summary.json"), summary),
         _target("trace", "times.json", _read_times, trace({"layers.0.ffn.a": 3, "b": 2})),
         _target("layer times", "times.json", _read_times, _example("tensorrt_profile")),

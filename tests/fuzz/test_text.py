@@ -26,7 +26,7 @@ VALUE_MUTATIONS = 120
 _NAMES = (
     *("config", "space", "profile", "puzzle", "problem", "library csv", "costs", "cost rows"),
     *("cost csv", "choices", "cloze", "item", "jsonl", "document", "text", "record", "events"),
-    *("run", "summary", "trace", "layer times", "layer info", "teacher"),
+    *("run", "summary", "trace", "layer times", "layer info", "teacher", "plan"),
 )
 _TREES = tuple(n for n in _NAMES if n not in ("library csv", "cost csv", "choices", "cloze"))
 _TREES = tuple(n for n in _TREES if n not in ("jsonl", "text", "events"))

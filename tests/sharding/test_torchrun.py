@@ -101,6 +101,16 @@ def test_two_processes_have_the_curve_of_one(assembled: Path, tmp_path: Path) ->
     assert len(done) == len({e["unit"] for e in done}), "one process wrote"
 
 
+def test_processes_that_take_the_pieces_of_one_learn_the_same_to_the_bit(
+    assembled: Path, tmp_path: Path
+) -> None:
+    settings = ("distill.batch_tokens=96", "distill.micro_batch_tokens=48")
+    alone, both = _copy(assembled, tmp_path / "alone"), _copy(assembled, tmp_path / "both")
+    _assert_close(_distil(both, 2, *settings), _distil(alone, 1, *settings), 0)
+    for path in sorted(alone.glob("students/*/weights.safetensors")):
+        assert (both / path.relative_to(alone)).read_bytes() == path.read_bytes()
+
+
 def test_embeddings_are_sharded_where_they_are_trained(assembled: Path, tmp_path: Path) -> None:
     setting = "distill.train_embeddings=true"
     expected = _distil(_copy(assembled, tmp_path / "alone"), 1, setting)
