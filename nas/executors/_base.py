@@ -78,11 +78,17 @@ class Executor(ABC):
 
     @abstractmethod
     def run(
-        self, jobs: Iterable[Job], scratch: Path, resident: Resident | None = None
+        self,
+        jobs: Iterable[Job],
+        scratch: Path,
+        resident: Resident | None = None,
+        *,
+        count: int | None = None,
     ) -> Generator[Outcome, None, None]:
         """One outcome a job, in the order in which they are finished.
 
         `jobs` is drawn from as there is room, so that the arrays of few jobs exist at a time.
-        `scratch` is a folder for files in between; it is gone when the iteration ends. A job that
-        fails does not stop the others, but for a full or read-only disk, which is a PassError.
+        `scratch` is a folder for files in between; it is gone when the iteration ends. `count` says
+        how many jobs there are: no more workers are started. A job that fails does not stop the
+        others, but for a full or read-only disk, which is a PassError.
         """

@@ -26,7 +26,12 @@ class InProcess(Executor):
         return self._wanted or torch.get_num_threads()
 
     def run(
-        self, jobs: Iterable[Job], scratch: Path, resident: Resident | None = None
+        self,
+        jobs: Iterable[Job],
+        scratch: Path,
+        resident: Resident | None = None,
+        *,
+        count: int | None = None,
     ) -> Generator[Outcome, None, None]:
         kept = None if resident is None else resident.here()
         waiting = iter(jobs)

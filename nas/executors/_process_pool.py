@@ -39,11 +39,18 @@ class ProcessPool(Executor):
         self.unit_seconds = unit_seconds or _UNIT_SECONDS
 
     def run(
-        self, jobs: Iterable[Job], scratch: Path, resident: Resident | None = None
+        self,
+        jobs: Iterable[Job],
+        scratch: Path,
+        resident: Resident | None = None,
+        *,
+        count: int | None = None,
     ) -> Generator[Outcome, None, None]:
         scratch.mkdir(parents=True, exist_ok=True)
         crew = _Crew(self, scratch)
         try:
+            for _ in range(min(self.workers, self.workers if count is None else count)):
+                crew.hire()
             yield from crew.work(jobs, None if resident is None else _parcel(resident, scratch))
         finally:
             crew.dismiss()
@@ -150,12 +157,13 @@ class _Crew:
         return self.pool.workers - sum(worker.task is not None for worker in self.workers)
 
     def _assign(self, waiting: deque[_Task]) -> None:
-        """Give waiting tasks to idle workers; workers are started as they are needed."""
+        """Give waiting tasks to idle workers; those that were lost are replaced as needed."""
         while waiting and self._idle():
-            worker = next((w for w in self.workers if w.task is None), None) or self._hire()
+            worker = next((w for w in self.workers if w.task is None), None) or self.hire()
             worker.ask(waiting.popleft(), self.pool.unit_seconds)
 
-    def _hire(self) -> _Worker:
+    def hire(self) -> _Worker:
+        """Start a worker; its imports take seconds, so the sooner the better."""
         self.hired += 1
         log = self.scratch / f"worker-{self.hired}.log"
         threads = str(self.pool.threads)

@@ -56,14 +56,19 @@ class RayCluster(Executor):
         self.unit_seconds = unit_seconds or _UNIT_SECONDS
 
     def run(
-        self, jobs: Iterable[Job], scratch: Path, resident: Resident | None = None
+        self,
+        jobs: Iterable[Job],
+        scratch: Path,
+        resident: Resident | None = None,
+        *,
+        count: int | None = None,
     ) -> Generator[Outcome, None, None]:
         waiting = iter(jobs)
         first = next(waiting, None)
         if first is None:
             return  # a cluster is not started for nothing
         ray = self.connect()
-        crew = _Crew(self, ray, first)
+        crew = _Crew(self, ray, first, count)
         try:
             yield from crew.work(_tasks(first, waiting, ray, resident))
         finally:
@@ -127,11 +132,12 @@ class _Busy:
 class _Crew:
     """The actors of one call and what they are at."""
 
-    def __init__(self, cluster: RayCluster, ray: Any, first: Job) -> None:
+    def __init__(self, cluster: RayCluster, ray: Any, first: Job, count: int | None) -> None:
         self.cluster, self.ray = cluster, ray
         self.idle: list[Any] = []
         self.busy: dict[Any, _Busy] = {}
         self.failed_starts = 0
+        self.most = min(cluster.workers, count or cluster.workers)
         self.needs: dict[str, float] = {
             "num_cpus": cluster.threads,
             "num_gpus": 1 if first.device.startswith("cuda") else 0,
@@ -169,8 +175,7 @@ class _Crew:
             task.tries += 1
             ref = actor.work.remote(task.ask, task.arrays, task.resident)
             self.busy[ref] = _Busy(actor, task, time.monotonic() + self.cluster.unit_seconds)
-        starting = sum(busy.task is None for busy in self.busy.values())
-        if len(waiting) > starting and len(self.busy) < self.cluster.workers:
+        while waiting and len(self.busy) < self.most:
             actor = self.actor.remote(self.cluster.threads)
             limit = time.monotonic() + self.cluster.unit_seconds
             self.busy[actor.ready.remote()] = _Busy(actor, None, limit)
@@ -201,7 +206,10 @@ class _Crew:
             if task is None:
                 self.failed_starts += 1
                 if self.failed_starts < _TRIES:
-                    return  # another is started, as no worker is idle
+                    return  # another is started
+                if self.idle or self.busy:
+                    self.most -= 1  # the others go on
+                    return
                 raise PassError(f"no worker could be started in the Ray cluster: {why}") from error
             yield from self._again(task, f"its worker was lost ({why})", waiting)
             return

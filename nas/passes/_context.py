@@ -59,10 +59,11 @@ class PassContext:
         self._threads = 0
 
     def work(
-        self, jobs: Iterable[Job], resident: Resident | None = None
+        self, jobs: Iterable[Job], count: int, resident: Resident | None = None
     ) -> Generator[Outcome, None, None]:
-        """What comes of the jobs, from whoever works for this run; closing it ends their work."""
-        outcomes = self.executor.run(jobs, self.run.scratch("work"), resident)
+        """What comes of `count` jobs, from whoever works for this run; closing it ends the work."""
+        scratch = self.run.scratch("work")
+        outcomes = self.executor.run(jobs, scratch, resident, count=count)
         try:
             for outcome in outcomes:
                 self._note_threads()

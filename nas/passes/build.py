@@ -199,7 +199,7 @@ def _make(
     """Make and store the missing blocks; unit keys of those that could be made."""
     by_name, made = {slot.id: group for slot, group in missing.items()}, dict[str, str]()
     total = sum(map(len, missing.values()))
-    work = context.work(_jobs(context, missing, drafts, rungs))
+    work = context.work(_jobs(context, missing, drafts, rungs), len(missing))
     with context.progress.task("build", total) as advance, contextlib.closing(work):
         for done in work:
             group = by_name[done.name]

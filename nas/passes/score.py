@@ -150,7 +150,7 @@ def _replace_one(
     total = sum(map(len, wanted.values()))
     streams = isinstance(context.teacher.chain, StreamedChain)
     memory = job_memory(context.config, context.shape, streams=streams).score_mib
-    work = context.work(_jobs(scorer, wanted, memory), _resident(context, scorer))
+    work = context.work(_jobs(scorer, wanted, memory), len(wanted), _resident(context, scorer))
     with context.progress.task("score", total) as advance, contextlib.closing(work):
         for done in work:
             slot = by_name[done.name]

@@ -375,6 +375,28 @@ def test_a_worker_of_ray_that_is_lost_while_it_starts_is_replaced_once(
     assert ray.started == 2
 
 
+def test_the_others_of_ray_go_on_without_a_worker_that_does_not_start(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, ray = RayCluster(2, threads=1), _DeadOnArrival(2)
+    monkeypatch.setattr(cluster, "connect", lambda: ray)
+    assert [o.error for o in cluster.run([_job("a"), _job("b")], scratch)] == [None, None]
+    assert ray.started == 3
+
+
+def test_no_more_workers_start_than_there_are_jobs(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, ray = RayCluster(8, threads=1), _DeadOnArrival(0)
+    monkeypatch.setattr(cluster, "connect", lambda: ray)
+    assert len(list(cluster.run([_job("a"), _job("b")], scratch, count=2))) == 2
+    assert ray.started == 2
+    outcomes = ProcessPool(8, threads=1).run([_job("a")], scratch, count=1)
+    assert next(outcomes).error is None
+    assert len(list(scratch.glob("worker-*.log"))) == 1
+    outcomes.close()
+
+
 def test_a_cluster_without_room_says_what_a_worker_asks_for(scratch: Path) -> None:
     pytest.importorskip("ray", reason="needs Ray")
     job = replace(_job("a"), device="cuda")  # on a machine that has told Ray of no GPU
