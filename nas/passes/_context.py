@@ -84,8 +84,8 @@ class PassContext:
         if others := others - {threads}:
             before = " or ".join(str(number) for number in sorted(others, key=str))
             self.progress.say(
-                f"units of this run were made with {before} threads each, those that follow with "
-                f"{threads}: they agree to rounding, not to the byte (--threads sets it)"
+                f"units so far had threads: {before}; those that follow have {threads}: they agree "
+                f"to rounding, not to the byte (--threads sets the number)"
             )
 
     def fail(self, units: Iterable[str], outcome: Outcome) -> None:

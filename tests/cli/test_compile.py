@@ -84,10 +84,11 @@ def test_run_says_who_works_and_whether_to_go_on(
     assert isinstance(compiler.executor, InProcess)
     assert not compiler.continue_on_error
 
-    options = ["--executor", "process:3", "--unit-timeout", "7", "--continue-on-error"]
-    assert nas("run", config, *options).exit_code == 0
-    assert isinstance(compiler.executor, ProcessPool)
-    assert (compiler.executor.workers, compiler.executor.unit_seconds) == (3, 7)
+    options = ["--executor", "process:3", "--unit-timeout", "7", "--threads", "2"]
+    assert nas("run", config, *options, "--continue-on-error").exit_code == 0
+    found = compiler.executor
+    assert isinstance(found, ProcessPool)
+    assert (found.workers, found.unit_seconds, found.threads) == (3, 7, 2)
     assert compiler.continue_on_error
 
 

@@ -23,7 +23,7 @@ VERBS = {
     "plan": ["config", FORMAT, SET],
     "run": [
         *("config", "--dry-run", "--from", "--output", QUIET, SET, "--to"),
-        *("--executor", "--unit-timeout", "--continue-on-error"),
+        *("--executor", "--unit-timeout", "--threads", "--continue-on-error"),
     ],
     "status": [FORMAT, "run"],
     "show": [

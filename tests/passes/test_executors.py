@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from nas.compiler import compile_run
 from nas.config import RunConfig
 from nas.errors import PassError
 from nas.executors import Executor, InProcess, Job, Outcome, ProcessPool, Resident
+from nas.progress import SilentProgress
 from nas.run import RunDirectory, file_digest
 from tests.chaos.harness import contents
 
@@ -21,11 +23,17 @@ class _Without(InProcess):
     """Fails the jobs of a slot in a way that no exception tells of."""
 
     def __init__(self, slot: str, function: str) -> None:
+        super().__init__()
         self.slot, self.function = slot, function
 
     def run(
-        self, jobs: Iterable[Job], scratch: Path, resident: Resident | None = None
-    ) -> Iterator[Outcome]:
+        self,
+        jobs: Iterable[Job],
+        scratch: Path,
+        resident: Resident | None = None,
+        *,
+        count: int | None = None,
+    ) -> Generator[Outcome, None, None]:
         for job in jobs:
             if job.name == self.slot and job.function.endswith(self.function):
                 yield Outcome(job.name, error="its worker was killed; tried 2 times")
@@ -58,6 +66,27 @@ def test_a_pool_goes_on_from_drafts(small_config: Make, tmp_path: Path) -> None:
     _run(config, tmp_path / "here", stop="build")
     _run(config, tmp_path / "there", ProcessPool(1, threads=1), stop="build")
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
+
+
+def test_a_run_that_goes_on_with_other_threads_says_so(small_config: Make, tmp_path: Path) -> None:
+    config, run, said = small_config(), RunDirectory.create(tmp_path / "run"), _Said()
+    for stop, threads in (("build", 1), ("score", 1), ("score", 2)):
+        if threads == 2:
+            shutil.rmtree(tmp_path / "run" / "units" / "score")
+        assert not said.texts
+        compile_run(config, run, said, stop=stop, executor=InProcess(threads=threads))
+        said.texts = [text for text in said.texts if "threads" in text]
+    (text,) = said.texts
+    assert "units so far had threads: 1; those that follow have 2" in text
+    assert [e["threads"] for e in run.events() if e["event"] == "work"] == [1, 2]
+
+
+class _Said(SilentProgress):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.texts.append(text)
 
 
 @pytest.mark.parametrize("function", ["build_slot", "score_slot"])
