@@ -26,9 +26,11 @@ from search_spaces import load_space
 if TYPE_CHECKING:
     from nas.passes._work import Gflop, Work
 
-_SHARE_LOW, _SHARE_DOUBLE, _SHARE_HEAD = 0.55, 0.4, 0.3
+_SHARE_LOW, _SHARE_DOUBLE, _SHARE_HEAD = 0.6, 0.4, 0.9
 """Of the rate of large matrix products: reached by walks and Gram matrices, by factorisations, and
-by a head whose every logit goes through an exponential."""
+by the product of a head, which is large; what its logits then go through is measured."""
+_SHARE_GPU_HEAD = 0.3
+"""Of the same, product and logits together, on a device that is known by its profile alone."""
 _SECONDS_PER_MEASUREMENT = 2.5
 _SECONDS_PER_EXPORT, _EXPORT_SECONDS_PER_GIB = 0.5, 23.0
 """Graph, gates and files of a network in float32: what networks of two layers and of 0.5 GiB were
@@ -104,7 +106,7 @@ def make_plan(config: RunConfig, root: Path | None = None) -> Plan:
     stream = config.teacher.stream
     streams = exceeds_memory(config.teacher, shape) if stream == "auto" else stream
     work = Work(config, shape, candidates, streams=streams)
-    rates = measured_rates(config.teacher.device)
+    rates = measured_rates(config.teacher.device, shape.hidden_size)
     tables = 1 + len(config.target.scenarios)
     phases = config.target.phases
     requests = tables * len(requests_for(shape, candidates, phases))
@@ -189,15 +191,17 @@ class Rates:
         return work.low / self.low + work.double / self.double + work.head / self.head
 
 
-def measured_rates(device: str) -> Rates:
-    """Of this machine: a measured matrix product times a seen share."""
+def measured_rates(device: str, hidden: int) -> Rates:
+    """Of this machine: a measured matrix product times a seen share. Each logit is a product of
+    `hidden` channels, and is then looked at, which is measured as well."""
     import torch
 
     from nas._numerics import compute_dtype
 
     low = _matrix_gflops(device, compute_dtype(device))
     double = _matrix_gflops(device, torch.float64)
-    return Rates(_SHARE_LOW * low, _SHARE_DOUBLE * double, _SHARE_HEAD * low)
+    head = 1 / (1 / (_SHARE_HEAD * low) + 1e9 / (2 * hidden) * _logit_seconds(device))
+    return Rates(_SHARE_LOW * low, _SHARE_DOUBLE * double, head)
 
 
 def profile_rates(profile: HardwareProfile) -> Rates:
@@ -208,7 +212,7 @@ def profile_rates(profile: HardwareProfile) -> Rates:
     """
     peak = {k: 1e3 * v * profile.efficiency for k, v in profile.peak_tflops.items()}
     low = max(peak.get(kind, 0.0) for kind in ("bfloat16", "float16", "float32"))
-    return Rates(low, peak.get("float32", low), _SHARE_HEAD * low)
+    return Rates(low, peak.get("float32", low), _SHARE_GPU_HEAD * low)
 
 
 def _matrix_gflops(device: str, dtype: object) -> float:
@@ -224,6 +228,29 @@ def _matrix_gflops(device: str, dtype: object) -> float:
         float((a @ a).float().sum())
         best = min(best, time.perf_counter() - started)
     return 2 * size**3 / best / 1e9
+
+
+def _logit_seconds(device: str) -> float:
+    """What scoring does with a logit, by a head of so few channels that its product is nothing."""
+    import torch
+    from torch.nn.utils import skip_init  # else the head would draw from the run's own numbers
+
+    from nas._numerics import compute_dtype
+    from nas.objectives import ReferenceKl
+
+    channels, vocabulary, tokens = 4, 49152, 256
+    own = torch.Generator(device).manual_seed(0)
+    inputs = torch.randn(1, tokens, channels, device=device, generator=own)
+    kind = {"device": device, "dtype": compute_dtype(device)}
+    head = skip_init(torch.nn.Linear, channels, vocabulary, bias=False, **kind)
+    head.weight.data.normal_(generator=own)
+    divergence = ReferenceKl(inputs, head)
+    best = float("inf")
+    for _ in range(4):
+        started = time.perf_counter()
+        float(divergence(inputs.flip(1)))
+        best = min(best, time.perf_counter() - started)
+    return best / (tokens * vocabulary)
 
 
 def _rows(work: Work, rates: Rates, requests: int, networks: int) -> Iterator[PlanRow]:

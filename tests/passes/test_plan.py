@@ -129,7 +129,7 @@ def test_a_finished_run_compares_all_passes(small_config: MakeConfig, run: RunDi
 @pytest.fixture
 def known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of 100 GFLOP/s, 20 in float64."""
-    monkeypatch.setattr("nas.passes.plan.measured_rates", lambda _: Rates(100, 20, 50))
+    monkeypatch.setattr("nas.passes.plan.measured_rates", lambda *_: Rates(100, 20, 50))
 
 
 def _rows(plan: Plan) -> dict[str, PlanRow]:
