@@ -80,7 +80,7 @@ def test_a_forecast_draws_no_random_numbers_of_the_run() -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    measured_rates("cpu")
+    measured_rates("cpu", 64)
     assert torch.equal(torch.rand(1), expected)
 
 
