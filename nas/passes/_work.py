@@ -307,6 +307,17 @@ class Work:
         return Gflop(low=tokens * self.body / 2 / 1e9, head=tokens * self.head / 1e9)
 
     @property
+    def depth_cuts(self) -> Gflop:
+        """Every run of layers left out in turn, where a baseline asks for the best one. How many
+        layers go is known from costs; a quarter of them is taken here."""
+        if not {"depth_cut", "depth_cut_within"}.intersection(self.config.baselines):
+            return Gflop()
+        tokens, left = self._score_tokens, 0.75
+        starts = left * self.shape.layers + 1
+        body = (left / 2 + 1 / self.shape.layers) * self.body
+        return starts * Gflop(low=tokens * body / 1e9, head=tokens * self.head / 1e9)
+
+    @property
     def refine(self) -> Gflop:
         """A round is an expansion, and a network for each halving of the radius and each swap."""
         config, tokens = self.config.refine, self._score_tokens

@@ -31,7 +31,7 @@ _SHARE_LOW, _SHARE_DOUBLE, _SHARE_HEAD = 0.6, 0.4, 0.9
 by the product of a head, which is large; what its logits then go through is measured."""
 _SHARE_GPU_HEAD = 0.3
 """Of the same, product and logits together, on a device that is known by its profile alone."""
-_SECONDS_PER_MEASUREMENT = 2.5
+_SECONDS_PER_MEASUREMENT, _SECONDS_PER_SOLVE = 2.5, 2.0
 _SECONDS_PER_EXPORT, _EXPORT_SECONDS_PER_GIB = 0.5, 23.0
 """Graph, gates and files of a network in float32: what networks of two layers and of 0.5 GiB were
 seen to take."""
@@ -265,7 +265,7 @@ def _rows(work: Work, rates: Rates, requests: int, networks: int) -> Iterator[Pl
     yield _row("build", work.survivors, disk, work.build_mib, build, moved)
     score, moved = rates.seconds(work.score_walk + work.score_jobs), work.score_transfer_mib
     yield _row("score", len(work.blocks), 1, work.score_mib, score, moved)
-    yield _row("solve", 1, 1, 200, 2)
+    yield _row("solve", 1, 1, 200, _SECONDS_PER_SOLVE + rates.seconds(work.depth_cuts))
     rounds = min(1, work.config.refine.rounds)
     yield _row("refine", rounds, 1, 2 * held, rates.seconds(work.refine))
     yield _row(
@@ -320,7 +320,7 @@ def transfer_s(mib: float) -> float:
 
 def _gpu_size(profile: HardwareProfile, workers: int, work: Work) -> PlanSize:
     rates = profile_rates(profile)
-    rest = work.prune + work.refine + work.refit + work.distill + work.evaluate
+    rest = work.prune + work.depth_cuts + work.refine + work.refit + work.distill + work.evaluate
     rest_s = _sampling_s(work, rates) + rates.seconds(rest)
     return _size(profile.name, workers, work, rates, rest_s)
 

@@ -151,6 +151,19 @@ def test_exports_are_those_that_are_asked_for(
     assert any("engines" in note for note in plan.notes) == ("tensorrt" in formats)
 
 
+def test_looking_for_the_best_cut_is_paid_for(
+    small_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Rates(0.001, 0.001, 0.001)  # the network is tiny
+    monkeypatch.setattr("nas.passes.plan.measured_rates", lambda *_: slow)
+
+    def seconds(*baselines: str) -> float:
+        return _rows(make_plan(small_config(baselines=list(baselines))))["solve"].seconds
+
+    assert seconds() == seconds("uniform_ffn") == 2
+    assert seconds("depth_cut") == seconds("depth_cut_within", "depth_cut") > 2
+
+
 SAMPLES = {"kind": "teacher_samples", "tokens": 48000, "prompt_tokens": 4, "batch": 10}
 
 
