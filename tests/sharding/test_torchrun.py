@@ -101,7 +101,7 @@ def test_two_processes_have_the_curve_of_one(assembled: Path, tmp_path: Path) ->
     assert len(done) == len({e["unit"] for e in done}), "one process wrote"
 
 
-def test_processes_that_take_the_pieces_of_one_learn_the_same_to_the_bit(
+def test_processes_with_a_piece_each_learn_the_same_to_the_bit(
     assembled: Path, tmp_path: Path
 ) -> None:
     settings = ("distill.batch_tokens=96", "distill.micro_batch_tokens=48")
