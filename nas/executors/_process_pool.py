@@ -49,7 +49,7 @@ class ProcessPool(Executor):
         scratch.mkdir(parents=True, exist_ok=True)
         crew = _Crew(self, scratch)
         try:
-            for _ in range(min(self.workers, self.workers if count is None else count)):
+            for _ in range(self.workers if count is None else min(self.workers, count)):
                 crew.hire()
             yield from crew.work(jobs, None if resident is None else _parcel(resident, scratch))
         finally:

@@ -206,7 +206,7 @@ class _Crew:
             if task is None:
                 self.failed_starts += 1
                 if self.failed_starts < _TRIES:
-                    return  # another is started
+                    return  # another is started where one is needed
                 if self.idle or self.busy:
                     self.most -= 1  # the others go on
                     return

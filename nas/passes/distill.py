@@ -154,8 +154,8 @@ class _Learner:
 def _clip(parameters: Iterable[nn.Parameter], most: float, ranks: Ranks) -> None:
     """Scale the gradients down to the norm `most`. Collective.
 
-    Ranks divide no row, and what rows add up to is added in float64: the factor in float32, and
-    with it every bit that follows, is the same however many ranks there are.
+    Ranks divide no row, and what rows add up to is added in float64: of the same gradients, the
+    factor in float32 is the same however many ranks there are.
     """
     grads = [ranks.local(p.grad) for p in parameters if p.grad is not None]
     rows = [g if g.dim() == 1 else torch.linalg.vector_norm(g.flatten(1), dim=1) for g in grads]

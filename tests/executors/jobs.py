@@ -68,6 +68,7 @@ def full(tensors: Given, facts: Facts, resident: Any) -> tuple[dict[str, Tensor]
 
 def stops(tensors: Given, facts: Facts, resident: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Answers, and stops its worker in the moment after."""
+    _seen(facts)
     code = f"import os, time; time.sleep(1); os.kill({os.getpid()}, {int(signal.SIGSTOP)})"
     subprocess.Popen([sys.executable, "-c", code])
     return dict(tensors), {}

@@ -222,12 +222,15 @@ def test_what_a_failure_is_of(error: Exception, again: bool, fatal: bool) -> Non
 def test_a_worker_that_does_not_read_holds_nobody_up(scratch: Path, marks: Path) -> None:
     """A job's facts are larger than a pipe; its worker is stopped before it is told of them."""
 
+    def stopped() -> bool:
+        return any(_state(mark.name.split("-")[0]) == "T" for mark in marks.iterdir())
+
     def jobs() -> Iterator[Job]:
-        yield _job("first", "stops")
-        _wait_for(lambda: list(scratch.glob("*.result.safetensors")))
+        yield _job("first", "stops", marks=str(marks))
+        _wait_for(stopped)
         yield _job("second", words="x" * 2**18)
 
-    found = _by_name(ProcessPool(1, unit_seconds=6).run(jobs(), scratch))
+    found = _by_name(ProcessPool(1, unit_seconds=10).run(jobs(), scratch))
     assert found["first"].error is None
     assert found["second"].error is None
 
@@ -246,6 +249,11 @@ list(ProcessPool(1).run(jobs, Path({str(tmp_path / "scratch")!r})))
         worker = int(next(marks.iterdir()).name.split("-")[0])
         parent.kill()
     _wait_for(lambda: not Path(f"/proc/{worker}").exists())
+
+
+def _state(process: str) -> str:
+    stat = Path(f"/proc/{process}/stat").read_text(encoding="ascii")
+    return stat.rpartition(")")[2].split()[0]
 
 
 def _wait_for(what: Callable[[], object]) -> None:
